@@ -1,0 +1,3 @@
+//! `capas`: the image store and containers.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `capasfs`: the driver (daemon, mount helper and `mount_program` in one).
+
+fn main() {}

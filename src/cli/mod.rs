@@ -1,0 +1,1 @@
+//! The `capas` command line: one file per command group.

@@ -1,0 +1,1 @@
+//! Containers: records, the writable layer, running through an OCI runtime.

@@ -1,0 +1,1 @@
+//! One directory tree through its root descriptor, and the on-disk marks.

@@ -1,0 +1,10 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod cli;
+pub mod container;
+pub mod fuse;
+pub mod layer;
+pub mod mount;
+pub mod store;
+pub mod sys;
+pub mod union;

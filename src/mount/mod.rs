@@ -1,0 +1,1 @@
+//! `capasfs`: arguments and options to a mounted, serving filesystem.

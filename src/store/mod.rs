@@ -1,0 +1,1 @@
+//! The image store: blobs, layers unpacked once, names.

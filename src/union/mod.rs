@@ -1,0 +1,1 @@
+//! Overlay semantics: plain values in and out, no FUSE, no system calls.
