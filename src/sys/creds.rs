@@ -1,0 +1,125 @@
+//! Rights of this process, and groups of those who call.
+
+use super::{Result, check};
+
+/// Is `gid` among the supplementary groups of process `pid`. False when the
+/// process is gone or not to be seen.
+pub fn has_group(pid: u32, gid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Groups:"))
+        .is_some_and(|groups| groups.split_whitespace().any(|g| g.parse() == Ok(gid)))
+}
+
+/// Effective user id of this process.
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Effective group id of this process.
+pub fn effective_gid() -> u32 {
+    rustix::process::getegid().as_raw()
+}
+
+const CAP_FSETID: u32 = 4;
+const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// This thread without `CAP_FSETID`, until dropped.
+///
+/// The kernel writes to a passthrough file with the rights of the thread that
+/// registered it: registered like this, a write clears set-id bits that the
+/// file has got meanwhile, as a write by an unprivileged user must.
+pub struct WithoutFsetid(Option<[CapData; 2]>);
+
+impl WithoutFsetid {
+    /// Give the capability up. Does nothing where there is none to give up.
+    pub fn new() -> WithoutFsetid {
+        let Ok(old) = capget() else {
+            return WithoutFsetid(None);
+        };
+        let mut new = old;
+        if let Some(low) = new.first_mut() {
+            low.effective &= !(1 << CAP_FSETID);
+        }
+        WithoutFsetid(capset(&new).ok().map(|()| old))
+    }
+}
+
+impl Default for WithoutFsetid {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for WithoutFsetid {
+    fn drop(&mut self) {
+        if let Some(old) = &self.0
+            && let Err(e) = capset(old)
+        {
+            log::warn!("cannot take CAP_FSETID back: {e}");
+        }
+    }
+}
+
+fn header() -> CapHeader {
+    CapHeader {
+        version: LINUX_CAPABILITY_VERSION_3,
+        pid: 0,
+    }
+}
+
+fn capget() -> Result<[CapData; 2]> {
+    let mut header = header();
+    let mut data = [CapData::default(); 2];
+    // SAFETY: version 3 writes two CapData.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    Ok(data)
+}
+
+fn capset(data: &[CapData; 2]) -> Result<()> {
+    let mut header = header();
+    // SAFETY: version 3 reads two CapData.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
+}
+
+/// Does this process hold capability number `cap` in its effective set.
+pub fn has_capability(cap: u32) -> bool {
+    let Ok(data) = capget() else { return false };
+    data.get((cap / 32) as usize)
+        .is_some_and(|d| d.effective & (1 << (cap % 32)) != 0)
+}
+
+/// Capability numbers of capabilities(7) that are asked for.
+pub mod cap {
+    /// `open_by_handle_at`.
+    pub const DAC_READ_SEARCH: u32 = 2;
+    /// `trusted.*` attributes, mounts, passthrough.
+    pub const SYS_ADMIN: u32 = 21;
+}
+
+/// Does the process run in the first user namespace: `trusted.*` attributes
+/// and passthrough need that.
+pub fn in_first_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+        map.split_whitespace()
+            .map(str::parse::<u64>)
+            .eq([Ok(0), Ok(0), Ok(u64::from(u32::MAX))])
+    })
+}
