@@ -1,1 +1,46 @@
-//! One directory tree through its root descriptor, and the on-disk marks.
+//! One directory tree through its root descriptor, the on-disk marks, and
+//! staged installation through the work directory.
+
+pub mod acl;
+pub mod ids;
+pub mod marks;
+pub mod open;
+pub mod work;
+
+use crate::sys::{Result, dir, fs, handle};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// A layer of the union: one directory and its file system.
+#[derive(Debug)]
+pub struct Layer {
+    /// Its root as `O_PATH`.
+    pub root: OwnedFd,
+    /// Its root as a readable descriptor, for handles.
+    pub mount: OwnedFd,
+    /// Where it came from, for messages.
+    pub path: PathBuf,
+    /// Device of its file system.
+    pub dev: u64,
+    /// UUID of its file system, zeros if unknown.
+    pub uuid: [u8; 16],
+}
+
+impl Layer {
+    /// Take over the descriptor of a directory.
+    ///
+    /// # Errors
+    /// As fstat(2) and open(2).
+    pub fn new(root: OwnedFd, path: PathBuf) -> Result<Layer> {
+        let dev = fs::stat_fd(&root)?.dev;
+        let mount = dir::open(&root)?;
+        let uuid = handle::fs_uuid(mount.as_fd());
+        Ok(Layer {
+            root,
+            mount,
+            path,
+            dev,
+            uuid,
+        })
+    }
+}
