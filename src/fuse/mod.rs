@@ -1,1 +1,9 @@
-//! The FUSE adapter: decode, call the union, reply; nothing else.
+//! The FUSE adapter, the only code that names fuser: decode, call the union,
+//! reply; nothing else.
+
+mod adapter;
+mod backing;
+mod convert;
+mod session;
+
+pub use session::{Allow, Running, Settings, serve};

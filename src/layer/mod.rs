@@ -2,7 +2,6 @@
 //! staged installation through the work directory.
 
 pub mod acl;
-pub mod ids;
 pub mod marks;
 pub mod open;
 pub mod work;
@@ -10,12 +9,13 @@ pub mod work;
 use crate::sys::{Result, dir, fs, handle};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A layer of the union: one directory and its file system.
 #[derive(Debug)]
 pub struct Layer {
     /// Its root as `O_PATH`.
-    pub root: OwnedFd,
+    pub root: Arc<OwnedFd>,
     /// Its root as a readable descriptor, for handles.
     pub mount: OwnedFd,
     /// Where it came from, for messages.
@@ -36,7 +36,7 @@ impl Layer {
         let mount = dir::open(&root)?;
         let uuid = handle::fs_uuid(mount.as_fd());
         Ok(Layer {
-            root,
+            root: Arc::new(root),
             mount,
             path,
             dev,

@@ -142,6 +142,20 @@ impl Work {
         self.named(false, |name| fs::link(at, &self.dir, name).map(|()| None))
     }
 
+    /// Take a directory and all in it out of the upper in one step, and
+    /// remove it here.
+    ///
+    /// # Errors
+    /// As rename(2).
+    pub fn take(&self, from: impl AsFd, name: &OsStr) -> Result<()> {
+        let temp = self.temp_name();
+        fs::rename(from, name, &self.dir, &temp, Replace::No)?;
+        if let Err(e) = remove(&self.dir, &temp) {
+            log::warn!("cannot empty the work directory: {e}");
+        }
+        Ok(())
+    }
+
     /// Remove everything in the directory, whatever its name.
     ///
     /// # Errors
@@ -225,6 +239,11 @@ impl Staged<'_> {
     /// The open file, if it is one.
     pub fn fd(&self) -> Option<&OwnedFd> {
         self.fd.as_ref()
+    }
+
+    /// The open file, to be kept though it gets no name.
+    pub fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.fd.take()
     }
 
     /// Put it in place. The descriptor of a file is given back, still open.

@@ -114,6 +114,14 @@ pub mod cap {
     pub const SYS_ADMIN: u32 = 21;
 }
 
+/// How many descriptors this process may have open (the soft limit).
+pub fn open_files_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit
+        .current
+        .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
 /// Does the process run in the first user namespace: `trusted.*` attributes
 /// and passthrough need that.
 pub fn in_first_user_namespace() -> bool {

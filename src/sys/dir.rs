@@ -27,12 +27,22 @@ pub fn open(dir: impl AsFd) -> Result<OwnedFd> {
     super::fs::open(dir, OsStr::new("."), libc::O_RDONLY | libc::O_DIRECTORY, 0)
 }
 
-/// Call `each` for the entries from `cookie` (0 = the start), without `.` and
-/// `..`, until it returns false or the directory ends.
+/// [`read_all`] without `.` and `..`.
 ///
 /// # Errors
 /// As lseek(2) and getdents64(2).
 pub fn read(fd: impl AsFd, cookie: u64, mut each: impl FnMut(Entry<'_>) -> bool) -> Result<()> {
+    read_all(fd, cookie, |e| {
+        matches!(e.name.as_bytes(), b"." | b"..") || each(e)
+    })
+}
+
+/// Call `each` for the entries from `cookie` (0 = the start), until it returns
+/// false or the directory ends.
+///
+/// # Errors
+/// As lseek(2) and getdents64(2).
+pub fn read_all(fd: impl AsFd, cookie: u64, mut each: impl FnMut(Entry<'_>) -> bool) -> Result<()> {
     rfs::seek(&fd, SeekFrom::Start(cookie))?;
     let mut buf: Vec<u8> = Vec::with_capacity(32 * 1024);
     let mut iter = RawDir::new(fd, buf.spare_capacity_mut());
@@ -43,9 +53,6 @@ pub fn read(fd: impl AsFd, cookie: u64, mut each: impl FnMut(Entry<'_>) -> bool)
             entry => entry?,
         };
         let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
         let kind = match entry.file_type() {
             rfs::FileType::Unknown => 0,
             kind => kind.as_raw_mode(),

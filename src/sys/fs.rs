@@ -148,6 +148,17 @@ pub fn reopen(fd: impl AsFd, flags: i32) -> Result<OwnedFd> {
     rfs::open(proc_path(fd.as_fd()), flags, Mode::empty())
 }
 
+/// An `O_PATH` descriptor of the inode itself.
+///
+/// # Errors
+/// As open(2), and `EMFILE`.
+pub fn path_of(at: At<'_>) -> Result<OwnedFd> {
+    match at {
+        At::Name(dir, name) => open_path(dir, name),
+        At::Fd(fd) => rustix::io::fcntl_dupfd_cloexec(fd, 0),
+    }
+}
+
 /// `/proc/self/fd/N`, the way to operate on an `O_PATH` descriptor.
 pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())

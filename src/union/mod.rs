@@ -1,3 +1,203 @@
-//! Overlay semantics: plain values in and out, no FUSE, no system calls.
+//! Overlay semantics: plain values in and out, no FUSE, no system calls of its
+//! own. Errors are errnos, as the caller of the file system call gets them.
 
+mod attr;
+mod copy_up;
+mod create;
+mod dirs;
+mod file;
+mod handles;
+mod ids;
+mod ino;
+mod links;
+mod lookup;
+mod node;
+mod open;
 pub mod options;
+mod readdir;
+mod remove;
+mod rename;
+mod xattr;
+
+pub use attr::SetAttr;
+pub use create::{Caller, Make};
+pub use file::{Io, Opened, PASSTHROUGH_FROM, Source};
+pub use open::SetupError;
+pub use readdir::Entry;
+
+use crate::layer::{
+    Layer,
+    marks::{Belief, Family, Mark},
+    work::Work,
+};
+use crate::sys::{At, Errno, Result, fs::Stat, probe::Features};
+use dirs::{DirFds, LowerDir};
+use file::OpenFiles;
+use ids::IdMap;
+use node::{Node, ROOT_ID, Table};
+use options::Options;
+use parking_lot::{Mutex, RwLock};
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A node and its attributes, as callers see them.
+#[derive(Clone, Copy, Debug)]
+pub struct Attr {
+    /// The kernel's number for the node.
+    pub id: u64,
+    /// With `ino` the union's number, ids mapped, links counted.
+    pub stat: Stat,
+}
+
+/// The writable layer and its work directory.
+struct Upper {
+    layer: Layer,
+    work: Work,
+    /// Keep others off both for as long as this lives.
+    _locks: Vec<OwnedFd>,
+}
+
+/// A mounted union.
+pub struct Union {
+    options: Options,
+    features: Features,
+    /// Whose marks count in the upper, and in the lowers.
+    belief: Belief,
+    lower_belief: Belief,
+    upper: Option<Upper>,
+    /// Top first.
+    lowers: Vec<Layer>,
+    roots: Vec<Arc<LowerDir>>,
+    /// The hard link index; none = off.
+    links: Option<links::Links>,
+    inos: ino::Inos,
+    uids: IdMap,
+    gids: IdMap,
+    table: Arc<Table>,
+    root: Arc<Node>,
+    /// First of all locks (see [`Node::ticket`] for the others): written by
+    /// renames, read by whoever walks parents or changes a directory. Never
+    /// held while data is copied.
+    topology: RwLock<()>,
+    /// Between looking for a node by its `st_ino` and making it. Leaf lock
+    /// but for the table and `state`.
+    creating: Mutex<()>,
+    fds: DirFds,
+    files: OpenFiles,
+}
+
+impl std::fmt::Debug for Union {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Union")
+            .field("lowers", &self.lowers.len())
+            .field("upper", &self.upper.is_some())
+            .field("nodes", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Union {
+    /// The node of a number of the kernel's.
+    fn node(&self, id: u64) -> Result<Arc<Node>> {
+        if id == ROOT_ID {
+            return Ok(self.root.clone());
+        }
+        self.table.get(id).ok_or(Errno::STALE)
+    }
+
+    fn upper(&self) -> Result<&Upper> {
+        self.upper.as_ref().ok_or(Errno::ROFS)
+    }
+
+    /// A mark's attribute name in this mount.
+    fn mark(&self, mark: Mark) -> &'static CStr {
+        mark.name(self.belief.own)
+    }
+
+    /// Can this inode carry the mount's private attributes: `user.*` only
+    /// lives on files and directories.
+    fn carries_marks(&self, kind: u32) -> bool {
+        self.belief.own == Family::Trusted || matches!(kind, libc::S_IFREG | libc::S_IFDIR)
+    }
+
+    /// Set a private attribute.
+    fn set_mark(&self, at: At<'_>, mark: Mark, value: &[u8]) -> Result<()> {
+        crate::sys::xattr::set(at, self.mark(mark), value, 0)
+    }
+
+    /// Remove a private attribute, which may be absent.
+    fn clear_mark(&self, at: At<'_>, mark: Mark) -> Result<()> {
+        match crate::sys::xattr::remove(at, self.mark(mark)) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Are names and attributes only ever changed through this mount; how long
+    /// may the kernel keep them otherwise.
+    pub fn timeout(&self) -> Option<std::time::Duration> {
+        self.options.timeout
+    }
+
+    /// What the union can use.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// What was asked of it.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Is nothing ever written.
+    pub fn read_only(&self) -> bool {
+        self.upper.is_none()
+    }
+
+    /// The kernel forgets `count` lookups of a node. True if it has none left.
+    pub fn forget(&self, id: u64, count: u64) -> bool {
+        self.table.forget(id, count).is_some()
+    }
+
+    /// The kernel will not read or write files past us.
+    pub fn disable_passthrough(&mut self) {
+        self.features = self.features.without(Features::PASSTHROUGH);
+    }
+
+    /// How many nodes are known.
+    pub fn nodes(&self) -> usize {
+        self.table.len()
+    }
+
+    /// What the layers lie on can be below a file system of this depth more:
+    /// 1 where no layer is on overlayfs or FUSE itself.
+    pub fn lowest_stack_depth(&self) -> u32 {
+        const OVERLAYFS: u64 = 0x794c_7630;
+        const FUSE: u64 = 0x6573_5546;
+        const ECRYPTFS: u64 = 0xf15f;
+        let stacked = |layer: &Layer| {
+            crate::sys::fs::statfs(&layer.mount)
+                .is_ok_and(|s| matches!(s.magic, OVERLAYFS | FUSE | ECRYPTFS))
+        };
+        let upper = self.upper.as_ref().map(|u| &u.layer);
+        if self.lowers.iter().chain(upper).any(stacked) {
+            2
+        } else {
+            1
+        }
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer of this thread's for attribute lists.
+fn with_scratch<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    SCRATCH.with(|s| match s.try_borrow_mut() {
+        Ok(mut buf) => f(&mut buf),
+        Err(_) => f(&mut Vec::new()),
+    })
+}

@@ -1,0 +1,67 @@
+//! From a mounted `/dev/fuse` descriptor to a served file system.
+
+use super::adapter::Adapter;
+use crate::union::Union;
+use fuser::{Config, Session, SessionACL};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Whose requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Everybody's (`allow_other`).
+    All,
+    /// Root's and the mounting user's (`allow_root`).
+    RootAndOwner,
+    /// The mounting user's.
+    Owner,
+}
+
+/// How to serve.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Threads that read requests, at least 1.
+    pub threads: usize,
+    /// Whose requests are answered.
+    pub allow: Allow,
+}
+
+/// A file system whose handshake is done.
+pub struct Running {
+    session: Session<Adapter>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
+}
+
+/// Shake hands with the kernel over a mounted `/dev/fuse` descriptor.
+///
+/// # Errors
+/// `EPROTO` from too old a kernel; as read(2).
+pub fn serve(union: Union, dev: OwnedFd, settings: Settings) -> io::Result<Running> {
+    let mut config = Config::default();
+    config.n_threads = Some(settings.threads.max(1));
+    let acl = match settings.allow {
+        Allow::All => SessionACL::All,
+        Allow::RootAndOwner => SessionACL::RootAndOwner,
+        Allow::Owner => SessionACL::Owner,
+    };
+    let adapter = Adapter::new(union);
+    let late = adapter.late();
+    let session = Session::from_fd(adapter, dev, acl, config)?;
+    late.set(session.notifier());
+    Ok(Running { session })
+}
+
+impl Running {
+    /// Serve until the file system is unmounted; the union is closed then.
+    ///
+    /// # Errors
+    /// As read(2) of the device.
+    pub fn run(self) -> io::Result<()> {
+        self.session.run()
+    }
+}

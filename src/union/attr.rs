@@ -1,0 +1,280 @@
+//! Attributes: what callers see, and changing them.
+
+use super::{
+    Attr, Union,
+    copy_up::Want,
+    create::Caller,
+    node::{InUpper, Node},
+};
+use crate::layer::marks;
+use crate::sys::{
+    At, Errno, Result, creds,
+    fs::{self, SetTime, Stat},
+};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// Where an inode is to be found.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A name in a directory.
+    Name(Arc<OwnedFd>, OsString),
+    /// The inode itself.
+    Fd(Arc<OwnedFd>),
+}
+
+impl Place {
+    pub(super) fn at(&self) -> At<'_> {
+        match self {
+            Place::Name(dir, name) => At::Name(dir.as_fd(), name),
+            Place::Fd(fd) => At::Fd(fd.as_fd()),
+        }
+    }
+}
+
+/// What setattr changes; `None` leaves a thing as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner as the caller names it.
+    pub uid: Option<u32>,
+    /// Group as the caller names it.
+    pub gid: Option<u32>,
+    /// Length in bytes.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<SetTime>,
+    /// Last change of data.
+    pub mtime: Option<SetTime>,
+}
+
+impl Union {
+    /// A node's attributes.
+    ///
+    /// # Errors
+    /// `ESTALE` for an unknown node; errors of the layers.
+    pub fn getattr(&self, id: u64) -> Result<Attr> {
+        let asked = self.node(id)?;
+        let node = asked.latest();
+        let _moving = self.topology.read();
+        let mut attr = self.attr_of(&node)?;
+        attr.id = asked.id;
+        Ok(attr)
+    }
+
+    /// A node's attributes. The caller holds `topology`.
+    pub(super) fn attr_of(&self, node: &Arc<Node>) -> Result<Attr> {
+        let last = node.state.lock().last.clone();
+        let stat = match last {
+            Some(stat) => *stat,
+            None => fs::stat(self.place(node)?.at())?,
+        };
+        self.show(node, stat)
+    }
+
+    /// Where a node's attributes are. The caller holds `topology`.
+    pub(super) fn place(&self, node: &Arc<Node>) -> Result<Place> {
+        let (upper, link, index, orphan, lower, lower_dir) = {
+            let s = node.state.lock();
+            (
+                s.upper,
+                s.links.first().cloned(),
+                s.index.clone(),
+                s.orphan.clone(),
+                s.lower.clone(),
+                s.lowers.first().cloned(),
+            )
+        };
+        if let Some(fd) = orphan {
+            return Ok(Place::Fd(fd));
+        }
+        if upper == InUpper::No {
+            if let Some(dir) = lower_dir {
+                return self.lower_dir(&dir).map(Place::Fd);
+            }
+            let file = lower.ok_or(Errno::STALE)?;
+            return Ok(Place::Name(self.lower_dir(&file.dir)?, file.name));
+        }
+        if node.is_dir() {
+            return self.upper_dir(node).map(Place::Fd);
+        }
+        if let (Some(index), Some(links)) = (index, &self.links) {
+            return Ok(Place::Name(links.dir_fd(), index));
+        }
+        let link = link.ok_or(Errno::STALE)?;
+        Ok(Place::Name(self.upper_dir(&link.parent)?, link.name))
+    }
+
+    /// Attributes as callers see them, from those of the inode.
+    pub(super) fn show(&self, node: &Arc<Node>, mut stat: Stat) -> Result<Attr> {
+        let mut state = node.state.lock();
+        if node.is_dir() {
+            let merged =
+                state.lowers.len() > 1 || (state.upper != InUpper::No && !state.lowers.is_empty());
+            if merged || self.options.static_nlink {
+                stat.nlink = 1;
+            }
+        } else {
+            if state.upper == InUpper::No && state.removed {
+                stat.nlink = 0;
+            }
+            if let (Some((true, diff)), InUpper::Meta | InUpper::Data) = (state.nlink, state.upper)
+            {
+                let n = i64::from(stat.nlink) + diff;
+                stat.nlink = u32::try_from(n.max(0)).unwrap_or(u32::MAX);
+            }
+        }
+        let lower_data = match (&state.lower, state.upper, state.nlink) {
+            (Some(file), InUpper::Meta, _) => Some(file.data().clone()),
+            (Some(file), InUpper::Data, Some((false, _))) => Some(file.clone()),
+            _ => None,
+        };
+        let relative = state.nlink;
+        state.mode_hint = stat.mode;
+        state.size_hint = stat.size;
+        drop(state);
+        if let Some(file) = lower_data {
+            let dir = self.lower_dir(&file.dir)?;
+            let lower = fs::stat_at(&*dir, &file.name)?;
+            if node.state.lock().upper == InUpper::Meta {
+                stat.blocks = lower.blocks;
+            }
+            if let Some((false, diff)) = relative {
+                let n = i64::from(lower.nlink) + diff;
+                stat.nlink = u32::try_from(n.max(0)).unwrap_or(u32::MAX);
+            }
+        }
+        stat.ino = node.ino;
+        stat.uid = self.uids.shown(stat.uid);
+        stat.gid = self.gids.shown(stat.gid);
+        Ok(Attr { id: node.id, stat })
+    }
+
+    /// Change attributes, exactly those asked for.
+    ///
+    /// # Errors
+    /// `EROFS`, `EOVERFLOW` for ids without a mapping, errors of the upper.
+    pub fn setattr(&self, id: u64, set: SetAttr, caller: Caller) -> Result<Attr> {
+        let asked = self.node(id)?;
+        let want = match set.size {
+            Some(0) => Want::Empty,
+            Some(_) => Want::Data,
+            None => Want::Meta,
+        };
+        let node = self.copy_up(&asked, want)?;
+        let _moving = self.topology.read();
+        let place = self.place(&node)?;
+        let at = place.at();
+        if set.uid.is_some() || set.gid.is_some() {
+            let uid = set.uid.filter(|_| !self.uids.squashes());
+            let gid = set.gid.filter(|_| !self.gids.squashes());
+            let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
+            let gid = gid.map(|id| self.gids.stored(id)).transpose()?;
+            if uid.is_some() || gid.is_some() {
+                fs::chown(at, uid, gid)?;
+            }
+        }
+        if let Some(size) = set.size {
+            let file = self.open_data(&node, true)?;
+            fs::truncate(&*file, size)?;
+            if caller.uid != 0 {
+                self.clear_set_id(at)?;
+            }
+        }
+        if let Some(mode) = set.mode {
+            fs::chmod(at, mode)?;
+        }
+        if set.atime.is_some() || set.mtime.is_some() {
+            let time = |t: Option<SetTime>| t.unwrap_or(SetTime::Keep);
+            fs::utimens(at, time(set.atime), time(set.mtime))?;
+        }
+        let mut attr = self.attr_of(&node)?;
+        attr.id = asked.id;
+        Ok(attr)
+    }
+
+    /// What a write by somebody unprivileged does to set-id bits; the kernel
+    /// leaves it to us (`FUSE_HANDLE_KILLPRIV_V2`).
+    pub(super) fn clear_set_id(&self, at: At<'_>) -> Result<()> {
+        let stat = fs::stat(at)?;
+        let mode = without_set_id(stat.mode);
+        if stat.is_file() && mode != stat.mode {
+            fs::chmod(at, mode)?;
+        }
+        Ok(())
+    }
+
+    /// The target of a symlink.
+    ///
+    /// # Errors
+    /// `EINVAL` for anything else.
+    pub fn readlink(&self, id: u64) -> Result<OsString> {
+        let node = self.node(id)?;
+        let _moving = self.topology.read();
+        fs::readlink(self.place(&node)?.at())
+    }
+
+    /// File system statistics: those of the upper, or of the topmost lower.
+    ///
+    /// # Errors
+    /// As statfs(2).
+    pub fn statfs(&self) -> Result<fs::StatFs> {
+        let upper = self.upper.as_ref().map(|u| &u.layer);
+        let layer = upper.or_else(|| self.lowers.first()).ok_or(Errno::IO)?;
+        fs::statfs(&layer.mount)
+    }
+
+    /// Inode flags (`FS_IOC_GETFLAGS`).
+    ///
+    /// # Errors
+    /// `ENOTTY` where the layer has none.
+    pub fn get_flags(&self, id: u64) -> Result<u32> {
+        let node = self.node(id)?.latest();
+        let _moving = self.topology.read();
+        fs::get_flags(self.readable(&node)?)
+    }
+
+    /// Set inode flags (`FS_IOC_SETFLAGS`); the file is copied up.
+    ///
+    /// # Errors
+    /// `ENOTTY` where the upper has none, `EPERM`.
+    pub fn set_flags(&self, id: u64, flags: u32) -> Result<()> {
+        let node = self.copy_up(&self.node(id)?, Want::Data)?;
+        let _moving = self.topology.read();
+        fs::set_flags(self.readable(&node)?, flags)
+    }
+
+    /// A file or directory open for reading, for ioctls.
+    fn readable(&self, node: &Arc<Node>) -> Result<OwnedFd> {
+        if !node.is_dir() && !node.is_file() {
+            return Err(Errno::NOTTY);
+        }
+        match self.place(node)? {
+            Place::Fd(fd) => fs::reopen(fd, libc::O_RDONLY),
+            Place::Name(dir, name) => fs::open(dir, &name, libc::O_RDONLY, 0),
+        }
+    }
+
+    /// Does the VFS clear the set-group-id bit when `caller` changes the mode
+    /// or ACL of a file of this group.
+    pub(super) fn loses_set_gid(caller: Caller, gid: u32) -> bool {
+        caller.uid != 0 && caller.gid != gid && !creds::has_group(caller.pid, gid)
+    }
+}
+
+/// A mode after a write by somebody unprivileged: setgid without group
+/// execution means mandatory locking, and stays.
+pub(super) fn without_set_id(mode: u32) -> u32 {
+    let mut mode = mode & !libc::S_ISUID;
+    if mode & libc::S_IXGRP != 0 {
+        mode &= !libc::S_ISGID;
+    }
+    mode
+}
+
+/// Attributes that only the union gives.
+pub(super) fn is_private(name: &std::ffi::CStr) -> bool {
+    marks::to_shown(name).is_none()
+}

@@ -1,0 +1,395 @@
+//! Copying a lower inode to the upper: made aside, complete and synced, then
+//! put in place by one link or rename.
+
+use super::{
+    Union,
+    attr::is_private,
+    links::Links,
+    node::{InUpper, IoMode, Link, LowerFile, Node, State},
+    options::Fsync,
+};
+use crate::layer::{
+    marks::{Mark, nlink, origin},
+    work::{Onto, Staged},
+};
+use crate::sys::{
+    At, Errno, Result, copy,
+    fs::{self, SetTime, Stat},
+    handle,
+    probe::Features,
+    xattr,
+};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// What the upper must have afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// The attributes.
+    Meta,
+    /// The attributes and all data.
+    Data,
+    /// The attributes; the data is about to be cut off.
+    Empty,
+}
+
+impl Union {
+    /// See that a node is in the upper. The node to go on with is given back:
+    /// another one where open descriptors go on reading the lower file.
+    ///
+    /// The caller holds no lock.
+    ///
+    /// # Errors
+    /// `EROFS`; errors of the upper, which is then as before.
+    pub(super) fn copy_up(&self, node: &Arc<Node>, want: Want) -> Result<Arc<Node>> {
+        self.upper()?;
+        let node = node.latest();
+        let have = node.state.lock().upper;
+        if have == InUpper::Data || (have == InUpper::Meta && want == Want::Meta) {
+            return Ok(node);
+        }
+        if node.is_dir() {
+            self.copy_up_dirs(&node)?;
+            return Ok(node);
+        }
+        let ticket = node.ticket.lock();
+        // Who lost the race finds it done.
+        let (have, successor) = {
+            let state = node.state.lock();
+            (state.upper, state.successor.clone())
+        };
+        if let Some(next) = successor {
+            return Ok(next);
+        }
+        match (have, want) {
+            (InUpper::Data, _) | (InUpper::Meta, Want::Meta) => {}
+            (InUpper::Meta, _) => self.copy_up_data(&node, want)?,
+            (InUpper::No, _) => {
+                if let Some(link) = node.link() {
+                    self.copy_up_dirs(&link.parent)?;
+                }
+                self.copy_up_file(&node, want)?;
+            }
+        }
+        let next = self.succeed(&node);
+        drop(ticket);
+        Ok(next)
+    }
+
+    /// Copy up a directory and those above it that are not in the upper yet.
+    pub(super) fn copy_up_dirs(&self, node: &Arc<Node>) -> Result<()> {
+        self.upper()?;
+        let mut missing = Vec::new();
+        let mut at = node.clone();
+        loop {
+            let (have, link) = {
+                let state = at.state.lock();
+                (state.upper, state.links.first().cloned())
+            };
+            if have != InUpper::No {
+                break;
+            }
+            let link = link.ok_or(Errno::NOENT)?;
+            missing.push(at);
+            at = link.parent;
+        }
+        while let Some(dir) = missing.pop() {
+            let _ticket = dir.ticket.lock();
+            if dir.state.lock().upper == InUpper::No {
+                self.copy_up_dir(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_up_dir(&self, node: &Arc<Node>) -> Result<()> {
+        let _moving = self.topology.read();
+        let lower = {
+            let state = node.state.lock();
+            state.lowers.first().cloned().ok_or(Errno::STALE)?
+        };
+        let from = self.lower_dir(&lower)?;
+        let from = At::Fd(from.as_fd());
+        let stat = fs::stat(from)?;
+        let staged = self.upper()?.work.dir()?;
+        self.copy_attributes(from, &stat, staged.at())?;
+        if let Some(origin) = self.origin_of(from, stat.dev)? {
+            self.set_mark(staged.at(), Mark::Origin, &origin)?;
+        }
+        if self.options.fsync == Fsync::Strict {
+            self.sync_at(staged.at(), true)?;
+        }
+        let link = node.link().ok_or(Errno::NOENT)?;
+        let _names = link.parent.ns.write();
+        self.install(&link, staged, true)?;
+        let mut state = node.state.lock();
+        state.upper = InUpper::Data;
+        state.origin = true;
+        Ok(())
+    }
+
+    fn copy_up_file(&self, node: &Arc<Node>, want: Want) -> Result<()> {
+        let upper = self.upper()?;
+        let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
+        let dir = self.lower_dir(&lower.dir)?;
+        let from = At::Name(dir.as_fd(), &lower.name);
+        let stat = fs::stat(from)?;
+        let mut got = InUpper::Data;
+        let staged = match stat.kind() {
+            libc::S_IFREG => {
+                let staged = upper.work.file()?;
+                let fd = staged.fd().ok_or(Errno::BADF)?;
+                match want {
+                    Want::Meta if self.options.metacopy && stat.size > 0 => {
+                        got = InUpper::Meta;
+                        fs::truncate(fd, stat.size)?;
+                    }
+                    Want::Meta | Want::Data => {
+                        self.copy_data(&lower, fd, stat.size)?;
+                        if self.options.fsync != Fsync::Volatile {
+                            fs::sync(fd, true)?;
+                        }
+                    }
+                    Want::Empty => {}
+                }
+                staged
+            }
+            libc::S_IFLNK => upper.work.symlink(&fs::readlink(from)?)?,
+            kind => upper.work.node(kind, stat.rdev)?,
+        };
+        let to = staged.fd().map_or(staged.at(), |fd| At::Fd(fd.as_fd()));
+        self.copy_attributes(from, &stat, to)?;
+        if got == InUpper::Meta {
+            self.set_mark(to, Mark::Metacopy, b"")?;
+        }
+        let indexed = self.links.as_ref().filter(|_| stat.nlink > 1);
+        let mut origin = None;
+        if (stat.nlink == 1 || indexed.is_some()) && self.carries_marks(stat.kind()) {
+            origin = self.origin_of(from, stat.dev)?;
+            if let Some(origin) = &origin {
+                self.set_mark(to, Mark::Origin, origin)?;
+            }
+        }
+        if self.options.fsync == Fsync::Strict
+            && let Some(fd) = staged.fd()
+        {
+            fs::sync(fd, false)?;
+        }
+        let mut indexed_as = None;
+        if let (Some(links), Some(origin)) = (indexed, origin) {
+            self.set_mark(to, Mark::Nlink, b"L+0")?;
+            indexed_as = Some((links, Links::new_name(&origin)));
+        }
+        let _moving = self.topology.read();
+        let Some(link) = node.link() else {
+            // Unlinked while it was open: the copy gets no name either.
+            return self.keep_orphan(node, staged, got);
+        };
+        let _names = link.parent.ns.write();
+        if let Some((links, name)) = indexed_as {
+            staged.install(&links.dir, &name, Onto::Nothing)?;
+            links.added(name.clone());
+            {
+                let mut state = node.state.lock();
+                state.upper = got;
+                state.origin = true;
+                state.index = Some(name.clone());
+                state.nlink = Some((false, 0));
+            }
+            return self.link_up(&link, links.at(&name));
+        }
+        self.install(&link, staged, true)?;
+        let mut state = node.state.lock();
+        state.upper = got;
+        state.origin = true;
+        Ok(())
+    }
+
+    /// An unlinked node's copy.
+    fn keep_orphan(&self, node: &Arc<Node>, mut staged: Staged<'_>, got: InUpper) -> Result<()> {
+        let fd = match staged.take_fd() {
+            Some(fd) => fd,
+            None => fs::path_of(staged.at())?,
+        };
+        let mut state = node.state.lock();
+        state.upper = got;
+        state.orphan = Some(Arc::new(fd));
+        Ok(())
+    }
+
+    /// Give an index entry one more of its lower names in the upper. The
+    /// caller holds the parent's `ns`.
+    pub(super) fn link_up(&self, link: &Link, entry: At<'_>) -> Result<()> {
+        let staged = self.upper()?.work.link(entry)?;
+        self.install(link, staged, true)
+    }
+
+    /// Put a copy in place, leaving the parent's times as they were.
+    fn install(&self, link: &Link, staged: Staged<'_>, has_origin: bool) -> Result<()> {
+        let dir = self.upper_dir(&link.parent)?;
+        let times = fs::stat_fd(&*dir)?;
+        if has_origin {
+            self.make_impure(&link.parent)?;
+        }
+        staged.install(&*dir, &link.name, Onto::Nothing)?;
+        if self.options.fsync == Fsync::Strict {
+            fs::sync_dir(&*dir)?;
+        }
+        // The copy is in place: from here on nothing may fail.
+        let restored = fs::utimens(
+            At::Fd(dir.as_fd()),
+            SetTime::At(times.atime),
+            SetTime::At(times.mtime),
+        );
+        if let Err(e) = restored {
+            log::warn!("cannot restore the times of a parent directory: {e}");
+        }
+        link.parent.covered(&link.name, false);
+        Ok(())
+    }
+
+    /// Entries of this upper directory may have origins.
+    pub(super) fn make_impure(&self, dir: &Arc<Node>) -> Result<()> {
+        if dir.state.lock().impure {
+            return Ok(());
+        }
+        let fd = self.upper_dir(dir)?;
+        match self.set_mark(At::Fd(fd.as_fd()), Mark::Impure, b"y") {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e),
+        }
+        dir.state.lock().impure = true;
+        Ok(())
+    }
+
+    /// The data of a metacopy. It is believed only once its mark is gone.
+    fn copy_up_data(&self, node: &Arc<Node>, want: Want) -> Result<()> {
+        let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
+        let place = {
+            let _moving = self.topology.read();
+            self.place(node)?
+        };
+        let at = place.at();
+        let stat = fs::stat(at)?;
+        let fd = match at {
+            At::Name(dir, name) => fs::open(dir, name, libc::O_RDWR, 0)?,
+            At::Fd(fd) => fs::reopen(fd, libc::O_RDWR)?,
+        };
+        let capability = xattr::get(at, c"security.capability")?;
+        if want == Want::Empty {
+            fs::truncate(&fd, 0)?;
+        } else {
+            self.copy_data(&lower, &fd, stat.size)?;
+        }
+        if let Some(value) = capability {
+            xattr::set(at, c"security.capability", &value, 0)?;
+        }
+        fs::utimens(at, SetTime::At(stat.atime), SetTime::At(stat.mtime))?;
+        if self.options.fsync != Fsync::Volatile {
+            fs::sync(&fd, true)?;
+        }
+        self.clear_mark(at, Mark::Metacopy)?;
+        self.clear_mark(at, Mark::Redirect)?;
+        node.state.lock().upper = InUpper::Data;
+        Ok(())
+    }
+
+    fn copy_data(&self, lower: &LowerFile, to: &OwnedFd, size: u64) -> Result<()> {
+        let from = self.open_lower(lower)?;
+        copy::data(&from, to, size, self.features.has(Features::REFLINK))
+    }
+
+    /// Owner, extended attributes, mode and times, in this order: a change of
+    /// owner drops set-id bits and capabilities.
+    pub(super) fn copy_attributes(&self, from: At<'_>, stat: &Stat, to: At<'_>) -> Result<()> {
+        fs::chown(to, Some(stat.uid), Some(stat.gid))?;
+        let mut list = Vec::new();
+        xattr::list_into(from, &mut list)?;
+        for name in xattr::names(&list).filter(|n| !is_private(n)) {
+            let Some(value) = xattr::get(from, name)? else {
+                continue;
+            };
+            match xattr::set(to, name, &value, 0) {
+                Err(Errno::OPNOTSUPP) if !must_keep(name.to_bytes()) => {}
+                result => result?,
+            }
+        }
+        if stat.kind() != libc::S_IFLNK {
+            fs::chmod(to, stat.mode)?;
+        }
+        fs::utimens(to, SetTime::At(stat.atime), SetTime::At(stat.mtime))
+    }
+
+    /// The origin of a lower inode as the upper keeps it; none where the
+    /// lower's file system has no handles.
+    pub(super) fn origin_of(&self, at: At<'_>, dev: u64) -> Result<Option<Vec<u8>>> {
+        match handle::encode(at) {
+            Ok(handle) => Ok(origin::encode(&handle, self.uuid_of(dev))),
+            Err(Errno::OPNOTSUPP | Errno::OVERFLOW) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn sync_at(&self, at: At<'_>, dir: bool) -> Result<()> {
+        let flags = if dir { libc::O_DIRECTORY } else { 0 } | libc::O_RDONLY;
+        let fd = match at {
+            At::Name(parent, name) => fs::open(parent, name, flags, 0)?,
+            At::Fd(fd) => fs::reopen(fd, flags)?,
+        };
+        fs::sync(fd, false)
+    }
+
+    /// After data came to the upper: where descriptors read the lower past
+    /// the daemon, the kernel allows no other backing file for this node, so
+    /// the name goes over to a new one.
+    fn succeed(&self, node: &Arc<Node>) -> Arc<Node> {
+        let mut old = node.state.lock();
+        if old.upper != InUpper::Data || old.io != IoMode::PassLower {
+            return node.clone();
+        }
+        let state = State {
+            links: std::mem::take(&mut old.links),
+            upper: old.upper,
+            index: old.index.clone(),
+            nlink: old.nlink,
+            lower: old.lower.clone(),
+            origin: old.origin,
+            orphan: old.orphan.take(),
+            removed: old.removed,
+            mode_hint: old.mode_hint,
+            size_hint: old.size_hint,
+            ..State::default()
+        };
+        drop(old);
+        let new = self.table.insert(node.ino, node.kind, false, state);
+        node.state.lock().successor = Some(new.clone());
+        new
+    }
+
+    /// The share of an unlinked name in the count of an indexed inode: its
+    /// count is written relative to the upper's before the upper's changes,
+    /// so that both change in one step. The caller holds `ns` of a parent.
+    pub(super) fn relative_to_upper(&self, node: &Arc<Node>, at: At<'_>) -> Result<()> {
+        let (current, lower) = {
+            let state = node.state.lock();
+            (state.nlink, state.lower.clone())
+        };
+        let Some((false, diff)) = current else {
+            return Ok(());
+        };
+        let lower = match lower {
+            Some(file) => fs::stat_at(&*self.lower_dir(&file.dir)?, &file.name)?.nlink,
+            None => return Ok(()),
+        };
+        let real = fs::stat(at)?.nlink;
+        let diff = i64::from(lower) + diff - i64::from(real);
+        self.set_mark(at, Mark::Nlink, &nlink::upper(diff))?;
+        node.state.lock().nlink = Some((true, diff));
+        Ok(())
+    }
+}
+
+/// Names that kernel overlayfs, too, does not do without.
+fn must_keep(name: &[u8]) -> bool {
+    name.starts_with(b"system.posix_acl_") || name == b"security.capability"
+}

@@ -1,0 +1,394 @@
+//! Open files: which way their data goes, and the way through the daemon.
+//!
+//! The kernel's rule (fs/fuse/iomode.c): while a node is open one way, it
+//! cannot be opened another way, nor with another backing file. So the way is
+//! chosen by the first open and kept until the last release:
+//! * small lower files go through the page cache of the FUSE inode, which
+//!   stays coherent over a copy-up, since only our source changes;
+//! * large lower files and upper files go past the daemon;
+//! * files with set-id bits go through the daemon, which is told when a write
+//!   must clear them.
+
+use super::{
+    Attr, Union,
+    attr::Place,
+    copy_up::Want,
+    create::Caller,
+    node::{InUpper, IoMode, LowerFile, Node},
+    options::Fsync,
+};
+use crate::sys::{
+    At, Errno, Result, copy,
+    fs::{self},
+    probe::Features,
+};
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// Lower files up to this size are read through the daemon, in bytes.
+pub const PASSTHROUGH_FROM: u64 = 128 * 1024;
+
+/// Which way an open file's data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// Through the page cache and the daemon; `keep` what is cached already.
+    Cached {
+        /// The node's cached pages are still good.
+        keep: bool,
+    },
+    /// Past the daemon. One backing file serves all opens of the node while
+    /// it has the same `source`.
+    Passthrough {
+        /// Differs when the backing file must be another one.
+        source: Source,
+    },
+}
+
+/// What a passthrough backing file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The lower layer's file: never to be opened for writing.
+    Lower,
+    /// The upper's.
+    Upper,
+}
+
+/// The answer to an open.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// The way.
+    pub io: Io,
+}
+
+/// A data descriptor that the daemon keeps for a node.
+#[derive(Debug)]
+struct OpenFile {
+    fd: Arc<OwnedFd>,
+    writable: bool,
+    upper: bool,
+}
+
+/// The most recently used data descriptors, by serial. Leaf lock.
+pub(super) struct OpenFiles(Mutex<LruCache<u64, OpenFile>>);
+
+impl OpenFiles {
+    pub(super) fn new(capacity: usize) -> OpenFiles {
+        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
+        OpenFiles(Mutex::new(LruCache::new(capacity)))
+    }
+
+    fn get(&self, serial: u64, upper: bool, write: bool) -> Option<Arc<OwnedFd>> {
+        let mut files = self.0.lock();
+        let file = files.get(&serial)?;
+        (file.upper == upper && (file.writable || !write)).then(|| file.fd.clone())
+    }
+
+    fn put(&self, serial: u64, file: OpenFile) {
+        let _out = self.0.lock().push(serial, file);
+    }
+
+    pub(super) fn forget(&self, serial: u64) {
+        let _out = self.0.lock().pop(&serial);
+    }
+}
+
+const ACCESS: i32 = libc::O_ACCMODE;
+
+impl Union {
+    /// Open a file: copies it up where it is to be written, and says which way
+    /// the data goes.
+    ///
+    /// # Errors
+    /// `ESTALE` where the name belongs to another node since a copy-up: the
+    /// kernel looks it up again. `EROFS` and errors of the upper.
+    pub fn open_file(&self, id: u64, flags: i32, caller: Caller) -> Result<Opened> {
+        let node = self.node(id)?;
+        if !node.is_file() {
+            return Err(if node.is_dir() {
+                Errno::ISDIR
+            } else {
+                Errno::NXIO
+            });
+        }
+        let truncates = flags & libc::O_TRUNC != 0;
+        let writes = flags & ACCESS != libc::O_RDONLY || truncates;
+        if writes {
+            let want = if truncates { Want::Empty } else { Want::Data };
+            let now = self.copy_up(&node, want)?;
+            if !Arc::ptr_eq(&now, &node) {
+                return Err(Errno::STALE);
+            }
+        }
+        if truncates {
+            let _moving = self.topology.read();
+            fs::truncate(&*self.open_data(&node, true)?, 0)?;
+            if caller.uid != 0 {
+                self.clear_set_id(self.place(&node)?.at())?;
+            }
+            node.state.lock().size_hint = 0;
+        }
+        let mut state = node.state.lock();
+        if state.successor.is_some() {
+            return Err(Errno::STALE);
+        }
+        if state.io == IoMode::Closed {
+            state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
+        }
+        let io = match state.io {
+            IoMode::PassLower => Io::Passthrough {
+                source: Source::Lower,
+            },
+            IoMode::PassUpper => {
+                state.stale_cache |= writes;
+                Io::Passthrough {
+                    source: Source::Upper,
+                }
+            }
+            IoMode::Cached | IoMode::Closed => Io::Cached {
+                keep: !std::mem::take(&mut state.stale_cache),
+            },
+        };
+        state.opens += 1;
+        Ok(Opened { io })
+    }
+
+    fn choose(&self, upper: InUpper, mode: u32, size: u64) -> IoMode {
+        let set_id = mode & (libc::S_ISUID | libc::S_ISGID) != 0;
+        if !self.features.has(Features::PASSTHROUGH) {
+            return IoMode::Cached;
+        }
+        match upper {
+            InUpper::Data if set_id => IoMode::Cached,
+            InUpper::Data => IoMode::PassUpper,
+            _ if size > PASSTHROUGH_FROM => IoMode::PassLower,
+            _ => IoMode::Cached,
+        }
+    }
+
+    /// The kernel did not take the backing file: this first open goes through
+    /// the daemon.
+    ///
+    /// # Errors
+    /// `EIO` if the node is open by passthrough otherwise.
+    pub fn open_without_passthrough(&self, id: u64) -> Result<Opened> {
+        let node = self.node(id)?;
+        let mut state = node.state.lock();
+        if state.opens > 1 && state.io != IoMode::Cached {
+            return Err(Errno::IO);
+        }
+        state.io = IoMode::Cached;
+        let keep = !std::mem::take(&mut state.stale_cache);
+        Ok(Opened {
+            io: Io::Cached { keep },
+        })
+    }
+
+    /// A descriptor to register as a node's backing file. It is read-only: the
+    /// kernel opens it again with each opener's flags.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn backing_file(&self, id: u64, source: Source) -> Result<OwnedFd> {
+        let node = self.node(id)?;
+        match source {
+            Source::Lower => {
+                let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
+                self.open_lower(&lower)
+            }
+            Source::Upper => {
+                let _moving = self.topology.read();
+                self.open_upper(&node, libc::O_RDONLY)
+            }
+        }
+    }
+
+    /// An open file description is gone. True if it was the node's last.
+    pub fn release(&self, id: u64) -> bool {
+        let Ok(node) = self.node(id) else {
+            return true;
+        };
+        let mut state = node.state.lock();
+        state.opens = state.opens.saturating_sub(1);
+        if state.opens > 0 {
+            return false;
+        }
+        state.io = IoMode::Closed;
+        drop(state);
+        self.files.forget(node.serial);
+        true
+    }
+
+    /// Read through the daemon; fewer bytes only at the end.
+    ///
+    /// # Errors
+    /// As pread(2).
+    pub fn read(&self, id: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let node = self.node(id)?;
+        fs::read_at(&*self.data(&node, false)?, buf, offset)
+    }
+
+    /// Write through the daemon. `kill` set-id bits, as the kernel asks.
+    ///
+    /// # Errors
+    /// As pwrite(2).
+    pub fn write(&self, id: u64, offset: u64, data: &[u8], kill: bool) -> Result<usize> {
+        let node = self.copy_up(&self.node(id)?, Want::Data)?;
+        let fd = self.data(&node, true)?;
+        let n = fs::write_at(&*fd, data, offset)?;
+        if kill {
+            self.clear_set_id(At::Fd(fd.as_fd()))?;
+        }
+        Ok(n)
+    }
+
+    /// fsync(2), or fdatasync(2).
+    ///
+    /// # Errors
+    /// As fsync(2).
+    pub fn fsync(&self, id: u64, data_only: bool) -> Result<()> {
+        let node = self.node(id)?.latest();
+        if self.options.fsync == Fsync::Volatile || node.state.lock().upper == InUpper::No {
+            return Ok(());
+        }
+        if node.is_dir() {
+            let _moving = self.topology.read();
+            return fs::sync_dir(&*self.upper_dir(&node)?);
+        }
+        let _moving = self.topology.read();
+        let fd = match self.files.get(node.serial, true, false) {
+            Some(fd) => fd,
+            None => Arc::new(self.open_upper(&node, libc::O_RDONLY)?),
+        };
+        fs::sync(&*fd, data_only)
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    pub fn fallocate(
+        &self,
+        id: u64,
+        mode: i32,
+        offset: u64,
+        len: u64,
+        caller: Caller,
+    ) -> Result<()> {
+        let node = self.copy_up(&self.node(id)?, Want::Data)?;
+        let fd = self.data(&node, true)?;
+        fs::fallocate(&*fd, mode, offset, len)?;
+        if caller.uid != 0 {
+            self.clear_set_id(At::Fd(fd.as_fd()))?;
+        }
+        Ok(())
+    }
+
+    /// lseek(2) for data and holes.
+    ///
+    /// # Errors
+    /// As lseek(2).
+    pub fn lseek(&self, id: u64, offset: u64, whence: i32) -> Result<u64> {
+        let node = self.node(id)?;
+        fs::seek_sparse(&*self.data(&node, false)?, offset, whence)
+    }
+
+    /// copy_file_range(2) between two files of the union.
+    ///
+    /// # Errors
+    /// As copy_file_range(2).
+    pub fn copy_file_range(
+        &self,
+        from: (u64, u64),
+        to: (u64, u64),
+        len: usize,
+        caller: Caller,
+    ) -> Result<usize> {
+        let source = self.node(from.0)?;
+        let target = self.copy_up(&self.node(to.0)?, Want::Data)?;
+        let fd_in = self.data(&source, false)?;
+        let fd_out = self.data(&target, true)?;
+        let n = copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)?;
+        if caller.uid != 0 {
+            self.clear_set_id(At::Fd(fd_out.as_fd()))?;
+        }
+        Ok(n)
+    }
+
+    fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
+        let _moving = self.topology.read();
+        self.open_data(node, write)
+    }
+
+    /// The data descriptor of a node. The caller holds `topology`.
+    pub(super) fn open_data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
+        let (upper, lower) = {
+            let state = node.state.lock();
+            // Descriptors that a copy-up left behind go on reading the lower.
+            let upper = state.upper == InUpper::Data && state.successor.is_none();
+            (upper, state.lower.clone())
+        };
+        if let Some(fd) = self.files.get(node.serial, upper, write) {
+            return Ok(fd);
+        }
+        let fd = match (upper, write) {
+            (true, false) => self.open_upper(node, libc::O_RDONLY)?,
+            (true, true) => self.open_upper(node, libc::O_RDWR)?,
+            (false, true) => return Err(Errno::ROFS),
+            (false, false) => self.open_lower(&lower.ok_or(Errno::STALE)?)?,
+        };
+        let fd = Arc::new(fd);
+        let file = OpenFile {
+            fd: fd.clone(),
+            writable: write,
+            upper,
+        };
+        self.files.put(node.serial, file);
+        Ok(fd)
+    }
+
+    /// The upper's file. The caller holds `topology`.
+    fn open_upper(&self, node: &Arc<Node>, flags: i32) -> Result<OwnedFd> {
+        match self.place(node)? {
+            Place::Name(dir, name) => fs::open(dir, &name, flags, 0),
+            Place::Fd(fd) => fs::reopen(fd, flags),
+        }
+    }
+
+    /// The data of a lower file, only ever for reading, and without leaving an
+    /// access time.
+    pub(super) fn open_lower(&self, lower: &LowerFile) -> Result<OwnedFd> {
+        let file = lower.data();
+        let dir = self.lower_dir(&file.dir)?;
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+        match fs::open(&*dir, &file.name, flags | libc::O_NOATIME, 0) {
+            // Only the owner may.
+            Err(Errno::PERM) => fs::open(&*dir, &file.name, flags, 0),
+            result => result,
+        }
+    }
+
+    /// A new file, open: the answer to a create.
+    ///
+    /// # Errors
+    /// As [`Union::make`].
+    pub(super) fn opened_new(&self, attr: &Attr) -> Result<Opened> {
+        let node = self.node(attr.id)?;
+        let mut state = node.state.lock();
+        if state.io == IoMode::Closed {
+            state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
+        }
+        state.opens += 1;
+        let io = if state.io == IoMode::PassUpper {
+            state.stale_cache = true;
+            Io::Passthrough {
+                source: Source::Upper,
+            }
+        } else {
+            Io::Cached { keep: false }
+        };
+        Ok(Opened { io })
+    }
+}

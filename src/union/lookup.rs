@@ -1,0 +1,589 @@
+//! Finding a name in the merged tree.
+
+use super::{
+    Attr, Union,
+    dirs::LowerDir,
+    node::{InUpper, Link, LowerFile, Node, State},
+};
+use crate::layer::marks::{self, Belief, Marks, Opaque};
+use crate::sys::{
+    At, Errno, Result, dir,
+    fs::{self, Stat},
+    handle,
+    probe::Features,
+};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, OnceLock};
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Of the inode that the attributes come from.
+    pub stat: Stat,
+    pub upper: InUpper,
+    pub index: Option<OsString>,
+    pub nlink: Option<(bool, i64)>,
+    pub lower: Option<LowerFile>,
+    pub lowers: Vec<Arc<LowerDir>>,
+    pub impure: bool,
+    /// It was copied up from a lower inode.
+    pub origin: bool,
+    pub ino: u64,
+    /// Names with the same `ino` are one node.
+    pub by_ino: bool,
+}
+
+impl Found {
+    pub(super) fn new(stat: Stat, ino: u64) -> Found {
+        Found {
+            stat,
+            upper: InUpper::No,
+            index: None,
+            nlink: None,
+            lower: None,
+            lowers: Vec::new(),
+            impure: false,
+            origin: false,
+            ino,
+            by_ino: true,
+        }
+    }
+}
+
+/// One name in one lower directory.
+enum Hit {
+    Whiteout,
+    File(Stat, Marks),
+    Dir(Stat, Marks),
+}
+
+/// A name in a stack of lower directories.
+pub(super) enum InLowers {
+    None,
+    File(Stat, LowerFile),
+    /// The stat of the topmost, and the stack.
+    Dirs(Stat, Vec<Arc<LowerDir>>),
+}
+
+/// How the search goes on in the layers below a redirect.
+enum Search {
+    /// This name in the parents' directories.
+    Name(OsString),
+    /// This path from each layer's root.
+    Path(OsString),
+}
+
+impl Search {
+    fn redirect(value: &OsStr) -> Search {
+        if value.as_bytes().starts_with(b"/") {
+            Search::Path(value.to_owned())
+        } else {
+            Search::Name(value.to_owned())
+        }
+    }
+}
+
+const DOT_OPAQUE: &[u8] = b"/.wh..wh..opq";
+
+impl Union {
+    /// Find a child and tell the kernel: its lookup count grows by one.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENAMETOOLONG`, and errors of the layers.
+    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Attr> {
+        let parent = self.node(parent)?;
+        let _moving = self.topology.read();
+        let _names = parent.ns.read();
+        let (node, attr) = self.lookup_locked(&parent, name)?.ok_or(Errno::NOENT)?;
+        self.table.remember(&node);
+        Ok(attr)
+    }
+
+    /// Find a child. The caller holds `topology` and the parent's `ns`.
+    pub(super) fn lookup_locked(
+        &self,
+        parent: &Arc<Node>,
+        name: &OsStr,
+    ) -> Result<Option<(Arc<Node>, Attr)>> {
+        let Some(found) = self.resolve(parent, name)? else {
+            return Ok(None);
+        };
+        let stat = found.stat;
+        let node = self.instantiate(parent, name, found);
+        let attr = self.show(&node, stat)?;
+        Ok(Some((node, attr)))
+    }
+
+    /// The node of what was found: the one that is known, or a new one.
+    pub(super) fn instantiate(&self, parent: &Arc<Node>, name: &OsStr, found: Found) -> Arc<Node> {
+        let link = || Link {
+            parent: parent.clone(),
+            name: name.to_owned(),
+        };
+        let kind = found.stat.kind();
+        let _one_at_a_time = self.creating.lock();
+        if found.by_ino
+            && let Some(node) = self.table.by_ino(found.ino)
+        {
+            let mut state = node.state.lock();
+            let known = state.links.iter().any(|l| l.is(parent, name));
+            if node.kind == kind && !state.removed && (known || !node.is_dir()) {
+                if !known {
+                    state.links.push(link());
+                }
+                drop(state);
+                return node;
+            }
+        }
+        let state = State {
+            links: vec![link()],
+            upper: found.upper,
+            index: found.index,
+            nlink: found.nlink,
+            lower: found.lower,
+            lowers: found.lowers,
+            impure: found.impure,
+            origin: found.origin,
+            ..State::default()
+        };
+        self.table.insert(found.ino, kind, false, state)
+    }
+
+    /// What `name` in `parent` stands for. The caller holds `topology` and the
+    /// parent's `ns`.
+    pub(super) fn resolve(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Option<Found>> {
+        if name.len() > 255 {
+            return Err(Errno::NAMETOOLONG);
+        }
+        if !parent.is_dir() {
+            return Err(Errno::NOTDIR);
+        }
+        let (in_upper, lowers) = {
+            let state = parent.state.lock();
+            if state.removed {
+                return Err(Errno::NOENT);
+            }
+            (state.upper != InUpper::No, state.lowers.clone())
+        };
+        if !in_upper {
+            return self.resolve_lower(&lowers, name);
+        }
+        let fd = self.upper_dir(parent)?;
+        let Some(stat) = fs::absent(fs::stat_at(&*fd, name))? else {
+            if self.has_upper_wh(parent, &fd)? && self.is_wh_whiteout(fd.as_fd(), name)? {
+                return Ok(None);
+            }
+            return self.resolve_lower(&lowers, name);
+        };
+        if stat.is_whiteout() {
+            return Ok(None);
+        }
+        let marks = self.marks(At::Name(fd.as_fd(), name), self.belief, &stat)?;
+        if (marks.whiteout && stat.is_file()) || (marks::is_wh(name) && !marks.plain) {
+            return Ok(None);
+        }
+        if stat.is_dir() {
+            self.resolve_upper_dir(parent, &lowers, fd.as_fd(), name, stat, marks)
+        } else {
+            self.resolve_upper_file(&lowers, name, stat, marks)
+        }
+        .map(Some)
+    }
+
+    fn resolve_upper_dir(
+        &self,
+        parent: &Arc<Node>,
+        lowers: &[Arc<LowerDir>],
+        fd: BorrowedFd<'_>,
+        name: &OsStr,
+        stat: Stat,
+        marks: Marks,
+    ) -> Result<Found> {
+        let mut found = Found::new(stat, 0);
+        found.upper = InUpper::Data;
+        found.impure = marks.impure;
+        found.origin = marks.origin.is_some();
+        let mut top = None;
+        let foreign_opaque = self.has_upper_wh(parent, fd)? && self.is_wh_whiteout(fd, name)?;
+        if marks.opaque != Opaque::Yes && !foreign_opaque && !self.has_wh_opaque(fd, name)? {
+            let below = match (&marks.redirect, self.follows_redirects()) {
+                (Some(to), true) => self.find_lower(lowers, Search::redirect(to), 0)?,
+                _ => self.find_lower(lowers, Search::Name(name.to_owned()), 0)?,
+            };
+            if let InLowers::Dirs(stat, dirs) = below {
+                top = Some(stat);
+                found.lowers = dirs;
+            }
+        }
+        let from = top.unwrap_or(stat);
+        found.ino = self.inos.map(from.dev, from.ino);
+        Ok(found)
+    }
+
+    fn resolve_upper_file(
+        &self,
+        lowers: &[Arc<LowerDir>],
+        name: &OsStr,
+        stat: Stat,
+        marks: Marks,
+    ) -> Result<Found> {
+        let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
+        found.upper = InUpper::Data;
+        if marks.metacopy && stat.is_file() {
+            let search = match &marks.redirect {
+                Some(to) => Search::redirect(to),
+                None => Search::Name(name.to_owned()),
+            };
+            let InLowers::File(_, lower) = self.find_lower(lowers, search, 0)? else {
+                log::warn!("metacopy file {name:?} has no data in any lower layer");
+                return Err(Errno::IO);
+            };
+            found.upper = InUpper::Meta;
+            found.lower = Some(lower);
+        }
+        found.origin = marks.origin.is_some();
+        if let Some(origin) = &marks.origin {
+            let index = self.links.as_ref().and_then(|l| l.name_of(origin));
+            if let Some(lower) = self.origin_stat(origin, lowers, name)?
+                && (lower.nlink == 1 || index.is_some())
+                && lower.kind() == stat.kind()
+            {
+                found.ino = self.inos.map(lower.dev, lower.ino);
+            }
+            if index.is_some() {
+                found.nlink = marks.nlink.as_deref().and_then(marks::nlink::decode);
+                found.index = index;
+            }
+        }
+        Ok(found)
+    }
+
+    fn resolve_lower(&self, lowers: &[Arc<LowerDir>], name: &OsStr) -> Result<Option<Found>> {
+        let (stat, lower) = match self.find_lower(lowers, Search::Name(name.to_owned()), 0)? {
+            InLowers::None => return Ok(None),
+            InLowers::Dirs(stat, dirs) => {
+                let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
+                found.lowers = dirs;
+                return Ok(Some(found));
+            }
+            InLowers::File(stat, lower) => (stat, lower),
+        };
+        let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
+        if stat.nlink > 1 && self.upper.is_some() {
+            match &self.links {
+                None => found.by_ino = false,
+                Some(links) => {
+                    let dir = self.lower_dir(&lower.dir)?;
+                    let at = At::Name(dir.as_fd(), &lower.name);
+                    if let Some(index) = links.find(at, self.uuid_of(stat.dev))? {
+                        let (stat, marks) = self.index_entry(links, &index)?;
+                        found.stat = stat;
+                        found.nlink = marks.nlink.as_deref().and_then(marks::nlink::decode);
+                        found.upper = if marks.metacopy {
+                            InUpper::Meta
+                        } else {
+                            InUpper::Data
+                        };
+                        found.index = Some(index);
+                    }
+                }
+            }
+        }
+        found.lower = Some(lower);
+        Ok(Some(found))
+    }
+
+    fn index_entry(&self, links: &super::links::Links, name: &OsStr) -> Result<(Stat, Marks)> {
+        let at = links.at(name);
+        let stat = fs::stat(at)?;
+        Ok((stat, self.marks(at, self.belief, &stat)?))
+    }
+
+    /// Do any of these directories show `name`: is a whiteout needed.
+    pub(super) fn in_lowers(&self, lowers: &[Arc<LowerDir>], name: &OsStr) -> Result<bool> {
+        if lowers.is_empty() {
+            return Ok(false);
+        }
+        let found = self.find_lower(lowers, Search::Name(name.to_owned()), 0)?;
+        Ok(!matches!(found, InLowers::None))
+    }
+
+    /// What a redirect leads to.
+    pub(super) fn find_redirect(
+        &self,
+        parents: &[Arc<LowerDir>],
+        redirect: &OsStr,
+    ) -> Result<InLowers> {
+        self.find_lower(parents, Search::redirect(redirect), 0)
+    }
+
+    /// Search the lower layers from number `from` on.
+    fn find_lower(
+        &self,
+        parents: &[Arc<LowerDir>],
+        mut search: Search,
+        from: u16,
+    ) -> Result<InLowers> {
+        let mut top: Option<Stat> = None;
+        let mut dirs: Vec<Arc<LowerDir>> = Vec::new();
+        let mut next = from;
+        loop {
+            // The next directory to look in, and the name there.
+            let place = match &search {
+                Search::Name(name) => parents
+                    .iter()
+                    .find(|p| p.layer >= next)
+                    .map(|p| (p.layer, Ok(Some((p.clone(), name.clone()))))),
+                Search::Path(path) => {
+                    (usize::from(next) < self.lowers.len()).then(|| (next, self.walk(next, path)))
+                }
+            };
+            let Some((layer, place)) = place else { break };
+            next = layer + 1;
+            let (dir, name) = match place {
+                Ok(Some(place)) => place,
+                Ok(None) => continue,
+                // Something on the way hides all below.
+                Err(Errno::NOENT) => break,
+                Err(e) => return Err(e),
+            };
+            match self.look(&dir, &name)? {
+                None => {}
+                Some(Hit::Whiteout) => break,
+                Some(Hit::File(..)) if top.is_some() => break,
+                Some(Hit::File(stat, marks)) => {
+                    let mut file = LowerFile {
+                        dir,
+                        name: name.clone(),
+                        data: None,
+                    };
+                    let mut stat = stat;
+                    if marks.metacopy && stat.is_file() {
+                        let search = match &marks.redirect {
+                            Some(to) => Search::redirect(to),
+                            None => Search::Name(name),
+                        };
+                        match self.find_lower(parents, search, next)? {
+                            InLowers::File(below, data) if below.is_file() => {
+                                stat.blocks = below.blocks;
+                                file.data = Some(Box::new(data));
+                            }
+                            _ => {
+                                log::warn!("metacopy {:?} has no data below", file.name);
+                                return Err(Errno::IO);
+                            }
+                        }
+                    }
+                    return Ok(InLowers::File(stat, file));
+                }
+                Some(Hit::Dir(stat, marks)) => {
+                    top = top.or(Some(stat));
+                    let hides = marks.opaque == Opaque::Yes;
+                    let redirect = marks.redirect.filter(|_| self.follows_redirects());
+                    dirs.push(Arc::new(LowerDir {
+                        layer,
+                        parent: Some(dir),
+                        name,
+                        serial: self.table.serial(),
+                        wh: OnceLock::new(),
+                        xwhiteouts: marks.opaque == Opaque::Xwhiteouts,
+                    }));
+                    if hides {
+                        break;
+                    }
+                    if let Some(to) = redirect {
+                        search = Search::redirect(&to);
+                    }
+                }
+            }
+        }
+        Ok(match top {
+            Some(stat) => InLowers::Dirs(stat, dirs),
+            None => InLowers::None,
+        })
+    }
+
+    /// Walk a path from a layer's root to its last name's directory. `None`
+    /// if it is not in this layer; `ENOENT` if this layer hides it.
+    fn walk(&self, layer: u16, path: &OsStr) -> Result<Option<(Arc<LowerDir>, OsString)>> {
+        let Some(root) = self.roots.get(usize::from(layer)) else {
+            return Ok(None);
+        };
+        let mut dir = root.clone();
+        let mut names = path
+            .as_bytes()
+            .split(|b| *b == b'/')
+            .filter(|n| !n.is_empty())
+            .map(OsStr::from_bytes)
+            .peekable();
+        let mut hidden = false;
+        while let Some(name) = names.next() {
+            if name == "." || name == ".." {
+                return Err(Errno::IO);
+            }
+            if names.peek().is_none() {
+                return Ok(Some((dir, name.to_owned())));
+            }
+            match self.look(&dir, name)? {
+                Some(Hit::Dir(_, marks)) => {
+                    hidden |= marks.opaque == Opaque::Yes;
+                    dir = Arc::new(LowerDir {
+                        layer,
+                        parent: Some(dir),
+                        name: name.to_owned(),
+                        serial: self.table.serial(),
+                        wh: OnceLock::new(),
+                        xwhiteouts: marks.opaque == Opaque::Xwhiteouts,
+                    });
+                }
+                Some(_) => return Err(Errno::NOENT),
+                None if hidden => return Err(Errno::NOENT),
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// One name in one lower directory.
+    fn look(&self, dir: &Arc<LowerDir>, name: &OsStr) -> Result<Option<Hit>> {
+        let fd = self.lower_dir(dir)?;
+        let Some(stat) = fs::absent(fs::stat_at(&*fd, name))? else {
+            let hidden = self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?;
+            return Ok(hidden.then_some(Hit::Whiteout));
+        };
+        if stat.is_whiteout() {
+            return Ok(Some(Hit::Whiteout));
+        }
+        let at = At::Name(fd.as_fd(), name);
+        let mut marks = Marks::default();
+        if stat.is_dir() || stat.is_file() || marks::is_wh(name) {
+            marks = self.marks(at, self.lower_belief, &stat)?;
+        }
+        if marks::is_wh(name) && !marks.plain {
+            return Ok(None);
+        }
+        if !stat.is_dir() {
+            if marks.whiteout && dir.xwhiteouts && stat.size == 0 {
+                return Ok(Some(Hit::Whiteout));
+            }
+            return Ok(Some(Hit::File(stat, marks)));
+        }
+        if marks.opaque != Opaque::Yes
+            && (self.has_wh_opaque(fd.as_fd(), name)?
+                || (self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?))
+        {
+            marks.opaque = Opaque::Yes;
+        }
+        Ok(Some(Hit::Dir(stat, marks)))
+    }
+
+    /// The marks of an inode; none without asking where it can have none.
+    pub(super) fn marks(&self, at: At<'_>, belief: Belief, stat: &Stat) -> Result<Marks> {
+        let carries_user = stat.is_dir() || stat.is_file();
+        if !carries_user && belief.own == marks::Family::User {
+            return Ok(Marks::default());
+        }
+        super::with_scratch(|scratch| marks::read(at, belief, scratch))
+    }
+
+    /// Is there a `.wh.NAME` that stands for a whiteout.
+    fn is_wh_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
+        let Some(wh) = marks::wh_name(name) else {
+            return Ok(false);
+        };
+        let Some(stat) = fs::absent(fs::stat_at(dir, &wh))? else {
+            return Ok(false);
+        };
+        let marks = self.marks(At::Name(dir, &wh), self.lower_belief, &stat)?;
+        Ok(stat.is_file() && !marks.plain)
+    }
+
+    /// Does the directory `name` hold a `.wh..wh..opq`.
+    fn has_wh_opaque(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
+        let mut path = name.as_bytes().to_vec();
+        path.extend_from_slice(DOT_OPAQUE);
+        let path = OsStr::from_bytes(&path);
+        let Some(stat) = fs::absent(fs::stat_at(dir, path))? else {
+            return Ok(false);
+        };
+        let marks = self.marks(At::Name(dir, path), self.lower_belief, &stat)?;
+        Ok(stat.is_file() && !marks.plain)
+    }
+
+    fn has_lower_wh(&self, dir: &Arc<LowerDir>) -> Result<bool> {
+        if let Some(known) = dir.wh.get() {
+            return Ok(*known);
+        }
+        let found = has_wh(self.lower_dir(dir)?.as_fd())?;
+        Ok(*dir.wh.get_or_init(|| found))
+    }
+
+    fn has_upper_wh(&self, node: &Arc<Node>, fd: impl AsFd) -> Result<bool> {
+        if let Some(known) = node.state.lock().wh {
+            return Ok(known);
+        }
+        let found = has_wh(fd.as_fd())?;
+        node.state.lock().wh = Some(found);
+        Ok(found)
+    }
+
+    /// Are redirects of directories followed.
+    fn follows_redirects(&self) -> bool {
+        self.options.redirect_dir != super::options::RedirectDir::NoFollow
+    }
+
+    /// The lower inode that an upper one was copied from.
+    fn origin_stat(
+        &self,
+        origin: &[u8],
+        lowers: &[Arc<LowerDir>],
+        name: &OsStr,
+    ) -> Result<Option<Stat>> {
+        let Some((handle, uuid)) = marks::origin::decode(origin) else {
+            return Ok(None);
+        };
+        if self.features.has(Features::HANDLES) {
+            for layer in self.lowers.iter().filter(|l| l.uuid == uuid) {
+                match handle::open(&layer.mount, &handle, libc::O_PATH) {
+                    Ok(fd) => return fs::stat_fd(fd).map(Some),
+                    Err(Errno::STALE | Errno::PERM | Errno::OPNOTSUPP) => {}
+                    Err(e) => return Err(e),
+                }
+                // Layers on one file system decode handles alike.
+                break;
+            }
+            return Ok(None);
+        }
+        // Without the right to open handles: it most often has kept its name.
+        let InLowers::File(stat, file) =
+            self.find_lower(lowers, Search::Name(name.to_owned()), 0)?
+        else {
+            return Ok(None);
+        };
+        let dir = self.lower_dir(&file.dir)?;
+        Ok(match handle::encode(At::Name(dir.as_fd(), &file.name)) {
+            Ok(h) if h == handle => Some(stat),
+            _ => None,
+        })
+    }
+
+    /// The UUID of the file system of a lower inode.
+    pub(super) fn uuid_of(&self, dev: u64) -> [u8; 16] {
+        self.lowers
+            .iter()
+            .find(|l| l.dev == dev)
+            .map_or([0; 16], |l| l.uuid)
+    }
+}
+
+/// Does a directory have any entry named `.wh.*`.
+fn has_wh(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mut found = false;
+    dir::read(dir::open(fd)?, 0, |e| {
+        found = marks::is_wh(e.name);
+        !found
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,299 @@
+//! Nodes: what the kernel knows by number, and the table that holds them.
+
+use super::dirs::LowerDir;
+use crate::sys::fs::Stat;
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+/// The kernel's number for the root, whatever its `st_ino`.
+pub const ROOT_ID: u64 = 1;
+/// Numbers from here on are given to nodes whose `st_ino` is taken.
+const FIRST_SPARE_ID: u64 = 1 << 63;
+
+/// One name of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub parent: Arc<Node>,
+    pub name: OsString,
+}
+
+impl Link {
+    pub(super) fn is(&self, parent: &Arc<Node>, name: &OsStr) -> bool {
+        Arc::ptr_eq(&self.parent, parent) && self.name == name
+    }
+}
+
+/// How much of a node is in the upper layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum InUpper {
+    /// Nothing.
+    #[default]
+    No,
+    /// Attributes; the data is in a lower layer (metacopy).
+    Meta,
+    /// All of it.
+    Data,
+}
+
+/// A non-directory in a lower layer.
+#[derive(Clone, Debug)]
+pub(super) struct LowerFile {
+    pub dir: Arc<LowerDir>,
+    pub name: OsString,
+    /// It is a metacopy itself: where its data is.
+    pub data: Option<Box<LowerFile>>,
+}
+
+impl LowerFile {
+    /// Where the data is.
+    pub(super) fn data(&self) -> &LowerFile {
+        let mut file = self;
+        while let Some(next) = &file.data {
+            file = next;
+        }
+        file
+    }
+}
+
+/// Where reads and writes of a node's open files go. Sticky while any is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum IoMode {
+    /// Not open.
+    #[default]
+    Closed,
+    /// Through the page cache of the FUSE inode and through the daemon.
+    Cached,
+    /// Past the daemon, to the upper's file.
+    PassUpper,
+    /// Past the daemon, to the lower's file, only for reading.
+    PassLower,
+}
+
+/// What is known of a node's names and places. Leaf lock: never held over a
+/// system call.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Names that are known; a directory has one until it is removed.
+    pub links: Vec<Link>,
+    pub upper: InUpper,
+    /// Its name in the index directory, where it is always to be found.
+    pub index: Option<OsString>,
+    /// Difference of the union's link count to the real one, and whether it is
+    /// relative to the upper's.
+    pub nlink: Option<(bool, i64)>,
+    /// Non-directories: the lower file that is shown, or was copied up.
+    pub lower: Option<LowerFile>,
+    /// Directories: what is merged, top first.
+    pub lowers: Vec<Arc<LowerDir>>,
+    /// It was copied up from a lower inode, whose number it shows.
+    pub origin: bool,
+    /// The upper directory is marked impure.
+    pub impure: bool,
+    /// The upper directory has `.wh.*` files; unknown until somebody looks.
+    pub wh: Option<bool>,
+    /// The directory's default ACL, once read.
+    pub default_acl: Option<Option<Arc<Vec<u8>>>>,
+    /// The names of a merged directory, once read.
+    pub listing: Option<Box<super::readdir::Listing>>,
+    /// Mode and size when they were last seen, for choosing how to open.
+    pub mode_hint: u32,
+    pub size_hint: u64,
+    pub io: IoMode,
+    /// Open file descriptions.
+    pub opens: u32,
+    /// Written by passthrough: pages cached before are stale.
+    pub stale_cache: bool,
+    /// Kept open because it has no name any more.
+    pub orphan: Option<Arc<OwnedFd>>,
+    /// The last name is gone.
+    pub removed: bool,
+    /// The attributes it had then, where it was not open.
+    pub last: Option<Box<Stat>>,
+    /// Since a copy-up under open lower descriptors the name belongs to this
+    /// node; only those descriptors still use the old one.
+    pub successor: Option<Arc<Node>>,
+}
+
+/// An inode of the union.
+#[derive(Debug)]
+pub struct Node {
+    /// The kernel's number for it.
+    pub(super) id: u64,
+    /// Never used twice, unlike `id`.
+    pub(super) serial: u64,
+    /// `st_ino`.
+    pub(super) ino: u64,
+    /// `S_IFMT` bits.
+    pub(super) kind: u32,
+    /// Lock order: topology, then a ticket, then `ns` of an ancestor before
+    /// that of a descendant, then `state`. Who holds `ns` takes no ticket.
+    pub(super) ticket: Mutex<()>,
+    /// Directories: the names below do not change.
+    pub(super) ns: RwLock<()>,
+    pub(super) state: Mutex<State>,
+    table: Weak<Table>,
+}
+
+impl Node {
+    pub(super) fn is_dir(&self) -> bool {
+        self.kind == libc::S_IFDIR
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.kind == libc::S_IFREG
+    }
+
+    /// One of its names.
+    pub(super) fn link(&self) -> Option<Link> {
+        self.state.lock().links.first().cloned()
+    }
+
+    /// The node that the name belongs to now.
+    pub(super) fn latest(self: &Arc<Node>) -> Arc<Node> {
+        let mut node = self.clone();
+        loop {
+            let next = node.state.lock().successor.clone();
+            match next {
+                Some(next) => node = next,
+                None => return node,
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(table) = self.table.upgrade() {
+            table.dropped(self.id, self.ino, self.serial);
+        }
+        // Parents are freed one after another, not by recursion: paths may be
+        // deeper than the stack.
+        let mut pending: Vec<Arc<Node>> = Vec::new();
+        take_parents(self.state.get_mut(), &mut pending);
+        while let Some(parent) = pending.pop() {
+            if let Some(mut parent) = Arc::into_inner(parent) {
+                take_parents(parent.state.get_mut(), &mut pending);
+            }
+        }
+    }
+}
+
+fn take_parents(state: &mut State, out: &mut Vec<Arc<Node>>) {
+    out.extend(state.links.drain(..).map(|l| l.parent));
+    out.extend(state.successor.take());
+}
+
+#[derive(Debug)]
+struct Slot {
+    node: Weak<Node>,
+    serial: u64,
+    /// The kernel's own reference: `lookups` of it.
+    held: Option<Arc<Node>>,
+    lookups: u64,
+}
+
+/// All nodes by the kernel's number. The kernel holds a node until it has
+/// forgotten each of its lookups; children hold their parents.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: DashMap<u64, Slot>,
+    /// `st_ino` to number, where they differ.
+    spare: DashMap<u64, u64>,
+    next_spare: AtomicU64,
+    serial: AtomicU64,
+}
+
+impl Table {
+    /// A number that is never given twice.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial.fetch_add(1, Relaxed) + 1
+    }
+
+    /// The node that the kernel calls `id`.
+    pub(super) fn get(&self, id: u64) -> Option<Arc<Node>> {
+        self.slots.get(&id)?.node.upgrade()
+    }
+
+    /// The node with this `st_ino`, if it is known.
+    pub(super) fn by_ino(&self, ino: u64) -> Option<Arc<Node>> {
+        let id = self.spare.get(&ino).map_or(ino, |id| *id);
+        self.get(id).filter(|n| n.ino == ino)
+    }
+
+    /// A new node. Its number is `st_ino` where that is free.
+    pub(super) fn insert(
+        self: &Arc<Table>,
+        ino: u64,
+        kind: u32,
+        root: bool,
+        state: State,
+    ) -> Arc<Node> {
+        let serial = self.serial();
+        let mut node = Node {
+            id: if root { ROOT_ID } else { ino },
+            serial,
+            ino,
+            kind,
+            ticket: Mutex::new(()),
+            ns: RwLock::new(()),
+            state: Mutex::new(state),
+            table: Arc::downgrade(self),
+        };
+        if !root && (ino <= ROOT_ID || ino >= FIRST_SPARE_ID || self.slots.contains_key(&ino)) {
+            node.id = FIRST_SPARE_ID + self.next_spare.fetch_add(1, Relaxed);
+            self.spare.insert(ino, node.id);
+        } else {
+            self.spare.remove(&ino);
+        }
+        let node = Arc::new(node);
+        let slot = Slot {
+            node: Arc::downgrade(&node),
+            serial,
+            held: None,
+            lookups: 0,
+        };
+        // Another thread may have taken the number meanwhile: its node then
+        // lives on, and is found no more by its number once ours is; both
+        // are of the same inode only if callers failed to hold `ns`.
+        self.slots.insert(node.id, slot);
+        node
+    }
+
+    /// The kernel has been told of the node once more.
+    pub(super) fn remember(&self, node: &Arc<Node>) {
+        if let Some(mut slot) = self.slots.get_mut(&node.id) {
+            slot.lookups += 1;
+            if slot.held.is_none() {
+                slot.held = Some(node.clone());
+            }
+        }
+    }
+
+    /// The kernel forgets `count` lookups. What is dropped is dropped by the
+    /// caller, outside the table's locks.
+    pub(super) fn forget(&self, id: u64, count: u64) -> Option<Arc<Node>> {
+        let mut slot = self.slots.get_mut(&id)?;
+        slot.lookups = slot.lookups.saturating_sub(count);
+        if slot.lookups == 0 {
+            slot.held.take()
+        } else {
+            None
+        }
+    }
+
+    fn dropped(&self, id: u64, ino: u64, serial: u64) {
+        self.slots.remove_if(&id, |_, slot| slot.serial == serial);
+        if id != ino {
+            self.spare.remove_if(&ino, |_, spare| *spare == id);
+        }
+    }
+
+    /// How many nodes there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}

@@ -1,0 +1,261 @@
+//! From opened directories to a union that can be served.
+
+use super::{
+    Union, Upper,
+    dirs::{DirFds, LowerDir},
+    file::OpenFiles,
+    ids::IdMap,
+    ino::Inos,
+    links::Links,
+    node::{InUpper, State, Table},
+    options::Options,
+};
+use crate::layer::{
+    Layer,
+    marks::{self, Belief, Family},
+    open::{OpenDir, OpenLayers},
+    work::{self, Work},
+};
+use crate::sys::{At, Errno, Result, creds, fs, probe::Features};
+use parking_lot::{Mutex, RwLock};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// Why a union could not be set up.
+#[derive(Debug)]
+pub struct SetupError {
+    what: &'static str,
+    path: PathBuf,
+    errno: Errno,
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        if self.errno == Errno::UCLEAN {
+            return write!(
+                f,
+                "{} {path}: a volatile mount of it was not ended cleanly: \
+                 its upper may be half written; remove work/{INCOMPAT} there to use it all the same",
+                self.what
+            );
+        }
+        write!(f, "{} {path}: {}", self.what, self.errno)
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.errno)
+    }
+}
+
+fn failed(what: &'static str, path: &std::path::Path) -> impl FnOnce(Errno) -> SetupError {
+    let path = path.to_owned();
+    move |errno| SetupError { what, path, errno }
+}
+
+/// Kernel overlayfs's mark, `work/incompat/volatile`: a volatile mount was not
+/// ended cleanly, so what is in the upper may be half written.
+const INCOMPAT: &str = "incompat";
+const VOLATILE: &str = "volatile";
+
+impl Union {
+    /// Take over the directories. `allowed` less what cannot be done here is
+    /// what is used.
+    ///
+    /// # Errors
+    /// Says which directory, and why.
+    pub fn open(
+        layers: OpenLayers,
+        options: &Options,
+        allowed: Features,
+    ) -> std::result::Result<Union, SetupError> {
+        let mut lowers = Vec::with_capacity(layers.lower.len());
+        for OpenDir { fd, path } in layers.lower {
+            let why = failed("cannot use lower layer", &path);
+            lowers.push(Layer::new(fd, path.clone()).map_err(why)?);
+        }
+        let mut features = crate::sys::probe::probe(allowed, None);
+        let mut upper = None;
+        let mut index = None;
+        if let (Some(up), Some(work)) = (layers.upper, layers.work) {
+            let why = failed("cannot use work directory", &work.path);
+            let (dir, found) = prepare_work(&work.fd, options, allowed).map_err(why)?;
+            features = found;
+            let wants_index = options.index && !options.userxattr;
+            if wants_index && features.has(Features::TRUSTED) && features.has(Features::HANDLES) {
+                let why = failed("cannot use index directory", &work.path);
+                index = Some(open_index(&work.fd).map_err(why)?);
+            }
+            let why = failed("cannot use upper layer", &up.path);
+            upper = Some(Upper {
+                layer: Layer::new(up.fd, up.path.clone()).map_err(why)?,
+                work: Work::new(dir, features),
+                _locks: layers.locks,
+            });
+        }
+        let own = if options.userxattr || !features.has(Features::TRUSTED) {
+            Family::User
+        } else {
+            Family::Trusted
+        };
+        let devices: Vec<u64> = upper
+            .iter()
+            .map(|u| u.layer.dev)
+            .chain(lowers.iter().map(|l| l.dev))
+            .collect();
+        let table = Arc::new(Table::default());
+        let roots = (0..lowers.len()).map(|i| root_dir(&table, i)).collect();
+        let inos = Inos::new(options.xino, &devices);
+        let mut union = Union {
+            belief: Belief {
+                own,
+                foreign: false,
+            },
+            lower_belief: Belief { own, foreign: true },
+            features,
+            uids: IdMap::users(options),
+            gids: IdMap::groups(options),
+            options: options.clone(),
+            root: table.insert(0, libc::S_IFDIR, true, State::default()),
+            upper,
+            lowers,
+            roots,
+            links: index,
+            inos,
+            table,
+            topology: RwLock::new(()),
+            creating: Mutex::new(()),
+            fds: DirFds::new(budget() / 2),
+            files: OpenFiles::new(budget() / 4),
+        };
+        union.open_root().map_err(|errno| SetupError {
+            what: "cannot read the root of",
+            path: union
+                .upper
+                .as_ref()
+                .map(|u| u.layer.path.clone())
+                .unwrap_or_default(),
+            errno,
+        })?;
+        union.clean_index();
+        Ok(union)
+    }
+
+    /// Which roots are merged, and the number of the merged one.
+    fn open_root(&mut self) -> Result<()> {
+        let mut lowers = self.roots.clone();
+        let mut state = State::default();
+        let mut stat = None;
+        if let Some(upper) = &self.upper {
+            let at = At::Fd(upper.layer.root.as_fd());
+            let s = fs::stat(at)?;
+            let marks = self.marks(at, self.belief, &s)?;
+            state.upper = InUpper::Data;
+            state.impure = marks.impure;
+            stat = Some(s);
+        }
+        for (i, layer) in self.lowers.iter().enumerate() {
+            let s = fs::stat_fd(&layer.root)?;
+            stat = stat.or(Some(s));
+            let wh = OsStr::new(marks::WH_OPAQUE);
+            if fs::absent(fs::stat_at(&*layer.root, wh))?.is_some() {
+                lowers.truncate(i + 1);
+                break;
+            }
+        }
+        state.lowers = lowers;
+        let s = stat.ok_or(Errno::INVAL)?;
+        let ino = self.inos.map(s.dev, s.ino);
+        self.root = self.table.insert(ino, libc::S_IFDIR, true, state);
+        Ok(())
+    }
+
+    /// Remove index entries whose last name is gone: a kill between the
+    /// removal of the name and that of the entry leaves them.
+    fn clean_index(&self) {
+        let Some(links) = &self.links else { return };
+        for name in links.all() {
+            let at = links.at(&name);
+            let stale = name.as_encoded_bytes().starts_with(b"#")
+                || fs::stat(at).is_ok_and(|stat| {
+                    let marks = self.marks(at, self.belief, &stat).unwrap_or_default();
+                    let nlink = marks.nlink.as_deref().and_then(marks::nlink::decode);
+                    matches!(nlink, Some((true, diff)) if i64::from(stat.nlink) + diff <= 0)
+                });
+            if stale && let Err(e) = links.remove(&name) {
+                log::warn!("cannot remove stale index entry {name:?}: {e}");
+            }
+        }
+    }
+
+    /// End cleanly: the work directory is emptied, a volatile upper may be
+    /// used again.
+    pub fn close(&self) {
+        let Some(upper) = &self.upper else { return };
+        if let Err(e) = upper.work.clear() {
+            log::warn!("cannot empty the work directory: {e}");
+        }
+    }
+}
+
+fn root_dir(table: &Arc<Table>, index: usize) -> Arc<LowerDir> {
+    Arc::new(LowerDir {
+        layer: u16::try_from(index).unwrap_or(u16::MAX),
+        parent: None,
+        name: OsString::new(),
+        serial: table.serial(),
+        wh: OnceLock::new(),
+        xwhiteouts: false,
+    })
+}
+
+/// Make and empty `WORKDIR/work`, and see what the upper's file system can.
+fn prepare_work(
+    base: &OwnedFd,
+    options: &Options,
+    allowed: Features,
+) -> Result<(OwnedFd, Features)> {
+    let name = OsStr::new("work");
+    match fs::mkdir(base, name, 0o700) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(e),
+    }
+    let dir = fs::open_dir_path(base, name)?;
+    if let Some(marks) = fs::absent(fs::open_dir_path(&dir, OsStr::new(INCOMPAT)))?
+        && fs::absent(fs::stat_at(&marks, OsStr::new(VOLATILE)))?.is_some()
+    {
+        return Err(Errno::UCLEAN);
+    }
+    work::clear(&dir)?;
+    let features = crate::sys::probe::probe(allowed, Some(&dir));
+    if options.fsync == super::options::Fsync::Volatile {
+        let incompat = OsStr::new(INCOMPAT);
+        fs::mkdir(&dir, incompat, 0o700)?;
+        fs::mkdir(
+            fs::open_dir_path(&dir, incompat)?,
+            OsStr::new(VOLATILE),
+            0o700,
+        )?;
+    }
+    Ok((dir, features))
+}
+
+fn open_index(base: &OwnedFd) -> Result<Links> {
+    let name = OsStr::new("index");
+    match fs::mkdir(base, name, 0o700) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(e),
+    }
+    Links::open(fs::open_dir_path(base, name)?)
+}
+
+/// How many descriptors the caches may hold.
+fn budget() -> usize {
+    let limit = creds::open_files_limit();
+    (limit / 2).clamp(16, 8192)
+}

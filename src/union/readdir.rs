@@ -1,0 +1,481 @@
+//! Listing directories.
+//!
+//! A directory that is one real directory is listed with that one's own
+//! cookies. A merged one has positions of its own, which stay the same while
+//! the node lives: first the names that the lowers have, in an order that
+//! never changes, then those that only the upper has, by a number that each
+//! gets when it appears. So nothing that is there all the time is lost or
+//! seen twice, whatever happens meanwhile.
+
+use super::{
+    Union,
+    dirs::LowerDir,
+    node::{InUpper, Node},
+};
+use crate::layer::marks;
+use crate::sys::{At, Result, dir, fs};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `st_ino`.
+    pub ino: u64,
+    /// `S_IFMT` bits.
+    pub kind: u32,
+    /// Where the next entry is.
+    pub next: u64,
+    /// The name.
+    pub name: OsString,
+}
+
+/// What the upper has under a name of the lowers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cover {
+    Nothing,
+    Whiteout,
+    Entry,
+}
+
+#[derive(Debug)]
+struct LowerName {
+    name: Arc<OsStr>,
+    ino: u64,
+    kind: u32,
+    cover: Cover,
+}
+
+/// The names of a merged directory.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    lower: Vec<LowerName>,
+    places: HashMap<Arc<OsStr>, usize>,
+    upper: BTreeMap<u64, Arc<OsStr>>,
+    numbers: HashMap<Arc<OsStr>, u64>,
+    next: u64,
+}
+
+impl Listing {
+    fn set(&mut self, name: &OsStr, cover: Cover) {
+        if let Some(place) = self.places.get(name) {
+            if let Some(lower) = self.lower.get_mut(*place) {
+                lower.cover = cover;
+            }
+            return;
+        }
+        match (cover, self.numbers.get(name)) {
+            (Cover::Entry, None) => {
+                let name: Arc<OsStr> = name.into();
+                self.upper.insert(self.next, name.clone());
+                self.numbers.insert(name, self.next);
+                self.next += 1;
+            }
+            (Cover::Nothing | Cover::Whiteout, Some(number)) => {
+                self.upper.remove(number);
+                self.numbers.remove(name);
+            }
+            _ => {}
+        }
+    }
+
+    /// The entries at position `from` and after: position, name, and the
+    /// lower's number and type where they hold. At most `most`.
+    fn slice(&self, from: u64, most: usize) -> Vec<(u64, Arc<OsStr>, Option<(u64, u32)>)> {
+        let count = self.lower.len() as u64;
+        let start = usize::try_from(from).unwrap_or(usize::MAX);
+        let lower = self
+            .lower
+            .iter()
+            .enumerate()
+            .skip(start)
+            .filter(|(_, l)| l.cover != Cover::Whiteout)
+            .map(|(i, l)| {
+                let known = (l.cover == Cover::Nothing).then_some((l.ino, l.kind));
+                (i as u64, l.name.clone(), known)
+            });
+        let upper = self
+            .upper
+            .range(from.saturating_sub(count)..)
+            .map(|(n, name)| (count + n, name.clone(), None));
+        lower.chain(upper).take(most).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.upper.is_empty() && self.lower.iter().all(|l| l.cover == Cover::Whiteout)
+    }
+}
+
+/// How many entries are looked at between two checks for room.
+const BATCH: usize = 64;
+/// `.` and `..` come first.
+const DOTS: u64 = 2;
+
+impl Union {
+    /// List a directory from position `offset` (0 = the start), until `sink`
+    /// returns false or the end.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, errors of the layers.
+    pub fn readdir(
+        &self,
+        id: u64,
+        offset: u64,
+        mut sink: impl FnMut(&Entry) -> bool,
+    ) -> Result<()> {
+        let node = self.node(id)?;
+        if !node.is_dir() {
+            return Err(crate::sys::Errno::NOTDIR);
+        }
+        let _moving = self.topology.read();
+        let _names = node.ns.read();
+        let (in_upper, lowers, removed, impure) = {
+            let s = node.state.lock();
+            (s.in_upper(), s.lowers.clone(), s.removed, s.impure)
+        };
+        if removed {
+            return Ok(());
+        }
+        match (in_upper, lowers.as_slice()) {
+            (true, []) => {
+                let fd = self.upper_dir(&node)?;
+                self.list_one(&node, &fd, impure, false, offset, &mut sink)
+            }
+            (false, [only]) => {
+                let fd = self.lower_dir(only)?;
+                self.list_one(&node, &fd, false, only.xwhiteouts, offset, &mut sink)
+            }
+            _ => self.list_merged(&node, offset, &mut sink),
+        }
+    }
+
+    fn dots(&self, node: &Arc<Node>) -> [(u64, &'static str); 2] {
+        let above = node.link().map_or(node.ino, |l| l.parent.ino);
+        [(node.ino, "."), (above, "..")]
+    }
+
+    fn list_merged(
+        &self,
+        node: &Arc<Node>,
+        offset: u64,
+        sink: &mut dyn FnMut(&Entry) -> bool,
+    ) -> Result<()> {
+        self.load_listing(node)?;
+        for (i, (ino, name)) in (0..).zip(self.dots(node)) {
+            let entry = Entry {
+                ino,
+                kind: libc::S_IFDIR,
+                next: i + 1,
+                name: name.into(),
+            };
+            if i >= offset && !sink(&entry) {
+                return Ok(());
+            }
+        }
+        let mut from = offset.saturating_sub(DOTS);
+        loop {
+            let batch = match &node.state.lock().listing {
+                Some(listing) => listing.slice(from, BATCH),
+                None => return Ok(()),
+            };
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for (position, name, known) in batch {
+                from = position + 1;
+                let (ino, kind) = match known {
+                    Some(known) => known,
+                    // Copied up or new: its number may be that of an origin.
+                    None => match self.resolve(node, &name)? {
+                        Some(found) => (found.ino, found.stat.kind()),
+                        None => continue,
+                    },
+                };
+                let entry = Entry {
+                    ino,
+                    kind,
+                    next: DOTS + from,
+                    name: name.to_os_string(),
+                };
+                if !sink(&entry) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A directory that is one real one.
+    fn list_one(
+        &self,
+        node: &Arc<Node>,
+        fd: &OwnedFd,
+        impure: bool,
+        xwhiteouts: bool,
+        offset: u64,
+        sink: &mut dyn FnMut(&Entry) -> bool,
+    ) -> Result<()> {
+        let dev = fs::stat_fd(fd)?.dev;
+        let mut result = Ok(());
+        let [this, above] = self.dots(node);
+        dir::read_all(dir::open(fd)?, offset, |e| {
+            let mut entry = Entry {
+                ino: 0,
+                kind: e.kind,
+                next: e.cookie,
+                name: e.name.to_owned(),
+            };
+            match e.name.as_bytes() {
+                b"." => entry.ino = this.0,
+                b".." => entry.ino = above.0,
+                _ => match self.entry(node, fd.as_fd(), &e, dev, impure, xwhiteouts) {
+                    Ok(Some((ino, kind))) => (entry.ino, entry.kind) = (ino, kind),
+                    Ok(None) => return true,
+                    Err(err) => {
+                        result = Err(err);
+                        return false;
+                    }
+                },
+            }
+            sink(&entry)
+        })?;
+        result
+    }
+
+    /// Number and type of a real directory's entry; `None` for what is none.
+    fn entry(
+        &self,
+        node: &Arc<Node>,
+        fd: BorrowedFd<'_>,
+        e: &dir::Entry<'_>,
+        dev: u64,
+        impure: bool,
+        xwhiteouts: bool,
+    ) -> Result<Option<(u64, u32)>> {
+        if impure {
+            return Ok(self
+                .resolve(node, e.name)?
+                .map(|found| (found.ino, found.stat.kind())));
+        }
+        match self.is_mark(fd, e, xwhiteouts)? {
+            Some(kind) => Ok(Some((self.inos.map(dev, e.ino), kind))),
+            None => Ok(None),
+        }
+    }
+
+    /// The type of an entry; `None` if it is a whiteout or another mark.
+    fn is_mark(
+        &self,
+        fd: BorrowedFd<'_>,
+        e: &dir::Entry<'_>,
+        xwhiteouts: bool,
+    ) -> Result<Option<u32>> {
+        let wh = marks::is_wh(e.name);
+        let doubtful =
+            wh || matches!(e.kind, 0 | libc::S_IFCHR) || (xwhiteouts && e.kind == libc::S_IFREG);
+        if !doubtful {
+            return Ok(Some(e.kind));
+        }
+        let Some(stat) = fs::absent(fs::stat_at(fd, e.name))? else {
+            return Ok(None);
+        };
+        if stat.is_whiteout() {
+            return Ok(None);
+        }
+        if wh || (xwhiteouts && stat.is_file() && stat.size == 0) {
+            let marks = self.marks(At::Name(fd, e.name), self.lower_belief, &stat)?;
+            if (wh && !marks.plain) || (xwhiteouts && marks.whiteout) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stat.kind()))
+    }
+
+    /// Is nothing in the directory to be seen. The caller holds `topology`.
+    pub(super) fn is_empty_dir(&self, node: &Arc<Node>) -> Result<bool> {
+        let (in_upper, lowers) = {
+            let state = node.state.lock();
+            (state.in_upper(), state.lowers.clone())
+        };
+        if in_upper && lowers.is_empty() {
+            let fd = self.upper_dir(node)?;
+            let mut empty = true;
+            let mut result = Ok(());
+            dir::read(dir::open(&*fd)?, 0, |e| {
+                match self.is_mark(fd.as_fd(), &e, true) {
+                    Ok(None) => {}
+                    Ok(Some(_)) => empty = false,
+                    Err(err) => result = Err(err),
+                }
+                empty && result.is_ok()
+            })?;
+            return result.map(|()| empty);
+        }
+        self.load_listing(node)?;
+        Ok(node
+            .state
+            .lock()
+            .listing
+            .as_ref()
+            .is_none_or(|l| l.is_empty()))
+    }
+
+    /// Read the names of a merged directory, unless that was done.
+    fn load_listing(&self, node: &Arc<Node>) -> Result<()> {
+        let (upper, lowers) = {
+            let state = node.state.lock();
+            if state.listing.is_some() {
+                return Ok(());
+            }
+            (state.upper, state.lowers.clone())
+        };
+        let mut listing = Listing::default();
+        let mut hidden = HashSet::new();
+        for lower in &lowers {
+            self.load_lower(lower, &mut listing, &mut hidden)?;
+        }
+        if upper != InUpper::No {
+            self.load_upper(node, &mut listing)?;
+        }
+        node.state.lock().listing = Some(Box::new(listing));
+        Ok(())
+    }
+
+    fn load_lower(
+        &self,
+        lower: &Arc<LowerDir>,
+        listing: &mut Listing,
+        hidden: &mut HashSet<OsString>,
+    ) -> Result<()> {
+        let fd = self.lower_dir(lower)?;
+        let dev = fs::stat_fd(&*fd)?.dev;
+        let mut hides = Vec::new();
+        let mut result = Ok(());
+        let mut seen_wh = false;
+        dir::read(dir::open(&*fd)?, 0, |e| {
+            let kind = match self.is_mark(fd.as_fd(), &e, lower.xwhiteouts) {
+                Ok(kind) => kind,
+                Err(err) => {
+                    result = Err(err);
+                    return false;
+                }
+            };
+            seen_wh |= marks::is_wh(e.name);
+            let Some(kind) = kind else {
+                hides.push(match e.name.as_bytes().strip_prefix(marks::WH) {
+                    Some(rest) => OsStr::from_bytes(rest).to_owned(),
+                    None => e.name.to_owned(),
+                });
+                return true;
+            };
+            if !hidden.contains(e.name) && !listing.places.contains_key(e.name) {
+                let name: Arc<OsStr> = e.name.into();
+                listing.places.insert(name.clone(), listing.lower.len());
+                listing.lower.push(LowerName {
+                    name,
+                    ino: self.inos.map(dev, e.ino),
+                    kind,
+                    cover: Cover::Nothing,
+                });
+            }
+            true
+        })?;
+        let _ = lower.wh.set(seen_wh);
+        hidden.extend(hides);
+        result
+    }
+
+    fn load_upper(&self, node: &Arc<Node>, listing: &mut Listing) -> Result<()> {
+        let fd = self.upper_dir(node)?;
+        let mut result = Ok(());
+        let mut wh = Vec::new();
+        dir::read(dir::open(&*fd)?, 0, |e| {
+            match self.is_mark(fd.as_fd(), &e, true) {
+                Ok(Some(_)) => listing.set(e.name, Cover::Entry),
+                Ok(None) => match e.name.as_bytes().strip_prefix(marks::WH) {
+                    Some(rest) => wh.push(OsStr::from_bytes(rest).to_owned()),
+                    None => listing.set(e.name, Cover::Whiteout),
+                },
+                Err(err) => result = Err(err),
+            }
+            result.is_ok()
+        })?;
+        node.state.lock().wh = Some(!wh.is_empty());
+        for name in wh {
+            // Beside an entry of the same layer it hides only the lowers.
+            if fs::absent(fs::stat_at(&*fd, &name))?.is_none() {
+                listing.set(&name, Cover::Whiteout);
+            }
+        }
+        result
+    }
+}
+
+impl Node {
+    /// The upper directory has this name now, as a whiteout or as an entry.
+    /// The caller holds `ns`.
+    pub(super) fn covered(&self, name: &OsStr, whiteout: bool) {
+        if let Some(listing) = &mut self.state.lock().listing {
+            let cover = if whiteout {
+                Cover::Whiteout
+            } else {
+                Cover::Entry
+            };
+            listing.set(name, cover);
+        }
+    }
+
+    /// The upper directory has this name no more. The caller holds `ns`.
+    pub(super) fn uncovered(&self, name: &OsStr) {
+        if let Some(listing) = &mut self.state.lock().listing {
+            listing.set(name, Cover::Nothing);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(l: &Listing, from: u64) -> Vec<(u64, String)> {
+        l.slice(from, 100)
+            .into_iter()
+            .map(|(p, n, _)| (p, n.to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn positions_outlive_changes() {
+        let mut l = Listing::default();
+        for (i, n) in ["a", "b"].iter().enumerate() {
+            let name: Arc<OsStr> = OsStr::new(n).into();
+            l.places.insert(name.clone(), i);
+            l.lower.push(LowerName {
+                name,
+                ino: 1,
+                kind: libc::S_IFREG,
+                cover: Cover::Nothing,
+            });
+        }
+        for n in ["x", "y", "z"] {
+            l.set(OsStr::new(n), Cover::Entry);
+        }
+        let all = names(&l, 0);
+        assert_eq!(all.len(), 5);
+        l.set(OsStr::new("a"), Cover::Whiteout);
+        l.set(OsStr::new("x"), Cover::Nothing);
+        l.set(OsStr::new("new"), Cover::Entry);
+        l.set(OsStr::new("b"), Cover::Entry);
+        assert_eq!(
+            names(&l, 0),
+            [(1, "b"), (3, "y"), (4, "z"), (5, "new")].map(|(p, n)| (p, n.to_owned()))
+        );
+        assert_eq!(names(&l, 4)[0].1, "z");
+        for n in ["b", "y", "z", "new"] {
+            l.set(OsStr::new(n), Cover::Whiteout);
+        }
+        assert!(l.is_empty());
+    }
+}

@@ -1,0 +1,226 @@
+//! Removing names. What a lower layer has is hidden by a whiteout, never
+//! copied; each removal is one system call that changes the upper.
+
+use super::{
+    Union,
+    copy_up::Want,
+    node::{InUpper, Node},
+};
+use crate::layer::work::Onto;
+use crate::sys::{At, Errno, Result, fs};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// What [`Union::before_unlink`] leaves for afterwards.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// Keeps an inode that is open.
+    keep: Option<OwnedFd>,
+    /// The name has got its link in the upper just now.
+    pub(super) linked: bool,
+    /// The shared inode's attributes.
+    shared: Option<fs::Stat>,
+}
+
+impl Union {
+    /// unlink(2).
+    ///
+    /// # Errors
+    /// `ENOENT`, `EISDIR`, `EROFS`, errors of the upper.
+    pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
+        self.remove(parent, name, false)
+    }
+
+    /// rmdir(2).
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EROFS`, errors of the upper.
+    pub fn rmdir(&self, parent: u64, name: &OsStr) -> Result<()> {
+        self.remove(parent, name, true)
+    }
+
+    fn remove(&self, parent: u64, name: &OsStr, is_dir: bool) -> Result<()> {
+        self.upper()?;
+        let parent = self.node(parent)?;
+        self.copy_up(&parent, Want::Meta)?;
+        if !is_dir {
+            self.index_before_removal(&parent, name)?;
+        }
+        let _moving = self.topology.read();
+        let _names = parent.ns.write();
+        let found = self.resolve(&parent, name)?.ok_or(Errno::NOENT)?;
+        match (is_dir, found.stat.is_dir()) {
+            (true, false) => return Err(Errno::NOTDIR),
+            (false, true) => return Err(Errno::ISDIR),
+            _ => {}
+        }
+        let stat = found.stat;
+        let node = self.instantiate(&parent, name, found);
+        if is_dir && !self.is_empty_dir(&node)? {
+            return Err(Errno::NOTEMPTY);
+        }
+        let dir = self.upper_dir(&parent)?;
+        let here = fs::absent(fs::stat_at(&*dir, name))?.is_some();
+        let lowers = parent.state.lock().lowers.clone();
+        let covers = self.in_lowers(&lowers, name)?;
+        let leaving = self.before_unlink(&node, &dir, name, here)?;
+        let here = here || leaving.linked;
+        match (here, covers) {
+            (false, _) => self.hide(&parent, &dir, name)?,
+            (true, false) => {
+                self.remove_upper(&dir, name, is_dir)?;
+                parent.uncovered(name);
+            }
+            (true, true) => self.replace_by_whiteout(&parent, &dir, name, is_dir)?,
+        }
+        self.after_unlink(&node, &parent, name, stat, leaving);
+        Ok(())
+    }
+
+    /// A lower file with several names is counted in the index, which must
+    /// have it before a name goes away.
+    pub(super) fn index_before_removal(&self, parent: &Arc<Node>, name: &OsStr) -> Result<()> {
+        if self.links.is_none() {
+            return Ok(());
+        }
+        let node = {
+            let _moving = self.topology.read();
+            let _names = parent.ns.read();
+            let Some(found) = self.resolve(parent, name)? else {
+                return Ok(());
+            };
+            if found.upper != InUpper::No || found.stat.is_dir() || found.stat.nlink < 2 {
+                return Ok(());
+            }
+            self.instantiate(parent, name, found)
+        };
+        self.copy_up(&node, Want::Meta).map(drop)
+    }
+
+    /// Before a name goes away: a shared inode gets this name in the upper, so
+    /// that its counts move together, and one that is open is kept.
+    pub(super) fn before_unlink(
+        &self,
+        node: &Arc<Node>,
+        dir: &OwnedFd,
+        name: &OsStr,
+        here: bool,
+    ) -> Result<Leaving> {
+        let mut leaving = Leaving::default();
+        let (upper, index, open, link) = {
+            let s = node.state.lock();
+            (
+                s.upper,
+                s.index.clone(),
+                s.opens > 0,
+                s.links.iter().find(|l| l.name == name).cloned(),
+            )
+        };
+        if upper == InUpper::No {
+            return Ok(leaving);
+        }
+        let at = if let (Some(index), Some(links)) = (&index, &self.links) {
+            let entry = links.at(index);
+            if !here && let Some(link) = link {
+                self.link_up(&link, entry)?;
+                leaving.linked = true;
+            }
+            self.relative_to_upper(node, entry)?;
+            leaving.shared = Some(fs::stat(entry)?);
+            entry
+        } else {
+            At::Name(dir.as_fd(), name)
+        };
+        if !open && !node.is_dir() {
+            return Ok(leaving);
+        }
+        match fs::path_of(at) {
+            Ok(fd) => leaving.keep = Some(fd),
+            Err(e) if open => return Err(e),
+            Err(_) => {}
+        }
+        Ok(leaving)
+    }
+
+    /// After a name is gone.
+    pub(super) fn after_unlink(
+        &self,
+        node: &Arc<Node>,
+        parent: &Arc<Node>,
+        name: &OsStr,
+        stat: fs::Stat,
+        leaving: Leaving,
+    ) {
+        let mut stat = leaving.shared.unwrap_or(stat);
+        let drop_index = {
+            let mut s = node.state.lock();
+            s.links.retain(|l| !l.is(parent, name));
+            let mut gone = true;
+            let mut index = None;
+            if s.upper != InUpper::No && !node.is_dir() {
+                // `stat` is from before: of the upper's inode.
+                stat.nlink = stat.nlink.saturating_sub(1);
+                match (s.nlink, s.index.clone()) {
+                    (Some((true, diff)), Some(name)) => {
+                        gone = i64::from(stat.nlink) + diff <= 0;
+                        index = gone.then_some(name);
+                    }
+                    _ => gone = stat.nlink == 0,
+                }
+            }
+            if let Some(fd) = leaving.keep {
+                if s.links.is_empty() {
+                    s.orphan = Some(Arc::new(fd));
+                }
+            } else if s.links.is_empty() && s.index.is_none() {
+                s.last = Some(Box::new(stat));
+            }
+            s.removed |= gone;
+            index
+        };
+        if node.is_dir() {
+            self.fds.forget(node.serial);
+        } else if node.state.lock().opens == 0 {
+            self.files.forget(node.serial);
+        }
+        if let (Some(name), Some(links)) = (drop_index, &self.links)
+            && let Err(e) = links.remove(&name)
+        {
+            // Found and removed at the next mount.
+            log::warn!("cannot remove index entry {name:?}: {e}");
+        }
+    }
+
+    /// Remove an upper entry that hides nothing.
+    fn remove_upper(&self, dir: &OwnedFd, name: &OsStr, is_dir: bool) -> Result<()> {
+        match fs::unlink(dir, name, is_dir) {
+            // Only whiteouts are left in it.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if is_dir => self.upper()?.work.take(dir, name),
+            result => result,
+        }
+    }
+
+    fn replace_by_whiteout(
+        &self,
+        parent: &Arc<Node>,
+        dir: &OwnedFd,
+        name: &OsStr,
+        is_dir: bool,
+    ) -> Result<()> {
+        match self.stage_whiteout(parent) {
+            Ok(staged) => {
+                let onto = if is_dir { Onto::Anything } else { Onto::File };
+                staged.install(dir, name, onto)?;
+            }
+            Err(Errno::OPNOTSUPP) => {
+                // First the mark, which beside the entry changes nothing.
+                self.make_wh(parent, dir, name)?;
+                self.remove_upper(dir, name, is_dir)?;
+            }
+            Err(e) => return Err(e),
+        }
+        parent.covered(name, true);
+        Ok(())
+    }
+}

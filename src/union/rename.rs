@@ -1,0 +1,376 @@
+//! Renaming. Everything that must be in the upper is copied up first; the
+//! rename itself is one system call, which leaves a whiteout where one is
+//! needed.
+
+use super::{
+    Union,
+    copy_up::Want,
+    lookup::InLowers,
+    node::{InUpper, Link, Node},
+    options::RedirectDir,
+};
+use crate::layer::{
+    marks::{self, Mark},
+    work::Onto,
+};
+use crate::sys::{
+    At, Errno, Result,
+    fs::{self, Replace, Stat},
+    probe::Features,
+};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// Longest redirect that is written, in bytes: an attribute's value must fit
+/// into a block on most file systems.
+const REDIRECT_MAX: usize = 3500;
+
+/// One side of a rename.
+struct Side {
+    parent: Arc<Node>,
+    name: OsString,
+    dir: Arc<OwnedFd>,
+    node: Option<(Arc<Node>, Stat)>,
+    /// The upper has something under the name, be it a whiteout.
+    here: bool,
+    /// A lower layer has the name: without an entry in the upper it would be
+    /// seen again.
+    covers: bool,
+}
+
+impl Side {
+    fn link(&self) -> Link {
+        Link {
+            parent: self.parent.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+impl Union {
+    /// renameat2(2) with `Replace::Yes`, `No` or `Exchange`.
+    ///
+    /// # Errors
+    /// `EXDEV` for a lower directory where redirects are off or cannot
+    /// describe it, `EEXIST`, `ENOTEMPTY`, `EINVAL`, errors of the upper.
+    pub fn rename(
+        &self,
+        from: u64,
+        name: &OsStr,
+        to: u64,
+        new_name: &OsStr,
+        how: Replace,
+    ) -> Result<()> {
+        self.upper()?;
+        if how == Replace::Whiteout {
+            return Err(Errno::INVAL);
+        }
+        if new_name.len() > 255 {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let (from, to) = (self.node(from)?, self.node(to)?);
+        self.prepare(&from, name, true)?;
+        self.prepare(&to, new_name, how == Replace::Exchange)?;
+        let _moving = self.topology.write();
+        let old = self.side(&from, name)?;
+        let new = self.side(&to, new_name)?;
+        let Some((old_node, old_stat)) = old.node.clone() else {
+            return Err(Errno::NOENT);
+        };
+        // Copied up before the lock: lost again only to a rename in between.
+        if old_node.state.lock().upper == InUpper::No || !old.here {
+            return Err(Errno::STALE);
+        }
+        if let Some((target, _)) = &new.node {
+            if Arc::ptr_eq(target, &old_node) {
+                return Ok(());
+            }
+            if how == Replace::No {
+                return Err(Errno::EXIST);
+            }
+        } else if how == Replace::Exchange {
+            return Err(Errno::NOENT);
+        }
+        if marks::is_wh(new_name) {
+            self.set_mark(At::Name(old.dir.as_fd(), name), Mark::Plain, b"y")?;
+        }
+        self.describe(&old_node, &old, &new)?;
+        if how == Replace::Exchange {
+            return self.exchange(&old, &new);
+        }
+        self.replace(&old, old_stat, &new)
+    }
+
+    /// Copy up what a rename moves. The caller holds no lock.
+    fn prepare(&self, parent: &Arc<Node>, name: &OsStr, moves: bool) -> Result<()> {
+        self.copy_up(parent, Want::Meta)?;
+        self.index_before_removal(parent, name)?;
+        if !moves {
+            return Ok(());
+        }
+        let node = {
+            let _moving = self.topology.read();
+            let _names = parent.ns.read();
+            let found = self.resolve(parent, name)?.ok_or(Errno::NOENT)?;
+            self.instantiate(parent, name, found)
+        };
+        if node.is_dir() {
+            let merged = !node.state.lock().lowers.is_empty();
+            if merged && self.options.redirect_dir != RedirectDir::On {
+                return Err(Errno::XDEV);
+            }
+        }
+        let node = self.copy_up(&node, Want::Meta)?;
+        let found_by_name = {
+            let _moving = self.topology.read();
+            !node.is_dir() && !self.redirect_metacopy(&node)?
+        };
+        if found_by_name || (marks::is_wh(name) && node.is_file()) {
+            self.copy_up(&node, Want::Data)?;
+        }
+        Ok(())
+    }
+
+    /// The caller holds `topology` for writing.
+    fn side(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Side> {
+        let dir = self.upper_dir(parent)?;
+        let mut here = fs::absent(fs::stat_at(&*dir, name))?.is_some();
+        let node = match self.resolve(parent, name)? {
+            None => None,
+            Some(found) => {
+                let stat = found.stat;
+                let node = self.instantiate(parent, name, found);
+                let index = node.state.lock().index.clone();
+                if let (false, Some(index), Some(links)) = (here, &index, &self.links) {
+                    let link = Link {
+                        parent: parent.clone(),
+                        name: name.to_owned(),
+                    };
+                    self.link_up(&link, links.at(index))?;
+                    here = true;
+                }
+                Some((node, stat))
+            }
+        };
+        let lowers = parent.state.lock().lowers.clone();
+        Ok(Side {
+            parent: parent.clone(),
+            name: name.to_owned(),
+            covers: self.in_lowers(&lowers, name)?,
+            dir,
+            node,
+            here,
+        })
+    }
+
+    /// Before something moves from `old` to `new`: what it needs so that it is
+    /// read the same there.
+    fn describe(&self, node: &Arc<Node>, old: &Side, new: &Side) -> Result<()> {
+        let at = At::Name(old.dir.as_fd(), &old.name);
+        if node.is_dir() {
+            let lowers = node.state.lock().lowers.clone();
+            match lowers.first() {
+                Some(top) => {
+                    let redirect = top.path();
+                    if redirect.len() > REDIRECT_MAX || !self.leads_to(&redirect, node)? {
+                        return Err(Errno::XDEV);
+                    }
+                    self.set_mark(at, Mark::Redirect, redirect.as_encoded_bytes())?;
+                }
+                None if new.covers || new.here => self.set_mark(at, Mark::Opaque, b"y")?,
+                None => {}
+            }
+        }
+        let has_origin = {
+            let state = node.state.lock();
+            state.origin || !state.lowers.is_empty()
+        };
+        if has_origin {
+            self.make_impure(&new.parent)?;
+        }
+        Ok(())
+    }
+
+    /// Does a redirect find just the directories that are merged now.
+    fn leads_to(&self, redirect: &OsStr, node: &Arc<Node>) -> Result<bool> {
+        let InLowers::Dirs(_, found) = self.find_redirect(&[], redirect)? else {
+            return Ok(false);
+        };
+        let state = node.state.lock();
+        Ok(found.len() == state.lowers.len()
+            && found.iter().zip(&state.lowers).all(|(a, b)| a.same(b)))
+    }
+
+    /// A metacopy finds its data by name: before its name changes, it gets a
+    /// redirect. False if none can say where the data is. The caller holds
+    /// `topology`.
+    pub(super) fn redirect_metacopy(&self, node: &Arc<Node>) -> Result<bool> {
+        let lower = {
+            let state = node.state.lock();
+            if state.upper != InUpper::Meta {
+                return Ok(true);
+            }
+            state.lower.clone().ok_or(Errno::STALE)?
+        };
+        let redirect = lower.dir.path_of(&lower.name);
+        if redirect.len() > REDIRECT_MAX {
+            return Ok(false);
+        }
+        let same = match self.find_redirect(&[], &redirect)? {
+            InLowers::File(_, found) => found.name == lower.name && found.dir.same(&lower.dir),
+            _ => false,
+        };
+        if same {
+            let place = self.place(node)?;
+            self.set_mark(place.at(), Mark::Redirect, redirect.as_encoded_bytes())?;
+        }
+        Ok(same)
+    }
+
+    fn exchange(&self, old: &Side, new: &Side) -> Result<()> {
+        let (Some((a, _)), Some((b, _))) = (&old.node, &new.node) else {
+            return Err(Errno::NOENT);
+        };
+        if b.state.lock().upper == InUpper::No || !new.here {
+            return Err(Errno::STALE);
+        }
+        if marks::is_wh(&old.name) {
+            self.set_mark(At::Name(new.dir.as_fd(), &new.name), Mark::Plain, b"y")?;
+        }
+        self.describe(b, new, old)?;
+        fs::rename(
+            &*old.dir,
+            &old.name,
+            &*new.dir,
+            &new.name,
+            Replace::Exchange,
+        )?;
+        a.moved(&old.link(), new.link());
+        b.moved(&new.link(), old.link());
+        old.parent.covered(&old.name, false);
+        new.parent.covered(&new.name, false);
+        Ok(())
+    }
+
+    fn replace(&self, old: &Side, old_stat: Stat, new: &Side) -> Result<()> {
+        let Some((node, _)) = &old.node else {
+            return Err(Errno::NOENT);
+        };
+        let mut leaving = None;
+        if let Some((target, stat)) = &new.node {
+            match (old_stat.is_dir(), stat.is_dir()) {
+                (true, false) => return Err(Errno::NOTDIR),
+                (false, true) => return Err(Errno::ISDIR),
+                _ => {}
+            }
+            if target.is_dir() {
+                if !self.is_empty_dir(target)? {
+                    return Err(Errno::NOTEMPTY);
+                }
+                if new.here {
+                    self.empty_of_whiteouts(target, new)?;
+                }
+            }
+            leaving = Some((
+                target,
+                *stat,
+                self.before_unlink(target, &new.dir, &new.name, new.here)?,
+            ));
+        }
+        let onto_whiteout = new.node.is_none() && new.here;
+        self.move_upper(old, new, old_stat.is_dir() && onto_whiteout)?;
+        if old.covers {
+            old.parent.covered(&old.name, true);
+        } else {
+            old.parent.uncovered(&old.name);
+        }
+        new.parent.covered(&new.name, false);
+        if let Some((target, stat, leaving)) = leaving {
+            self.after_unlink(target, &new.parent, &new.name, stat, leaving);
+        }
+        node.moved(&old.link(), new.link());
+        Ok(())
+    }
+
+    /// A directory that only has whiteouts left is exchanged for an empty,
+    /// opaque one, so that a rename can replace it.
+    fn empty_of_whiteouts(&self, target: &Arc<Node>, new: &Side) -> Result<()> {
+        let dir = self.upper_dir(target)?;
+        let mut any = false;
+        crate::sys::dir::read(crate::sys::dir::open(&*dir)?, 0, |_| {
+            any = true;
+            false
+        })?;
+        if !any {
+            return Ok(());
+        }
+        let from = At::Fd(dir.as_fd());
+        let staged = self.upper()?.work.dir()?;
+        self.copy_attributes(from, &fs::stat(from)?, staged.at())?;
+        self.set_mark(staged.at(), Mark::Opaque, b"y")?;
+        self.fds.forget(target.serial);
+        staged.install(&*new.dir, &new.name, Onto::Anything)?;
+        let mut state = target.state.lock();
+        state.lowers.clear();
+        state.listing = None;
+        Ok(())
+    }
+
+    /// The rename in the upper. `swap`: a directory goes onto a whiteout,
+    /// which only an exchange can do.
+    fn move_upper(&self, old: &Side, new: &Side, swap: bool) -> Result<()> {
+        let rename = |how| fs::rename(&*old.dir, &old.name, &*new.dir, &new.name, how);
+        if swap && self.features.has(Features::EXCHANGE) {
+            rename(Replace::Exchange)?;
+            if !old.covers
+                && let Err(e) = fs::unlink(&*old.dir, &old.name, false)
+            {
+                // It hides nothing.
+                log::warn!("cannot remove a whiteout: {e}");
+            }
+            return Ok(());
+        }
+        if swap {
+            fs::unlink(&*new.dir, &new.name, false)?;
+        }
+        if !old.covers {
+            return rename(Replace::Yes);
+        }
+        if self.features.has(Features::WHITEOUT_RENAME) && self.features.has(Features::MKNOD) {
+            return rename(Replace::Whiteout);
+        }
+        // Without RENAME_WHITEOUT a file has both names for a moment, and a
+        // directory none.
+        let is_dir = old.node.as_ref().is_some_and(|(n, _)| n.is_dir());
+        match self.stage_whiteout(&old.parent) {
+            Ok(whiteout) if is_dir => {
+                rename(Replace::Yes)?;
+                whiteout.install(&*old.dir, &old.name, Onto::Nothing)?;
+            }
+            Ok(whiteout) => {
+                let at = At::Name(old.dir.as_fd(), &old.name);
+                let copy = self.upper()?.work.link(at)?;
+                copy.install(&*new.dir, &new.name, Onto::File)?;
+                whiteout.install(&*old.dir, &old.name, Onto::File)?;
+            }
+            Err(Errno::OPNOTSUPP) => {
+                self.make_wh(&old.parent, &old.dir, &old.name)?;
+                rename(Replace::Yes)?;
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// One of its names has become another.
+    fn moved(&self, old: &Link, new: Link) {
+        let mut state = self.state.lock();
+        state
+            .links
+            .retain(|l| !l.is(&old.parent, &old.name) && !l.is(&new.parent, &new.name));
+        state.links.push(new);
+    }
+}

@@ -1,0 +1,151 @@
+//! Extended attributes of callers.
+
+use super::{Union, copy_up::Want, create::Caller};
+use crate::layer::marks::{self, Stored};
+use crate::sys::{Errno, Result, fs, xattr};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
+const ACCESS: &[u8] = b"system.posix_acl_access";
+const DEFAULT: &[u8] = b"system.posix_acl_default";
+
+impl Union {
+    /// One attribute's value.
+    ///
+    /// # Errors
+    /// `ENODATA`, `EOPNOTSUPP`.
+    pub fn getxattr(&self, id: u64, name: &OsStr) -> Result<Vec<u8>> {
+        let stored = self.stored_name(name, Errno::NODATA)?;
+        let node = self.node(id)?.latest();
+        let _moving = self.topology.read();
+        let mut value = xattr::get(self.place(&node)?.at(), &stored)?.ok_or(Errno::NODATA)?;
+        self.map_acl(name, &mut value, |map, id| Ok(map.shown(id)))?;
+        Ok(value)
+    }
+
+    /// The names of all attributes, each with a NUL. Those in `trusted.` only
+    /// for the privileged.
+    ///
+    /// # Errors
+    /// As listxattr(2).
+    pub fn listxattr(&self, id: u64, caller: Caller) -> Result<Vec<u8>> {
+        let node = self.node(id)?.latest();
+        let _moving = self.topology.read();
+        let place = self.place(&node)?;
+        super::with_scratch(|list| {
+            xattr::list_into(place.at(), list)?;
+            let mut out = Vec::new();
+            for name in xattr::names(list).filter_map(marks::to_shown) {
+                let hidden = (caller.uid != 0 && name.starts_with(b"trusted."))
+                    || (!self.options.acl && (name == ACCESS || name == DEFAULT));
+                if !hidden {
+                    out.extend_from_slice(&name);
+                    out.push(0);
+                }
+            }
+            Ok(out)
+        })
+    }
+
+    /// Set one attribute.
+    ///
+    /// # Errors
+    /// `EPERM` for names that other drivers would believe, `EEXIST` and
+    /// `ENODATA` by `flags`, errors of the upper.
+    pub fn setxattr(
+        &self,
+        id: u64,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        caller: Caller,
+    ) -> Result<()> {
+        let stored = self.stored_name(name, Errno::PERM)?;
+        let node = self.copy_up(&self.node(id)?, Want::Meta)?;
+        let mut value = value.to_vec();
+        self.map_acl(name, &mut value, |map, id| map.stored(id))?;
+        let _moving = self.topology.read();
+        let place = self.place(&node)?;
+        let at = place.at();
+        xattr::set(at, &stored, &value, flags)?;
+        if name.as_bytes() == DEFAULT {
+            node.state.lock().default_acl = None;
+        }
+        if name.as_bytes() == ACCESS {
+            let stat = fs::stat(at)?;
+            if stat.mode & libc::S_ISGID != 0
+                && Union::loses_set_gid(caller, self.gids.shown(stat.gid))
+            {
+                fs::chmod(at, stat.mode & !libc::S_ISGID)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remove one attribute.
+    ///
+    /// # Errors
+    /// `ENODATA`, errors of the upper.
+    pub fn removexattr(&self, id: u64, name: &OsStr) -> Result<()> {
+        let stored = self.stored_name(name, Errno::NODATA)?;
+        let asked = self.node(id)?;
+        {
+            // Nothing is copied up for what is not there.
+            let node = asked.latest();
+            let _moving = self.topology.read();
+            if xattr::get(self.place(&node)?.at(), &stored)?.is_none() {
+                return Err(Errno::NODATA);
+            }
+        }
+        let node = self.copy_up(&asked, Want::Meta)?;
+        let _moving = self.topology.read();
+        xattr::remove(self.place(&node)?.at(), &stored)?;
+        if name.as_bytes() == DEFAULT {
+            node.state.lock().default_acl = None;
+        }
+        Ok(())
+    }
+
+    fn stored_name(&self, name: &OsStr, refused: Errno) -> Result<CString> {
+        if !self.options.acl && matches!(name.as_bytes(), ACCESS | DEFAULT) {
+            return Err(Errno::OPNOTSUPP);
+        }
+        match marks::to_stored(name) {
+            Stored::Same => CString::new(name.as_bytes()).map_err(|_| Errno::INVAL),
+            Stored::Escaped(name) => Ok(name),
+            Stored::Refused => Err(refused),
+        }
+    }
+
+    /// Translate the ids in an ACL's entries for named users and groups.
+    fn map_acl(
+        &self,
+        name: &OsStr,
+        value: &mut [u8],
+        map: impl Fn(&super::ids::IdMap, u32) -> Result<u32>,
+    ) -> Result<()> {
+        const USER: u16 = 0x02;
+        const GROUP: u16 = 0x08;
+        if !matches!(name.as_bytes(), ACCESS | DEFAULT)
+            || (self.uids.is_identity() && self.gids.is_identity())
+        {
+            return Ok(());
+        }
+        for entry in value.get_mut(4..).unwrap_or_default().chunks_exact_mut(8) {
+            let Some((head, id)) = entry.split_first_chunk_mut::<4>() else {
+                continue;
+            };
+            let Ok(id) = <&mut [u8; 4]>::try_from(id) else {
+                continue;
+            };
+            let [t0, t1, ..] = *head;
+            let ids = match u16::from_le_bytes([t0, t1]) {
+                USER => &self.uids,
+                GROUP => &self.gids,
+                _ => continue,
+            };
+            *id = map(ids, u32::from_le_bytes(*id))?.to_le_bytes();
+        }
+        Ok(())
+    }
+}
