@@ -545,16 +545,15 @@ impl Union {
             return Ok(None);
         };
         if self.features.has(Features::HANDLES) {
-            for layer in self.lowers.iter().filter(|l| l.uuid == uuid) {
-                match handle::open(&layer.mount, &handle, libc::O_PATH) {
-                    Ok(fd) => return fs::stat_fd(fd).map(Some),
-                    Err(Errno::STALE | Errno::PERM | Errno::OPNOTSUPP) => {}
-                    Err(e) => return Err(e),
-                }
-                // Layers on one file system decode handles alike.
-                break;
-            }
-            return Ok(None);
+            // Layers on one file system decode handles alike.
+            let Some(layer) = self.lowers.iter().find(|l| l.uuid == uuid) else {
+                return Ok(None);
+            };
+            return match handle::open(&layer.mount, &handle, libc::O_PATH) {
+                Ok(fd) => fs::stat_fd(fd).map(Some),
+                Err(Errno::STALE | Errno::PERM | Errno::OPNOTSUPP) => Ok(None),
+                Err(e) => Err(e),
+            };
         }
         // Without the right to open handles: it most often has kept its name.
         let InLowers::File(stat, file) =

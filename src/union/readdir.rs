@@ -49,6 +49,9 @@ struct LowerName {
     cover: Cover,
 }
 
+/// Position, name, and the lower's number and type where they hold.
+type Slot = (u64, Arc<OsStr>, Option<(u64, u32)>);
+
 /// The names of a merged directory.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
@@ -82,9 +85,8 @@ impl Listing {
         }
     }
 
-    /// The entries at position `from` and after: position, name, and the
-    /// lower's number and type where they hold. At most `most`.
-    fn slice(&self, from: u64, most: usize) -> Vec<(u64, Arc<OsStr>, Option<(u64, u32)>)> {
+    /// The entries at position `from` and after, at most `most`.
+    fn slice(&self, from: u64, most: usize) -> Vec<Slot> {
         let count = self.lower.len() as u64;
         let start = usize::try_from(from).unwrap_or(usize::MAX);
         let lower = self
