@@ -3,8 +3,12 @@
 use super::{Errno, Result, check};
 use rustix::pipe::PipeFlags;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+
+/// What the serving process is called in /proc and ps, whatever link it was
+/// started by.
+pub const NAME: &str = "capasfs";
 
 /// What [`fork`] returned, on either side.
 pub enum Fork {
@@ -113,16 +117,16 @@ pub fn leave_session() -> Result<()> {
 /// the caller says them, no group that a caller might borrow, as many
 /// descriptors as allowed, and big buffers given back to the system.
 pub fn prepare_to_serve() {
+    if let Ok(name) = std::ffi::CString::new(NAME) {
+        let _ = rustix::thread::set_name(&name);
+    }
     rustix::process::umask(rustix::fs::Mode::empty());
     if rustix::process::geteuid().is_root() {
         // A user namespace may forbid it, and then there are none to borrow.
         // SAFETY: an empty list; no pointer is read.
         unsafe { libc::setgroups(0, std::ptr::null()) };
     }
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = limit.maximum;
-    // What cannot be raised is lived with: descriptors are a cache here.
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+    raise_descriptor_limit();
     // fuser takes 16 MiB a thread. Once one such block was freed, glibc would
     // serve the next from the heap and fill it with zeros, which makes it real
     // memory; a fixed threshold keeps it untouched pages.
@@ -131,6 +135,14 @@ pub fn prepare_to_serve() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20)
     };
+}
+
+/// As many descriptors as the hard limit allows.
+pub fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    // What cannot be raised is lived with: descriptors are a cache here.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
 }
 
 /// Standard input, output and error become /dev/null, so that no pipe of the
@@ -259,9 +271,4 @@ pub fn real_ids() -> (u32, u32) {
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
     )
-}
-
-/// The number by which /dev/fd knows a descriptor.
-pub fn number(fd: impl AsFd) -> RawFd {
-    fd.as_fd().as_raw_fd()
 }
