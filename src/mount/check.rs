@@ -8,7 +8,7 @@
 use super::failure::Failure;
 use super::options::MountSpec;
 use super::seal::seal;
-use crate::layer::open::{Claim, OpenLayers};
+use crate::layer::open::{OpenDir, OpenLayers};
 use crate::sys::mount::Flags;
 use crate::sys::place::{self, Identity, Place};
 use crate::sys::{Errno, process};
@@ -36,6 +36,8 @@ pub enum Target {
 pub struct Checked {
     /// The layers, opened and claimed.
     pub layers: OpenLayers,
+    /// The lower layers are seen through mounts that cannot be written.
+    pub sealed: bool,
     /// Where the mount goes.
     pub target: Target,
     /// One line each.
@@ -73,7 +75,7 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
     }
     lowers_apart(&lower, &writable)?;
     let mut warnings = Vec::new();
-    let claim = claim(&writable, &mut warnings)?;
+    let locks = claim(&writable, &mut warnings)?;
     let above_target = match &target {
         Ok(target) => above(&target.fd).map_err(|e| target.cannot(e))?,
         Err(_) => Vec::new(),
@@ -87,12 +89,7 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
                 .any(|id| *id == l.place.identity)
         })
         .map(|l| l.path.to_owned());
-    let (lower, sealed) = seal(
-        lower
-            .into_iter()
-            .map(|l| (l.fd, l.path.to_owned()))
-            .collect(),
-    );
+    let (lower, sealed) = seal(lower.into_iter().map(Dir::opened).collect());
     if let (false, Some(path)) = (sealed, below_mountpoint) {
         let text = format!(
             "mountpoint {} is inside lowerdir {}, which needs the right to mount it apart",
@@ -101,12 +98,6 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
         );
         return Err(Failure::mount(text));
     }
-    let readable = |dir: Option<Dir<'_>>| match dir {
-        Some(dir) => place::readable(&dir.fd)
-            .map(Some)
-            .map_err(|e| dir.cannot(e)),
-        None => Ok(None),
-    };
     let target = match target {
         Ok(dir) => {
             let path = place::path_of(&dir.fd).map_err(|e| dir.cannot(e))?;
@@ -118,13 +109,13 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
     };
     let layers = OpenLayers {
         lower,
-        lower_is_sealed: sealed,
-        upper: readable(upper)?,
-        work: readable(work)?,
-        claim,
+        upper: upper.map(Dir::opened),
+        work: work.map(Dir::opened),
+        locks,
     };
     Ok(Checked {
         layers,
+        sealed,
         target,
         warnings,
     })
@@ -150,6 +141,13 @@ impl<'a> Dir<'a> {
                 place,
             }),
             Err(error) => Err(failed(what, path, error)),
+        }
+    }
+
+    fn opened(self) -> OpenDir {
+        OpenDir {
+            fd: self.fd,
+            path: self.path.to_owned(),
         }
     }
 
@@ -316,7 +314,7 @@ fn inside_any<'d, 'a>(
 
 /// Claims what will be written, and sees that it is in nothing that another
 /// live mount has claimed.
-fn claim(writable: &[&Dir<'_>], warnings: &mut Vec<String>) -> Result<Claim, Failure> {
+fn claim(writable: &[&Dir<'_>], warnings: &mut Vec<String>) -> Result<Vec<OwnedFd>, Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut held = Vec::new();
     for dir in writable {
@@ -343,7 +341,7 @@ fn claim(writable: &[&Dir<'_>], warnings: &mut Vec<String>) -> Result<Claim, Fai
         }
     }
     if writable.is_empty() {
-        return Ok(Claim::default());
+        return Ok(held);
     }
     let claimed: HashSet<Identity> = place::claimed_by(process::NAME).into_iter().collect();
     for dir in writable.iter().filter(|_| !claimed.is_empty()) {
@@ -356,7 +354,7 @@ fn claim(writable: &[&Dir<'_>], warnings: &mut Vec<String>) -> Result<Claim, Fai
             return Err(Failure::mount(text));
         }
     }
-    Ok(Claim::holding(held))
+    Ok(held)
 }
 
 #[cfg(test)]

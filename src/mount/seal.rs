@@ -1,5 +1,6 @@
 //! Lower layers seen through mounts that cannot be written.
 
+use crate::layer::open::OpenDir;
 use crate::sys::mount::read_only_clone;
 use crate::sys::place::{self, Place};
 use std::collections::HashMap;
@@ -11,10 +12,10 @@ use std::path::{Path, PathBuf};
 /// serves all layers of a file system: that of the directory that contains
 /// them all. Where it is not possible the descriptor stays what it was; the
 /// second value says whether all were replaced.
-pub fn seal(lower: Vec<(OwnedFd, PathBuf)>) -> (Vec<(OwnedFd, PathBuf)>, bool) {
+pub fn seal(lower: Vec<OpenDir>) -> (Vec<OpenDir>, bool) {
     let real: Vec<Option<(Place, PathBuf)>> = lower
         .iter()
-        .map(|(fd, _)| Some((place::look(fd).ok()?, place::path_of(fd).ok()?)))
+        .map(|dir| Some((place::look(&dir.fd).ok()?, place::path_of(&dir.fd).ok()?)))
         .collect();
     let mut tops: HashMap<u64, PathBuf> = HashMap::new();
     for (place, path) in real.iter().flatten() {
@@ -30,13 +31,14 @@ pub fn seal(lower: Vec<(OwnedFd, PathBuf)>) -> (Vec<(OwnedFd, PathBuf)>, bool) {
     let sealed = lower
         .into_iter()
         .zip(real)
-        .map(|((fd, name), real)| {
+        .map(|(OpenDir { fd, path: name }, real)| {
             let found = real.and_then(|(place, path)| {
                 let (clone, top) = clones.get(&place.mount)?;
                 same_in(clone, path.strip_prefix(top).ok()?, place)
             });
             all &= found.is_some();
-            (found.unwrap_or(fd), name)
+            let fd = found.unwrap_or(fd);
+            OpenDir { fd, path: name }
         })
         .collect();
     (sealed, all)

@@ -34,18 +34,24 @@ fn what_is_right_is_opened() {
     let tree = tree();
     let checked = check(&spec(&tree, FULL, "@/m")).unwrap();
     assert_eq!(checked.warnings, [""; 0]);
-    assert!(!checked.layers.claim.is_empty());
+    assert!(!checked.layers.locks.is_empty());
     let id = |name: &str| place::look(place::open(&tree.path().join(name)).unwrap()).unwrap();
     let lower: Vec<_> = checked
         .layers
         .lower
         .iter()
-        .map(|(fd, _)| place::look(fd).unwrap())
+        .map(|dir| place::look(&dir.fd).unwrap())
         .collect();
     assert_eq!(lower[0].identity, id("l1").identity);
     assert_eq!(lower[1].identity, id("l2").identity);
-    assert_eq!(place::look(checked.layers.upper.unwrap()).unwrap(), id("u"));
-    assert_eq!(place::look(checked.layers.work.unwrap()).unwrap(), id("w"));
+    assert_eq!(
+        place::look(checked.layers.upper.unwrap().fd).unwrap(),
+        id("u")
+    );
+    assert_eq!(
+        place::look(checked.layers.work.unwrap().fd).unwrap(),
+        id("w")
+    );
     let Target::Directory(fd, path) = checked.target else {
         panic!("no directory")
     };
@@ -271,22 +277,19 @@ fn lowers_cannot_be_written_through_their_descriptors() {
     use crate::sys::creds::{cap, has_capability};
     let tree = tree();
     let checked = check(&spec(&tree, FULL, "@/m")).unwrap();
-    assert_eq!(
-        checked.layers.lower_is_sealed,
-        has_capability(cap::SYS_ADMIN)
-    );
-    if !checked.layers.lower_is_sealed {
+    assert_eq!(checked.sealed, has_capability(cap::SYS_ADMIN));
+    if !checked.sealed {
         eprintln!("SKIPPED: making detached mounts needs CAP_SYS_ADMIN");
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "must run in CI");
         return;
     }
     std::fs::write(tree.path().join("l1/f"), "x").unwrap();
-    for (fd, path) in &checked.layers.lower {
+    for OpenDir { fd, path } in &checked.layers.lower {
         let made = crate::sys::fs::mkdir(fd, "new".as_ref(), 0o700);
         assert_eq!(made, Err(Errno::ROFS), "{}", path.display());
     }
     // Nor is there a way up and out of the layers' directory with rights.
-    let up = place::parent(&checked.layers.lower[0].0).unwrap();
+    let up = place::parent(&checked.layers.lower[0].fd).unwrap();
     assert_eq!(
         crate::sys::fs::mkdir(&up, "new".as_ref(), 0o700),
         Err(Errno::ROFS)
