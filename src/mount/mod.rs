@@ -1,8 +1,10 @@
 //! `capasfs`: arguments and options to a mounted, serving filesystem.
 
 pub mod args;
+pub mod attach;
 pub mod check;
 pub mod failure;
+pub mod log;
 pub mod options;
 mod seal;
 mod split;

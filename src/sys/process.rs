@@ -258,6 +258,16 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Waits for another one, but not longer than `patience`; did one come.
+    pub fn again_within(&self, patience: std::time::Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let timeout = Timespec::try_from(patience).ok();
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(poll(&mut fds, timeout.as_ref()), Ok(1..))
+    }
+}
+
 /// Ends the process at once. Every descriptor closes, so locks are released
 /// and a FUSE connection that is still in use ends with `ENOTCONN`.
 pub fn exit_now(code: i32) -> ! {
