@@ -1,1 +1,12 @@
 //! `capasfs`: arguments and options to a mounted, serving filesystem.
+
+pub mod args;
+pub mod attach;
+pub mod check;
+pub mod failure;
+pub mod log;
+pub mod options;
+mod seal;
+mod split;
+pub mod table;
+mod values;

@@ -12,7 +12,10 @@ pub mod dir;
 pub mod fail;
 pub mod fs;
 pub mod handle;
+pub mod mount;
+pub mod place;
 pub mod probe;
+pub mod process;
 pub mod xattr;
 
 pub use rustix::io::Errno;

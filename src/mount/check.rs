@@ -1,0 +1,361 @@
+//! Before anything is mounted: every directory opened once, told apart by
+//! who it is and not by its name, and claimed.
+//!
+//! Containment means: reached by going up within one mount. What is mounted
+//! below a layer is no part of it, as in kernel overlayfs, so the root of the
+//! system may be a lower of a mount whose upper lies on a tmpfs in `/run`.
+
+use super::failure::Failure;
+use super::options::MountSpec;
+use super::seal::seal;
+use crate::layer::open::{OpenDir, OpenLayers};
+use crate::sys::mount::Flags;
+use crate::sys::place::{self, Identity, Place};
+use crate::sys::{Errno, process};
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a claim is waited for: umount(8) returns before the daemon that
+/// served the mount has ended, and the next mount of the same upper may come
+/// at once.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where the mount goes.
+#[derive(Debug)]
+pub enum Target {
+    /// Over this directory, found at this path.
+    Directory(OwnedFd, PathBuf),
+    /// It is there already: the connection (`/dev/fd/N`).
+    Connection(OwnedFd),
+}
+
+/// What passed the checks.
+#[derive(Debug)]
+pub struct Checked {
+    /// The layers, opened and claimed.
+    pub layers: OpenLayers,
+    /// The lower layers are seen through mounts that cannot be written.
+    pub sealed: bool,
+    /// Where the mount goes.
+    pub target: Target,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
+
+/// An opened directory of the mount, with what to call it in messages.
+struct Dir<'a> {
+    what: &'static str,
+    path: &'a Path,
+    fd: OwnedFd,
+    place: Place,
+}
+
+/// Opens and checks all directories of `spec`. On failure everything is closed
+/// and nothing was changed.
+pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
+    let lower = spec
+        .lower
+        .iter()
+        .map(|path| Dir::open("lowerdir", path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let upper = open_if("upperdir", spec.upper.as_deref())?;
+    let work = open_if("workdir", spec.work.as_deref())?;
+    let target = match connection(&spec.mountpoint) {
+        Some(number) => Err(number),
+        None => Ok(Dir::open("mountpoint", &spec.mountpoint)?),
+    };
+    let writable: Vec<&Dir<'_>> = upper.iter().chain(&work).collect();
+    if let (Some(upper), Some(work)) = (&upper, &work) {
+        pair(upper, work, spec.kernel.flags)?;
+    }
+    if let Ok(target) = &target {
+        mountpoint_apart(target, &writable)?;
+    }
+    lowers_apart(&lower, &writable)?;
+    let mut warnings = Vec::new();
+    let locks = claim(&writable, &mut warnings)?;
+    let above_target = match &target {
+        Ok(target) => above(&target.fd).map_err(|e| target.cannot(e))?,
+        Err(_) => Vec::new(),
+    };
+    let below_mountpoint = lower
+        .iter()
+        .find(|l| {
+            above_target
+                .iter()
+                .skip(1)
+                .any(|id| *id == l.place.identity)
+        })
+        .map(|l| l.path.to_owned());
+    let (lower, sealed) = seal(lower.into_iter().map(Dir::opened).collect());
+    if let (false, Some(path)) = (sealed, below_mountpoint) {
+        let text = format!(
+            "mountpoint {} is inside lowerdir {}, which needs the right to mount it apart",
+            spec.mountpoint.display(),
+            path.display()
+        );
+        return Err(Failure::mount(text));
+    }
+    let target = match target {
+        Ok(dir) => {
+            let path = place::path_of(&dir.fd).map_err(|e| dir.cannot(e))?;
+            Target::Directory(dir.fd, path)
+        }
+        Err(number) => Target::Connection(process::take_inherited(number).map_err(|e| {
+            Failure::mount(format!("mountpoint {}: {e}", spec.mountpoint.display()))
+        })?),
+    };
+    let layers = OpenLayers {
+        lower,
+        upper: upper.map(Dir::opened),
+        work: work.map(Dir::opened),
+        locks,
+    };
+    Ok(Checked {
+        layers,
+        sealed,
+        target,
+        warnings,
+    })
+}
+
+/// The number in `/dev/fd/N`, under which the caller left an open connection.
+pub fn connection(mountpoint: &Path) -> Option<i32> {
+    mountpoint.to_str()?.strip_prefix("/dev/fd/")?.parse().ok()
+}
+
+fn open_if<'a>(what: &'static str, path: Option<&'a Path>) -> Result<Option<Dir<'a>>, Failure> {
+    path.map(|path| Dir::open(what, path)).transpose()
+}
+
+impl<'a> Dir<'a> {
+    fn open(what: &'static str, path: &'a Path) -> Result<Dir<'a>, Failure> {
+        let opened = place::open(path).and_then(|fd| Ok((place::look(&fd)?, fd)));
+        match opened {
+            Ok((place, fd)) => Ok(Dir {
+                what,
+                path,
+                fd,
+                place,
+            }),
+            Err(error) => Err(failed(what, path, error)),
+        }
+    }
+
+    fn opened(self) -> OpenDir {
+        OpenDir {
+            fd: self.fd,
+            path: self.path.to_owned(),
+        }
+    }
+
+    fn cannot(&self, error: Errno) -> Failure {
+        failed(self.what, self.path, error)
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.what, self.path.display())
+    }
+}
+
+fn failed(what: &str, path: &Path, error: Errno) -> Failure {
+    let path = path.display();
+    Failure::mount(match error {
+        Errno::NOENT => format!("{what} {path}: no such directory"),
+        Errno::NOTDIR => format!("{what} {path}: not a directory"),
+        Errno::NOTCONN => {
+            format!("{what} {path}: the FUSE mount there has lost its server; umount it first")
+        }
+        other => format!("{what} {path}: {other}"),
+    })
+}
+
+/// A directory and those above it, itself first, up to the root of its mount.
+fn above(dir: impl AsFd) -> Result<Vec<Identity>, Errno> {
+    walk_up(dir, false)
+}
+
+/// [`above`], or on over the mounts' roots up to `/`.
+fn walk_up(dir: impl AsFd, over_mounts: bool) -> Result<Vec<Identity>, Errno> {
+    let mut at = place::look(&dir)?;
+    let mut ids = vec![at.identity];
+    let mut fd = place::parent(&dir);
+    // A directory above that may not be searched ends the walk: nothing can
+    // have been opened through it either.
+    while let Ok(open) = &fd {
+        let up = place::look(open)?;
+        if up == at || (up.mount != at.mount && !over_mounts) {
+            break;
+        }
+        ids.push(up.identity);
+        at = up;
+        fd = place::parent(open);
+    }
+    Ok(ids)
+}
+
+/// The upper and its workdir: renames must be possible between them, and
+/// neither may be part of the other.
+fn pair(upper: &Dir<'_>, work: &Dir<'_>, flags: Flags) -> Result<(), Failure> {
+    let refuse = |text: String| Err(Failure::mount(text));
+    if upper.place.identity == work.place.identity {
+        return refuse(format!(
+            "{} and {} are the same directory",
+            upper.name(),
+            work.name()
+        ));
+    }
+    if upper.place.identity.dev != work.place.identity.dev {
+        let (upper, work) = (upper.name(), work.name());
+        return refuse(format!("{upper} and {work} are on different filesystems"));
+    }
+    if upper.place.mount != work.place.mount {
+        let (upper, work) = (upper.name(), work.name());
+        return refuse(format!(
+            "{upper} and {work} are reached through different mounts"
+        ));
+    }
+    for (inner, outer) in [(upper, work), (work, upper)] {
+        let above = above(&inner.fd).map_err(|e| inner.cannot(e))?;
+        if above.contains(&outer.place.identity) {
+            return refuse(format!("{} is inside {}", inner.name(), outer.name()));
+        }
+    }
+    let read_only = place::is_read_only(&upper.fd).map_err(|e| upper.cannot(e))?;
+    if read_only && !flags.contains(Flags::RDONLY) {
+        let upper = upper.name();
+        return refuse(format!(
+            "{upper} is on a read-only filesystem; leave it out or mount with ro"
+        ));
+    }
+    Ok(())
+}
+
+/// The mount would hide its own upper, or its upper would show the mount. A
+/// lower may well be the mountpoint: it is open before it is covered. Here mounts
+/// in between count, because upper and work are used with what is mounted in
+/// them.
+fn mountpoint_apart(target: &Dir<'_>, writable: &[&Dir<'_>]) -> Result<(), Failure> {
+    let above_target = walk_up(&target.fd, true).map_err(|e| target.cannot(e))?;
+    for dir in writable {
+        if dir.place.identity == target.place.identity {
+            let text = format!("mountpoint and {} are the same directory", dir.name());
+            return Err(Failure::mount(text));
+        }
+        let above_dir = walk_up(&dir.fd, true).map_err(|e| dir.cannot(e))?;
+        let inside = |inner: &Dir<'_>, outer: &Dir<'_>| {
+            Err(Failure::mount(format!(
+                "{} is inside {}",
+                inner.name(),
+                outer.name()
+            )))
+        };
+        if above_dir.contains(&target.place.identity) {
+            return inside(dir, target);
+        }
+        if above_target.contains(&dir.place.identity) {
+            return inside(target, dir);
+        }
+    }
+    Ok(())
+}
+
+/// No lower is, contains or lies in a directory that is written.
+fn lowers_apart(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), Failure> {
+    let mut above_writable = Vec::new();
+    for dir in writable {
+        above_writable.push((dir, above(&dir.fd).map_err(|e| dir.cannot(e))?));
+    }
+    // Layers mostly lie side by side, so the way up is walked once.
+    let mut outside = HashSet::new();
+    for lower in lower {
+        for (dir, above) in &above_writable {
+            let how = match above.iter().position(|id| *id == lower.place.identity) {
+                Some(0) => "is",
+                Some(_) => "contains",
+                None => continue,
+            };
+            let text = format!("{} {how} {}", lower.name(), dir.name());
+            return Err(Failure::mount(text));
+        }
+        let Some(found) = inside_any(lower, writable, &mut outside) else {
+            continue;
+        };
+        let text = format!("{} is inside {}", lower.name(), found.name());
+        return Err(Failure::mount(text));
+    }
+    Ok(())
+}
+
+/// Which of `dirs` is above `inner`. `outside` remembers who is in none.
+fn inside_any<'d, 'a>(
+    inner: &Dir<'_>,
+    dirs: &[&'d Dir<'a>],
+    outside: &mut HashSet<Identity>,
+) -> Option<&'d Dir<'a>> {
+    let mut at = inner.place;
+    let mut fd = place::parent(&inner.fd);
+    while outside.insert(at.identity) {
+        let open = fd.ok()?;
+        let up = place::look(&open).ok()?;
+        if let Some(found) = dirs.iter().find(|dir| dir.place.identity == up.identity) {
+            return Some(found);
+        }
+        if up == at || up.mount != at.mount {
+            return None;
+        }
+        at = up;
+        fd = place::parent(&open);
+    }
+    None
+}
+
+/// Claims what will be written, and sees that it is in nothing that another
+/// live mount has claimed.
+fn claim(writable: &[&Dir<'_>], warnings: &mut Vec<String>) -> Result<Vec<OwnedFd>, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut held = Vec::new();
+    for dir in writable {
+        let fd = place::readable(&dir.fd).map_err(|e| dir.cannot(e))?;
+        loop {
+            match place::claim(&fd) {
+                Ok(true) => break held.push(fd),
+                Ok(false) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Ok(false) => {
+                    let text = format!("{} is in use by another live mount", dir.name());
+                    return Err(Failure::mount(text));
+                }
+                // Some network file systems lock no directories.
+                Err(error) => {
+                    let text = format!(
+                        "{}: cannot be locked against other mounts: {error}",
+                        dir.name()
+                    );
+                    break warnings.push(text);
+                }
+            }
+        }
+    }
+    if writable.is_empty() {
+        return Ok(held);
+    }
+    let claimed: HashSet<Identity> = place::claimed_by(process::NAME).into_iter().collect();
+    for dir in writable.iter().filter(|_| !claimed.is_empty()) {
+        let above = above(&dir.fd).map_err(|e| dir.cannot(e))?;
+        if above.iter().skip(1).any(|id| claimed.contains(id)) {
+            let text = format!(
+                "{} is inside a directory that another live mount writes",
+                dir.name()
+            );
+            return Err(Failure::mount(text));
+        }
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Lower layers seen through mounts that cannot be written.
+
+use crate::layer::open::OpenDir;
+use crate::sys::mount::read_only_clone;
+use crate::sys::place::{self, Place};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Replaces each descriptor by one of the same directory in a detached
+/// read-only mount, so that no mistake of ours can change a layer. One mount
+/// serves all layers of a file system: that of the directory that contains
+/// them all. Where it is not possible the descriptor stays what it was; the
+/// second value says whether all were replaced.
+pub fn seal(lower: Vec<OpenDir>) -> (Vec<OpenDir>, bool) {
+    let real: Vec<Option<(Place, PathBuf)>> = lower
+        .iter()
+        .map(|dir| Some((place::look(&dir.fd).ok()?, place::path_of(&dir.fd).ok()?)))
+        .collect();
+    let mut tops: HashMap<u64, PathBuf> = HashMap::new();
+    for (place, path) in real.iter().flatten() {
+        tops.entry(place.mount)
+            .and_modify(|top| *top = common(top, path))
+            .or_insert_with(|| path.clone());
+    }
+    let clones: HashMap<u64, (OwnedFd, PathBuf)> = tops
+        .into_iter()
+        .filter_map(|(mount, top)| Some((mount, (clone(mount, &top)?, top))))
+        .collect();
+    let mut all = true;
+    let sealed = lower
+        .into_iter()
+        .zip(real)
+        .map(|(OpenDir { fd, path: name }, real)| {
+            let found = real.and_then(|(place, path)| {
+                let (clone, top) = clones.get(&place.mount)?;
+                same_in(clone, path.strip_prefix(top).ok()?, place)
+            });
+            all &= found.is_some();
+            let fd = found.unwrap_or(fd);
+            OpenDir { fd, path: name }
+        })
+        .collect();
+    (sealed, all)
+}
+
+/// The directory that contains both.
+fn common(a: &Path, b: &Path) -> PathBuf {
+    let both = a.components().zip(b.components());
+    both.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+}
+
+/// A clone of what is at `top`, if that is still in the mount.
+fn clone(mount: u64, top: &Path) -> Option<OwnedFd> {
+    let fd = place::open(top).ok()?;
+    if place::look(&fd).ok()?.mount != mount {
+        return None;
+    }
+    read_only_clone(&fd).ok()
+}
+
+/// The directory `inside` the clone, if it is the one that was meant.
+fn same_in(clone: &OwnedFd, inside: &Path, meant: Place) -> Option<OwnedFd> {
+    let fd = match inside.as_os_str().is_empty() {
+        true => clone.try_clone().ok()?,
+        false => place::open_beneath(clone, inside).ok()?,
+    };
+    (place::look(&fd).ok()?.identity == meant.identity).then_some(fd)
+}

@@ -1,0 +1,185 @@
+//! Directories as places in the tree: who they are, what is above them, who
+//! has claimed them.
+
+use super::{Errno, Result};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatVfsMountFlags, StatxFlags};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What tells one directory from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device of the file system, major and minor.
+    pub dev: (u32, u32),
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// A directory and the mount through which it was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which directory.
+    pub identity: Identity,
+    /// Through which mount, as in /proc/self/mountinfo.
+    pub mount: u64,
+}
+
+const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Opens a directory as a place (`O_PATH`); symlinks are followed.
+pub fn open(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, PATH, Mode::empty())
+}
+
+/// Opens a path below `dir`, no symlink followed and no mount crossed.
+pub fn open_beneath(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    use rustix::fs::ResolveFlags;
+    rustix::fs::openat2(
+        dir,
+        path,
+        PATH,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+    )
+}
+
+/// The directory above; that of `/` is `/` itself.
+pub fn parent(dir: impl AsFd) -> Result<OwnedFd> {
+    rustix::fs::openat(dir, c"..", PATH, Mode::empty())
+}
+
+/// Another open file description of the same directory, able to lock and sync.
+pub fn readable(dir: impl AsFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, c".", flags, Mode::empty())
+}
+
+/// Who an open directory is.
+pub fn look(dir: impl AsFd) -> Result<Place> {
+    // Neither flag nor mask asks a network or FUSE server for anything new.
+    let stat = rustix::fs::statx(
+        dir,
+        c"",
+        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+        StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID,
+    )?;
+    let dev = (stat.stx_dev_major, stat.stx_dev_minor);
+    // Before Linux 5.8 there is no mount id: the device is the next best.
+    let mount = if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
+        stat.stx_mnt_id
+    } else {
+        u64::from(dev.0) << 32 | u64::from(dev.1)
+    };
+    Ok(Place {
+        identity: Identity {
+            dev,
+            ino: stat.stx_ino,
+        },
+        mount,
+    })
+}
+
+/// Is the file system or the mount of `dir` read-only.
+pub fn is_read_only(dir: impl AsFd) -> Result<bool> {
+    let stat = rustix::fs::fstatvfs(dir)?;
+    Ok(stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// The path at which an open directory is found now.
+pub fn path_of(dir: impl AsFd) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+    let target = rustix::fs::readlinkat(CWD, link, Vec::new())?.into_bytes();
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(target)))
+}
+
+/// Tries to claim a directory for as long as `dir`'s open file description
+/// lives, so also over fork and never beyond the process's death. `false`:
+/// somebody else has it.
+pub fn claim(dir: impl AsFd) -> Result<bool> {
+    match rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directories that processes called `name` have claimed now, as far as
+/// /proc/locks shows them (this pid namespace and those below).
+pub fn claimed_by(name: &str) -> Vec<Identity> {
+    let Ok(text) = std::fs::read_to_string("/proc/locks") else {
+        return Vec::new();
+    };
+    let own = std::process::id();
+    text.lines()
+        .filter_map(parse_lock)
+        .filter(|(pid, _)| *pid != own)
+        .filter(|(pid, _)| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm.trim_end() == name)
+        })
+        .map(|(_, identity)| identity)
+        .collect()
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 812 fe:00:1044 0 EOF`; the device is in hex.
+fn parse_lock(line: &str) -> Option<(u32, Identity)> {
+    let mut words = line.split_ascii_whitespace();
+    words.next()?;
+    if words.next()? != "FLOCK" || words.next().is_none() || words.next()? != "WRITE" {
+        return None;
+    }
+    let pid = words.next()?.parse().ok()?;
+    let mut parts = words.next()?.split(':');
+    let major = u32::from_str_radix(parts.next()?, 16).ok()?;
+    let minor = u32::from_str_radix(parts.next()?, 16).ok()?;
+    let ino = parts.next()?.parse().ok()?;
+    let dev = (major, minor);
+    Some((pid, Identity { dev, ino }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_proc_locks() {
+        let line = "12: FLOCK  ADVISORY  WRITE 812 fe:1a:1044 0 EOF";
+        let dev = (0xfe, 0x1a);
+        assert_eq!(parse_lock(line), Some((812, Identity { dev, ino: 1044 })));
+        // Shared locks, POSIX locks and waiters ("->") claim nothing.
+        for line in [
+            "12: FLOCK  ADVISORY  READ 812 fe:1a:1044 0 EOF",
+            "12: POSIX  ADVISORY  WRITE 812 fe:1a:1044 0 EOF",
+            "12: -> FLOCK  ADVISORY  WRITE 812 fe:1a:1044 0 EOF",
+            "",
+        ] {
+            assert_eq!(parse_lock(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_exclusive_and_ends_with_its_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = open(dir.path()).unwrap();
+        let one = readable(&place).unwrap();
+        let two = readable(&place).unwrap();
+        assert!(claim(&one).unwrap());
+        assert!(!claim(&two).unwrap());
+        drop(one);
+        assert!(claim(&two).unwrap());
+    }
+
+    #[test]
+    fn parents_and_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let top = open(dir.path()).unwrap();
+        let a = open(&dir.path().join("a")).unwrap();
+        assert_eq!(look(&top), look(parent(&a).unwrap()));
+        assert_ne!(look(&top), look(&a));
+        assert_eq!(path_of(&a).unwrap(), dir.path().join("a"));
+        assert_eq!(look(open_beneath(&top, Path::new("a")).unwrap()), look(&a));
+        assert_eq!(open_beneath(&a, Path::new("..")).unwrap_err(), Errno::XDEV);
+    }
+}

@@ -1,0 +1,284 @@
+//! Becoming a daemon: fork, readiness, signals, limits.
+
+use super::{Errno, Result, check};
+use rustix::pipe::PipeFlags;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// What the serving process is called in /proc and ps, whatever link it was
+/// started by.
+pub const NAME: &str = "capasfs";
+
+/// What [`fork`] returned, on either side.
+pub enum Fork {
+    /// The process that was started: it waits for the child's word.
+    Parent(Waiting),
+    /// The process that goes on to serve.
+    Child(Report),
+}
+
+/// The parent's end: what becomes of the child.
+pub struct Waiting {
+    pipe: std::fs::File,
+    child: libc::pid_t,
+}
+
+/// The child's end. Dropped without a word it counts as a failure.
+pub struct Report(std::fs::File);
+
+/// How the child fared until it was ready or gave up.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It serves.
+    Ready,
+    /// It gave up, with an exit code and one line.
+    Failed(u8, String),
+    /// It ended without a word; how, in words.
+    Died(String),
+}
+
+/// Forks. Refused with `EINVAL` when the process has other threads, because
+/// their locks would stay held in the child for ever.
+pub fn fork() -> Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads != 1 {
+        return Err(Errno::INVAL);
+    }
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // SAFETY: the process has one thread, as just counted, so the child's copy
+    // of the address space holds no lock that nobody will release.
+    let child = unsafe { libc::fork() };
+    check(child.into())?;
+    if child == 0 {
+        drop(read);
+        Ok(Fork::Child(Report(write.into())))
+    } else {
+        drop(write);
+        let pipe = read.into();
+        Ok(Fork::Parent(Waiting { pipe, child }))
+    }
+}
+
+impl Waiting {
+    /// Waits until the child has spoken or ended.
+    pub fn outcome(mut self) -> Outcome {
+        let mut said = Vec::new();
+        let read = self.pipe.read_to_end(&mut said);
+        match said.split_first() {
+            Some((0, _)) => Outcome::Ready,
+            Some((code, text)) => {
+                Outcome::Failed(*code, String::from_utf8_lossy(text).into_owned())
+            }
+            None => Outcome::Died(match read {
+                Ok(_) => self.how_it_ended(),
+                Err(error) => error.to_string(),
+            }),
+        }
+    }
+
+    fn how_it_ended(&self) -> String {
+        let pid = rustix::process::Pid::from_raw(self.child);
+        match rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()) {
+            Ok(Some((_, status))) => match (status.terminating_signal(), status.exit_status()) {
+                (Some(signal), _) => format!("killed by signal {signal}"),
+                (None, Some(code)) => format!("ended with code {code}"),
+                (None, None) => "ended".to_owned(),
+            },
+            Ok(None) => "ended".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Report {
+    /// Tells the parent that the mount is usable. An error means that nobody
+    /// waits for it any more.
+    pub fn ready(mut self) -> std::io::Result<()> {
+        self.0.write_all(&[0])
+    }
+
+    /// Tells the parent why not; `code` is its exit code and not 0.
+    pub fn failed(mut self, code: u8, text: &str) -> std::io::Result<()> {
+        let mut said = vec![code.max(1)];
+        said.extend_from_slice(text.as_bytes());
+        self.0.write_all(&said)
+    }
+}
+
+/// A session of its own, `/` as the working directory. Fails for the leader of
+/// a process group, which a just forked child is not.
+pub fn leave_session() -> Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::chdir(c"/")
+}
+
+/// What a file server needs of its process, in the foreground too: modes as
+/// the caller says them, no group that a caller might borrow, as many
+/// descriptors as allowed, and big buffers given back to the system.
+pub fn prepare_to_serve() {
+    if let Ok(name) = std::ffi::CString::new(NAME) {
+        let _ = rustix::thread::set_name(&name);
+    }
+    rustix::process::umask(rustix::fs::Mode::empty());
+    if rustix::process::geteuid().is_root() {
+        // A user namespace may forbid it, and then there are none to borrow.
+        // SAFETY: an empty list; no pointer is read.
+        unsafe { libc::setgroups(0, std::ptr::null()) };
+    }
+    raise_descriptor_limit();
+    // fuser takes 16 MiB a thread. Once one such block was freed, glibc would
+    // serve the next from the heap and fill it with zeros, which makes it real
+    // memory; a fixed threshold keeps it untouched pages.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets one number in the allocator; no pointer is involved.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20)
+    };
+}
+
+/// As many descriptors as the hard limit allows.
+pub fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    // What cannot be raised is lived with: descriptors are a cache here.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+}
+
+/// Standard input, output and error become /dev/null, so that no pipe of the
+/// caller stays open.
+pub fn detach_stdio() -> Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)
+}
+
+/// Closes every descriptor above standard error but `keep`. Only for the
+/// start of `main`, before the process has opened anything itself.
+pub fn close_inherited(keep: Option<RawFd>) {
+    let keep = keep
+        .and_then(|fd| u32::try_from(fd).ok())
+        .filter(|fd| *fd > 2);
+    let close = |first: u32, last: u32| {
+        if first <= last {
+            // SAFETY: at the start of main no object of ours owns any of these
+            // descriptors (the function's contract); before Linux 5.9 the call
+            // fails and they stay open.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0u32) };
+        }
+    };
+    match keep {
+        None => close(3, u32::MAX),
+        Some(fd) => {
+            close(3, fd - 1);
+            close(fd.saturating_add(1), u32::MAX);
+        }
+    }
+}
+
+/// A descriptor that somebody opened for us before the program started.
+pub fn take_inherited(fd: RawFd) -> Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: F_GETFD reads a flag of the number's entry, if there is one.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
+    // SAFETY: it is open, as just seen, and came by inheritance, so no object
+    // of this process owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// Enters a mount namespace given as its file or as a process id, keeping the
+/// working directory where the path leads there too. Only while the process
+/// has one thread.
+pub fn enter_mount_namespace(namespace: &Path) -> Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    let is_pid = namespace
+        .to_str()
+        .is_some_and(|s| s.bytes().all(|b| b.is_ascii_digit()));
+    let path = match is_pid {
+        true => Path::new("/proc").join(namespace).join("ns/mnt"),
+        false => namespace.to_owned(),
+    };
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let here = std::env::current_dir();
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    if let Ok(here) = here {
+        // Setns put us into the root; relative paths are a courtesy.
+        let _ = rustix::process::chdir(&here);
+    }
+    Ok(())
+}
+
+/// The signals that ask a daemon to end.
+const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// SIGTERM, SIGINT and SIGHUP as something to read.
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Blocks the signals in this thread and all that it starts later, so that
+    /// they are only seen by [`Signals::wait`]. Call it before any thread.
+    pub fn block() -> Result<Signals> {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set that the other calls take;
+        // all of them only read or write it.
+        let fd = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in ENDING {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC)
+        };
+        check(fd.into())?;
+        // SAFETY: a descriptor that was just made and that nobody else has.
+        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Waits for the next one and returns its number.
+    pub fn wait(&self) -> Result<u32> {
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+        loop {
+            match rustix::io::read(&self.0, &mut info) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    // ssi_signo is the first field of signalfd_siginfo.
+                    let number = info.first_chunk::<4>().copied().unwrap_or_default();
+                    return Ok(u32::from_ne_bytes(number));
+                }
+            }
+        }
+    }
+}
+
+impl Signals {
+    /// Waits for another one, but not longer than `patience`; did one come.
+    pub fn again_within(&self, patience: std::time::Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let timeout = Timespec::try_from(patience).ok();
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(poll(&mut fds, timeout.as_ref()), Ok(1..))
+    }
+}
+
+/// Ends the process at once. Every descriptor closes, so locks are released
+/// and a FUSE connection that is still in use ends with `ENOTCONN`.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit runs no handler and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// User and group that the process runs for, as seen in its user namespace.
+pub fn real_ids() -> (u32, u32) {
+    (
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    )
+}
