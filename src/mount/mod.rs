@@ -7,6 +7,7 @@ pub mod failure;
 pub mod log;
 pub mod options;
 mod seal;
+pub mod serve;
 mod split;
 pub mod table;
 mod values;
