@@ -35,6 +35,16 @@ impl Late {
     pub(super) fn set(&self, notifier: Notifier) {
         let _ = self.0.set(notifier);
     }
+
+    /// The kernel keeps the mode over a write that made us clear set-id bits.
+    /// Attributes only, which takes no lock that a request could hold.
+    fn attributes_changed(&self, node: INodeNo) {
+        if let Some(notifier) = self.0.get()
+            && let Err(e) = notifier.inval_inode(node, -1, 0)
+        {
+            log::warn!("cannot tell the kernel of changed attributes: {e}");
+        }
+    }
 }
 
 /// The union as fuser's trait.
@@ -363,6 +373,9 @@ impl Filesystem for Adapter {
             Ok(opened) => opened,
             Err(e) => return reply.error(op("open", ino).failed(e)),
         };
+        if opened.cleared {
+            self.late.attributes_changed(ino);
+        }
         let Io::Passthrough { source } = opened.io else {
             return reply.opened(FileHandle(0), Self::open_flags(opened.io));
         };
@@ -410,7 +423,12 @@ impl Filesystem for Adapter {
     ) {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         match self.union.write(ino.0, offset, data, kill) {
-            Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
+            Ok(done) => {
+                if done.cleared {
+                    self.late.attributes_changed(ino);
+                }
+                reply.written(u32::try_from(done.len).unwrap_or(u32::MAX));
+            }
             Err(e) => reply.error(op("write", ino).failed(e)),
         }
     }
@@ -584,7 +602,12 @@ impl Filesystem for Adapter {
     ) {
         let result = self
             .union
-            .fallocate(ino.0, mode, offset, length, caller(req));
+            .fallocate(ino.0, mode, offset, length, caller(req))
+            .map(|done| {
+                if done.cleared {
+                    self.late.attributes_changed(ino);
+                }
+            });
         empty(result, reply, &op("fallocate", ino));
     }
 
@@ -624,7 +647,12 @@ impl Filesystem for Adapter {
         let from = (ino_in.0, offset_in);
         let to = (ino_out.0, offset_out);
         match self.union.copy_file_range(from, to, len, caller(req)) {
-            Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
+            Ok(done) => {
+                if done.cleared {
+                    self.late.attributes_changed(ino_out);
+                }
+                reply.written(u32::try_from(done.len).unwrap_or(u32::MAX));
+            }
             Err(e) => reply.error(op("copy_file_range", ino_in).failed(e)),
         }
     }

@@ -196,14 +196,16 @@ impl Union {
     }
 
     /// What a write by somebody unprivileged does to set-id bits; the kernel
-    /// leaves it to us (`FUSE_HANDLE_KILLPRIV_V2`).
-    pub(super) fn clear_set_id(&self, at: At<'_>) -> Result<()> {
+    /// leaves it to us (`FUSE_HANDLE_KILLPRIV_V2`). True if there were any: the
+    /// kernel must then be told, for it keeps the old mode.
+    pub(super) fn clear_set_id(&self, at: At<'_>) -> Result<bool> {
         let stat = fs::stat(at)?;
         let mode = without_set_id(stat.mode);
-        if stat.is_file() && mode != stat.mode {
+        let had = stat.is_file() && mode != stat.mode;
+        if had {
             fs::chmod(at, mode)?;
         }
-        Ok(())
+        Ok(had)
     }
 
     /// The target of a symlink.

@@ -214,6 +214,7 @@ impl Union {
         let mut state = node.state.lock();
         state.upper = got;
         state.orphan = Some(Arc::new(fd));
+        state.last = None;
         Ok(())
     }
 

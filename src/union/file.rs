@@ -61,6 +61,17 @@ pub enum Source {
 pub struct Opened {
     /// The way.
     pub io: Io,
+    /// Set-id bits were cleared by truncation.
+    pub cleared: bool,
+}
+
+/// What changed the data of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Changed {
+    /// Bytes.
+    pub len: usize,
+    /// Set-id bits were cleared.
+    pub cleared: bool,
 }
 
 /// A data descriptor that the daemon keeps for a node.
@@ -122,12 +133,11 @@ impl Union {
                 return Err(Errno::STALE);
             }
         }
+        let mut cleared = false;
         if truncates {
             let _moving = self.topology.read();
             fs::truncate(&*self.open_data(&node, true)?, 0)?;
-            if caller.uid != 0 {
-                self.clear_set_id(self.place(&node)?.at())?;
-            }
+            cleared = caller.uid != 0 && self.clear_set_id(self.place(&node)?.at())?;
             node.state.lock().size_hint = 0;
         }
         let mut state = node.state.lock();
@@ -152,7 +162,7 @@ impl Union {
             },
         };
         state.opens += 1;
-        Ok(Opened { io })
+        Ok(Opened { io, cleared })
     }
 
     fn choose(&self, upper: InUpper, mode: u32, size: u64) -> IoMode {
@@ -183,6 +193,7 @@ impl Union {
         let keep = !std::mem::take(&mut state.stale_cache);
         Ok(Opened {
             io: Io::Cached { keep },
+            cleared: false,
         })
     }
 
@@ -234,14 +245,12 @@ impl Union {
     ///
     /// # Errors
     /// As pwrite(2).
-    pub fn write(&self, id: u64, offset: u64, data: &[u8], kill: bool) -> Result<usize> {
+    pub fn write(&self, id: u64, offset: u64, data: &[u8], kill: bool) -> Result<Changed> {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let fd = self.data(&node, true)?;
-        let n = fs::write_at(&*fd, data, offset)?;
-        if kill {
-            self.clear_set_id(At::Fd(fd.as_fd()))?;
-        }
-        Ok(n)
+        let len = fs::write_at(&*fd, data, offset)?;
+        let cleared = kill && self.clear_set_id(At::Fd(fd.as_fd()))?;
+        Ok(Changed { len, cleared })
     }
 
     /// fsync(2), or fdatasync(2).
@@ -276,14 +285,12 @@ impl Union {
         offset: u64,
         len: u64,
         caller: Caller,
-    ) -> Result<()> {
+    ) -> Result<Changed> {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let fd = self.data(&node, true)?;
         fs::fallocate(&*fd, mode, offset, len)?;
-        if caller.uid != 0 {
-            self.clear_set_id(At::Fd(fd.as_fd()))?;
-        }
-        Ok(())
+        let cleared = caller.uid != 0 && self.clear_set_id(At::Fd(fd.as_fd()))?;
+        Ok(Changed { len: 0, cleared })
     }
 
     /// lseek(2) for data and holes.
@@ -305,16 +312,14 @@ impl Union {
         to: (u64, u64),
         len: usize,
         caller: Caller,
-    ) -> Result<usize> {
+    ) -> Result<Changed> {
         let source = self.node(from.0)?;
         let target = self.copy_up(&self.node(to.0)?, Want::Data)?;
         let fd_in = self.data(&source, false)?;
         let fd_out = self.data(&target, true)?;
-        let n = copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)?;
-        if caller.uid != 0 {
-            self.clear_set_id(At::Fd(fd_out.as_fd()))?;
-        }
-        Ok(n)
+        let len = copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)?;
+        let cleared = caller.uid != 0 && self.clear_set_id(At::Fd(fd_out.as_fd()))?;
+        Ok(Changed { len, cleared })
     }
 
     fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
@@ -389,6 +394,6 @@ impl Union {
         } else {
             Io::Cached { keep: false }
         };
-        Ok(Opened { io })
+        Ok(Opened { io, cleared: false })
     }
 }

@@ -21,7 +21,7 @@ mod xattr;
 
 pub use attr::SetAttr;
 pub use create::{Caller, Make};
-pub use file::{Io, Opened, PASSTHROUGH_FROM, Source};
+pub use file::{Changed, Io, Opened, PASSTHROUGH_FROM, Source};
 pub use open::SetupError;
 pub use readdir::Entry;
 
