@@ -12,6 +12,32 @@ pub struct Handle {
     pub bytes: Vec<u8>,
 }
 
+impl Handle {
+    /// The inode number in it, by the kinds that file systems export
+    /// (include/linux/exportfs.h), for those who may not open it.
+    pub fn ino(&self) -> Option<u64> {
+        const INO32_GEN: i32 = 1;
+        const BTRFS: i32 = 0x4d;
+        const INO64_GEN: i32 = 0x81;
+        match (self.kind, self.bytes.len()) {
+            (INO32_GEN, 8) => {
+                let ino = self.bytes.first_chunk::<4>()?;
+                Some(u32::from_ne_bytes(*ino).into())
+            }
+            // tmpfs: the generation comes first.
+            (INO32_GEN, 12) => {
+                let ino = self.bytes.get(4..)?.first_chunk::<8>()?;
+                Some(u64::from_ne_bytes(*ino))
+            }
+            (BTRFS | INO64_GEN, _) => {
+                let ino = self.bytes.first_chunk::<8>()?;
+                Some(u64::from_ne_bytes(*ino))
+            }
+            _ => None,
+        }
+    }
+}
+
 const MAX_HANDLE: usize = 128;
 
 #[repr(C)]
@@ -107,5 +133,24 @@ pub fn fs_uuid(dir: impl AsFd) -> [u8; 16] {
         raw.uuid
     } else {
         [0; 16]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn numbers_in_handles_are_those_of_stat() {
+        for dir in [std::env::temp_dir(), "/dev/shm".into()] {
+            let Ok(file) = tempfile::tempfile_in(&dir) else {
+                continue;
+            };
+            let handle = encode(At::Fd(file.as_fd())).unwrap();
+            if let Some(ino) = handle.ino() {
+                assert_eq!(ino, file.metadata().unwrap().ino(), "{}", dir.display());
+            }
+        }
     }
 }

@@ -38,7 +38,7 @@ features! {
     EXCHANGE = 6, "exchange";
     /// `FICLONE` from the lowers to the upper.
     REFLINK = 7, "reflink";
-    /// File handles, encoded and opened.
+    /// File handles.
     HANDLES = 8, "handles";
     /// Whiteouts as character devices 0:0.
     MKNOD = 9, "mknod";
@@ -46,6 +46,8 @@ features! {
     TRUSTED = 10, "trusted";
     /// `user.*` attributes on the upper.
     XATTR = 11, "xattr";
+    /// Opening files by handle.
+    OPEN_HANDLES = 12, "open_handles";
 }
 
 impl Features {
@@ -83,7 +85,7 @@ pub fn probe(allowed: Features, work: Option<&OwnedFd>) -> Features {
             .without(Features::TRUSTED);
     }
     if !creds::has_capability(creds::cap::DAC_READ_SEARCH) || !creds::in_first_user_namespace() {
-        have = have.without(Features::HANDLES);
+        have = have.without(Features::OPEN_HANDLES);
     }
     if let Some(work) = work {
         have = probe_upper(have, work);

@@ -246,11 +246,12 @@ impl Union {
         found.origin = marks.origin.is_some();
         if let Some(origin) = &marks.origin {
             let index = self.links.as_ref().and_then(|l| l.name_of(origin));
-            if let Some(lower) = self.origin_stat(origin, lowers, name)?
-                && (lower.nlink == 1 || index.is_some())
-                && lower.kind() == stat.kind()
+            if let Some((dev, ino, lower)) = self.origin_ino(origin)?
+                && lower.is_none_or(|lower| {
+                    (lower.nlink == 1 || index.is_some()) && lower.kind() == stat.kind()
+                })
             {
-                found.ino = self.inos.map(lower.dev, lower.ino);
+                found.ino = self.inos.map(dev, ino);
             }
             if index.is_some() {
                 found.nlink = marks.nlink.as_deref().and_then(marks::nlink::decode);
@@ -534,38 +535,27 @@ impl Union {
         self.options.redirect_dir != super::options::RedirectDir::NoFollow
     }
 
-    /// The lower inode that an upper one was copied from.
-    fn origin_stat(
-        &self,
-        origin: &[u8],
-        lowers: &[Arc<LowerDir>],
-        name: &OsStr,
-    ) -> Result<Option<Stat>> {
+    /// Device, number and, if it can be had, stat of the lower inode that an
+    /// upper one was copied from.
+    fn origin_ino(&self, origin: &[u8]) -> Result<Option<(u64, u64, Option<Stat>)>> {
         let Some((handle, uuid)) = marks::origin::decode(origin) else {
             return Ok(None);
         };
-        if self.features.has(Features::HANDLES) {
+        if self.features.has(Features::OPEN_HANDLES) {
             // Layers on one file system decode handles alike.
             let Some(layer) = self.lowers.iter().find(|l| l.uuid == uuid) else {
                 return Ok(None);
             };
             return match handle::open(&layer.mount, &handle, libc::O_PATH) {
-                Ok(fd) => fs::stat_fd(fd).map(Some),
+                Ok(fd) => fs::stat_fd(fd).map(|s| Some((s.dev, s.ino, Some(s)))),
                 Err(Errno::STALE | Errno::PERM | Errno::OPNOTSUPP) => Ok(None),
                 Err(e) => Err(e),
             };
         }
-        // Without the right to open handles: it most often has kept its name.
-        let InLowers::File(stat, file) =
-            self.find_lower(lowers, Search::Name(name.to_owned()), 0)?
-        else {
-            return Ok(None);
-        };
-        let dir = self.lower_dir(&file.dir)?;
-        Ok(match handle::encode(At::Name(dir.as_fd(), &file.name)) {
-            Ok(h) if h == handle => Some(stat),
-            _ => None,
-        })
+        // Who may not open it knows the number, but not whether it is still
+        // there: an origin is only written where it stays the number.
+        let dev = self.lowers.iter().find(|l| l.uuid == uuid).map(|l| l.dev);
+        Ok(dev.zip(handle.ino()).map(|(dev, ino)| (dev, ino, None)))
     }
 
     /// The UUID of the file system of a lower inode.

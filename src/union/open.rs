@@ -86,8 +86,8 @@ impl Union {
             let why = failed("cannot use work directory", &work.path);
             let (dir, found) = prepare_work(&work.fd, options, allowed).map_err(why)?;
             features = found;
-            let wants_index = options.index && !options.userxattr;
-            if wants_index && features.has(Features::TRUSTED) && features.has(Features::HANDLES) {
+            let attributes = features.has(Features::TRUSTED) || features.has(Features::XATTR);
+            if options.index && attributes && features.has(Features::HANDLES) {
                 let why = failed("cannot use index directory", &work.path);
                 index = Some(open_index(&work.fd).map_err(why)?);
             }
