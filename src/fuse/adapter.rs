@@ -53,14 +53,17 @@ pub(super) struct Adapter {
     backings: Backings,
     ttl: Duration,
     no_opendir: bool,
+    /// Idmapped mounts of this one are allowed.
+    idmap: bool,
     late: Arc<Late>,
 }
 
 impl Adapter {
-    pub(super) fn new(union: Union) -> Adapter {
+    pub(super) fn new(union: Union, idmap: bool) -> Adapter {
         Adapter {
             ttl: union.timeout().unwrap_or(NO_TIMEOUT),
             no_opendir: false,
+            idmap,
             union,
             backings: Backings::new(),
             late: Arc::default(),
@@ -166,8 +169,10 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_EXPORT_SUPPORT
             | InitFlags::FUSE_HAS_IOCTL_DIR
-            | InitFlags::FUSE_ALLOW_IDMAP
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
+        if self.idmap {
+            want |= InitFlags::FUSE_ALLOW_IDMAP;
+        }
         if self.union.options().acl {
             want |= InitFlags::FUSE_POSIX_ACL;
         }
@@ -411,7 +416,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -422,7 +427,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.union.write(ino.0, offset, data, kill) {
+        match self.union.write(ino.0, offset, data, kill, caller(req)) {
             Ok(done) => {
                 if done.cleared {
                     self.late.attributes_changed(ino);

@@ -49,7 +49,10 @@ fn system_time(t: Time) -> SystemTime {
 }
 
 /// Seconds since 1970 and nanoseconds that count forwards, also before it.
-pub(super) fn time(t: SystemTime) -> Time {
+///
+/// fuser 0.18 makes of the kernel's pair (s, n) with negative s the moment
+/// |s| seconds and n nanoseconds before 1970, which this takes back.
+fn time(t: SystemTime) -> Time {
     match t.duration_since(UNIX_EPOCH) {
         Ok(d) => Time {
             sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX),
@@ -57,13 +60,9 @@ pub(super) fn time(t: SystemTime) -> Time {
         },
         Err(before) => {
             let d = before.duration();
-            let sec = i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
-            match d.subsec_nanos() {
-                0 => Time { sec: -sec, nsec: 0 },
-                n => Time {
-                    sec: -sec - 1,
-                    nsec: 1_000_000_000 - n,
-                },
+            Time {
+                sec: i64::try_from(d.as_secs()).map_or(i64::MIN, |s| -s),
+                nsec: d.subsec_nanos(),
             }
         }
     }
@@ -125,6 +124,15 @@ pub(super) fn attr_ttl(attr: &Attr, ttl: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    /// As fuser 0.18 decodes what setattr carries.
+    fn decoded(t: Time) -> SystemTime {
+        if t.sec >= 0 {
+            UNIX_EPOCH + Duration::new(t.sec as u64, t.nsec)
+        } else {
+            UNIX_EPOCH - Duration::new(t.sec.unsigned_abs(), t.nsec)
+        }
+    }
+
     #[test]
     fn times_before_1970_and_after_2038() {
         for t in [
@@ -140,7 +148,7 @@ mod tests {
                 nsec: 5,
             },
         ] {
-            assert_eq!(time(system_time(t)), t);
+            assert_eq!(time(decoded(t)), t);
         }
     }
 

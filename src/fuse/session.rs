@@ -44,12 +44,14 @@ impl std::fmt::Debug for Running {
 pub fn serve(union: Union, dev: OwnedFd, settings: Settings) -> io::Result<Running> {
     let mut config = Config::default();
     config.n_threads = Some(settings.threads.max(1));
+    // The kernel itself keeps others out, but for `allow_root`, which only
+    // fuser knows; it goes by the user of each request, which the kernel no
+    // longer tells once idmapped mounts are allowed.
     let acl = match settings.allow {
-        Allow::All => SessionACL::All,
+        Allow::All | Allow::Owner => SessionACL::All,
         Allow::RootAndOwner => SessionACL::RootAndOwner,
-        Allow::Owner => SessionACL::Owner,
     };
-    let adapter = Adapter::new(union);
+    let adapter = Adapter::new(union, settings.allow != Allow::RootAndOwner);
     let late = adapter.late();
     let session = Session::from_fd(adapter, dev, acl, config)?;
     late.set(session.notifier());

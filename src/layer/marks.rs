@@ -226,17 +226,19 @@ pub fn to_stored(name: &OsStr) -> Stored {
     Stored::Same
 }
 
-/// Translate a stored attribute name for callers; `None` = hidden.
-pub fn to_shown(name: &CStr) -> Option<Vec<u8>> {
+/// Translate a stored attribute name for callers; `None` = hidden. In a mount
+/// with marks of one family, names of the other are a caller's, as in kernel
+/// overlayfs.
+pub fn to_shown(name: &CStr, own: Family) -> Option<Vec<u8>> {
     let name = name.to_bytes();
     if is_foreign_private(name) {
         return None;
     }
-    for (plain, escaped) in ESCAPES {
+    for (family, (plain, escaped)) in [Family::Trusted, Family::User].iter().zip(ESCAPES) {
         if let Some(rest) = name.strip_prefix(escaped) {
             return Some([plain, rest].concat());
         }
-        if name.starts_with(plain) {
+        if *family == own && name.starts_with(plain) {
             return None;
         }
     }
@@ -357,16 +359,19 @@ mod tests {
             panic!("not escaped");
         };
         assert_eq!(stored.as_c_str(), c"trusted.overlay.overlay.opaque");
-        assert_eq!(to_shown(&stored).unwrap(), name.as_bytes());
-        assert_eq!(to_shown(c"trusted.overlay.opaque"), None);
-        assert_eq!(to_shown(c"user.overlay.metacopy"), None);
+        let shown = |name| to_shown(name, Family::Trusted);
+        assert_eq!(shown(&stored).unwrap(), name.as_bytes());
+        assert_eq!(shown(c"trusted.overlay.opaque"), None);
+        let theirs = c"user.overlay.metacopy";
+        assert_eq!(shown(theirs).unwrap(), theirs.to_bytes());
+        assert_eq!(to_shown(theirs, Family::User), None);
         assert_eq!(to_stored(OsStr::new("user.overlayfs")), Stored::Same);
         assert_eq!(
             to_stored(OsStr::new("user.fuseoverlayfs.opaque")),
             Stored::Refused
         );
-        assert_eq!(to_shown(c"user.containers.override_stat"), None);
-        assert_eq!(to_shown(c"user.mime").unwrap(), b"user.mime");
+        assert_eq!(shown(c"user.containers.override_stat"), None);
+        assert_eq!(shown(c"user.mime").unwrap(), b"user.mime");
     }
 
     #[test]

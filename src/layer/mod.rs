@@ -4,6 +4,7 @@
 pub mod acl;
 pub mod marks;
 pub mod open;
+pub mod owner;
 pub mod work;
 
 use crate::sys::{Result, dir, fs, handle};

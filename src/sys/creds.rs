@@ -2,16 +2,35 @@
 
 use super::{Result, check};
 
-/// Is `gid` among the supplementary groups of process `pid`. False when the
+/// Is process `pid` in group `gid`. False when the
 /// process is gone or not to be seen.
 pub fn has_group(pid: u32, gid: u32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
         return false;
     };
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let has = |ids: &str| ids.split_whitespace().any(|g| g.parse() == Ok(gid));
+    // Real, effective, saved and file system group; the last one counts.
+    let own = field("Gid:").and_then(|ids| ids.split_whitespace().last());
+    own.is_some_and(has) || field("Groups:").is_some_and(has)
+}
+
+/// Has process `pid` capability number `cap`, in this process's own user
+/// namespace. False when the process is gone or not to be seen.
+pub fn capable(pid: u32, cap: u32) -> bool {
+    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/user")).ok();
+    let ours = namespace("self");
+    if ours.is_none() || namespace(&pid.to_string()) != ours {
+        return false;
+    }
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
     status
         .lines()
-        .find_map(|line| line.strip_prefix("Groups:"))
-        .is_some_and(|groups| groups.split_whitespace().any(|g| g.parse() == Ok(gid)))
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .is_some_and(|set| set & (1 << cap) != 0)
 }
 
 /// Effective user id of this process.
@@ -24,7 +43,6 @@ pub fn effective_gid() -> u32 {
     rustix::process::getegid().as_raw()
 }
 
-const CAP_FSETID: u32 = 4;
 const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 #[repr(C)]
@@ -56,7 +74,7 @@ impl WithoutFsetid {
         };
         let mut new = old;
         if let Some(low) = new.first_mut() {
-            low.effective &= !(1 << CAP_FSETID);
+            low.effective &= !(1 << cap::FSETID);
         }
         WithoutFsetid(capset(&new).ok().map(|()| old))
     }
@@ -110,6 +128,8 @@ pub fn has_capability(cap: u32) -> bool {
 pub mod cap {
     /// `open_by_handle_at`.
     pub const DAC_READ_SEARCH: u32 = 2;
+    /// Set-id bits stay over a write.
+    pub const FSETID: u32 = 4;
     /// `trusted.*` attributes, mounts, passthrough.
     pub const SYS_ADMIN: u32 = 21;
 }

@@ -6,7 +6,6 @@ use super::{
     create::Caller,
     node::{InUpper, Node},
 };
-use crate::layer::marks;
 use crate::sys::{
     At, Errno, Result, creds,
     fs::{self, SetTime, Stat},
@@ -69,7 +68,7 @@ impl Union {
         let last = node.state.lock().last.clone();
         let stat = match last {
             Some(stat) => *stat,
-            None => fs::stat(self.place(node)?.at())?,
+            None => self.stat(self.place(node)?.at())?,
         };
         self.show(node, stat)
     }
@@ -120,31 +119,20 @@ impl Union {
             if state.upper == InUpper::No && state.removed {
                 stat.nlink = 0;
             }
-            if let (Some((true, diff)), InUpper::Meta | InUpper::Data) = (state.nlink, state.upper)
-            {
-                let n = i64::from(stat.nlink) + diff;
-                stat.nlink = u32::try_from(n.max(0)).unwrap_or(u32::MAX);
+            if let (Some(count), true) = (state.nlink, state.in_upper()) {
+                stat.nlink = count.names(stat.nlink);
             }
         }
-        let lower_data = match (&state.lower, state.upper, state.nlink) {
-            (Some(file), InUpper::Meta, _) => Some(file.data().clone()),
-            (Some(file), InUpper::Data, Some((false, _))) => Some(file.clone()),
+        let data = match (&state.lower, state.upper) {
+            (Some(file), InUpper::Meta) => Some(file.data().clone()),
             _ => None,
         };
-        let relative = state.nlink;
         state.mode_hint = stat.mode;
         state.size_hint = stat.size;
         drop(state);
-        if let Some(file) = lower_data {
+        if let Some(file) = data {
             let dir = self.lower_dir(&file.dir)?;
-            let lower = fs::stat_at(&*dir, &file.name)?;
-            if node.state.lock().upper == InUpper::Meta {
-                stat.blocks = lower.blocks;
-            }
-            if let Some((false, diff)) = relative {
-                let n = i64::from(lower.nlink) + diff;
-                stat.nlink = u32::try_from(n.max(0)).unwrap_or(u32::MAX);
-            }
+            stat.blocks = fs::stat_at(&*dir, &file.name)?.blocks;
         }
         stat.ino = node.ino;
         stat.uid = self.uids.shown(stat.uid);
@@ -173,18 +161,16 @@ impl Union {
             let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
             let gid = gid.map(|id| self.gids.stored(id)).transpose()?;
             if uid.is_some() || gid.is_some() {
-                fs::chown(at, uid, gid)?;
+                self.chown(at, uid, gid)?;
             }
         }
         if let Some(size) = set.size {
             let file = self.open_data(&node, true)?;
             fs::truncate(&*file, size)?;
-            if caller.uid != 0 {
-                self.clear_set_id(at)?;
-            }
+            self.clear_set_id(at, caller, false)?;
         }
         if let Some(mode) = set.mode {
-            fs::chmod(at, mode)?;
+            self.chmod(at, mode)?;
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let time = |t: Option<SetTime>| t.unwrap_or(SetTime::Keep);
@@ -195,17 +181,39 @@ impl Union {
         Ok(attr)
     }
 
-    /// What a write by somebody unprivileged does to set-id bits; the kernel
-    /// leaves it to us (`FUSE_HANDLE_KILLPRIV_V2`). True if there were any: the
-    /// kernel must then be told, for it keeps the old mode.
-    pub(super) fn clear_set_id(&self, at: At<'_>) -> Result<bool> {
-        let stat = fs::stat(at)?;
-        let mode = without_set_id(stat.mode);
-        let had = stat.is_file() && mode != stat.mode;
-        if had {
-            fs::chmod(at, mode)?;
+    /// What a write does to set-id bits; the kernel leaves it to us
+    /// (`FUSE_HANDLE_KILLPRIV_V2`). The caller's rights are only looked at
+    /// where there are such bits, and not where the kernel has done so
+    /// (`unprivileged`). True if bits went: the kernel must then be told, for
+    /// it keeps the old mode.
+    pub(super) fn clear_set_id(
+        &self,
+        at: At<'_>,
+        caller: Caller,
+        unprivileged: bool,
+    ) -> Result<bool> {
+        let stat = self.stat(at)?;
+        let set_id = libc::S_ISUID | libc::S_ISGID;
+        if !stat.is_file()
+            || stat.mode & set_id == 0
+            || (!unprivileged && creds::capable(caller.pid, creds::cap::FSETID))
+        {
+            return Ok(false);
         }
-        Ok(had)
+        let mut mode = without_set_id(stat.mode);
+        if mode & libc::S_ISGID != 0 && !self.in_group(caller, stat.gid) {
+            mode &= !libc::S_ISGID;
+        }
+        if mode != stat.mode {
+            self.chmod(at, mode)?;
+        }
+        Ok(mode != stat.mode)
+    }
+
+    /// Is the caller in a group, given as it is stored.
+    fn in_group(&self, caller: Caller, stored: u32) -> bool {
+        let gid = self.gids.shown(stored);
+        caller.gid == gid || creds::has_group(caller.pid, gid)
     }
 
     /// The target of a symlink.
@@ -259,24 +267,19 @@ impl Union {
         }
     }
 
-    /// Does the VFS clear the set-group-id bit when `caller` changes the mode
-    /// or ACL of a file of this group.
-    pub(super) fn loses_set_gid(caller: Caller, gid: u32) -> bool {
-        caller.uid != 0 && caller.gid != gid && !creds::has_group(caller.pid, gid)
+    /// Does the VFS clear the set-group-id bit when `caller` changes the ACL of
+    /// a file of this (stored) group.
+    pub(super) fn loses_set_gid(&self, caller: Caller, gid: u32) -> bool {
+        !self.in_group(caller, gid) && !creds::capable(caller.pid, creds::cap::FSETID)
     }
 }
 
-/// A mode after a write by somebody unprivileged: setgid without group
-/// execution means mandatory locking, and stays.
+/// A mode after a write by somebody unprivileged who is in the file's group:
+/// setgid without group execution stays.
 pub(super) fn without_set_id(mode: u32) -> u32 {
     let mut mode = mode & !libc::S_ISUID;
     if mode & libc::S_IXGRP != 0 {
         mode &= !libc::S_ISGID;
     }
     mode
-}
-
-/// Attributes that only the union gives.
-pub(super) fn is_private(name: &std::ffi::CStr) -> bool {
-    marks::to_shown(name).is_none()
 }

@@ -3,13 +3,12 @@
 
 use super::{
     Union,
-    attr::is_private,
     links::Links,
-    node::{InUpper, IoMode, Link, LowerFile, Node, State},
+    node::{Count, InUpper, IoMode, Link, LowerFile, Node, State},
     options::Fsync,
 };
 use crate::layer::{
-    marks::{Mark, nlink, origin},
+    marks::{self, Mark, Stored, nlink, origin},
     work::{Onto, Staged},
 };
 use crate::sys::{
@@ -19,7 +18,9 @@ use crate::sys::{
     probe::Features,
     xattr,
 };
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// What the upper must have afterwards.
@@ -110,7 +111,7 @@ impl Union {
         };
         let from = self.lower_dir(&lower)?;
         let from = At::Fd(from.as_fd());
-        let stat = fs::stat(from)?;
+        let stat = self.stat(from)?;
         let staged = self.upper()?.work.dir()?;
         self.copy_attributes(from, &stat, staged.at())?;
         if let Some(origin) = self.origin_of(from, stat.dev)? {
@@ -133,7 +134,7 @@ impl Union {
         let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
         let dir = self.lower_dir(&lower.dir)?;
         let from = At::Name(dir.as_fd(), &lower.name);
-        let stat = fs::stat(from)?;
+        let stat = self.stat(from)?;
         let mut got = InUpper::Data;
         let staged = match stat.kind() {
             libc::S_IFREG => {
@@ -155,7 +156,7 @@ impl Union {
                 staged
             }
             libc::S_IFLNK => upper.work.symlink(&fs::readlink(from)?)?,
-            kind => upper.work.node(kind, stat.rdev)?,
+            kind => self.stage_node(kind, stat.rdev)?,
         };
         let to = staged.fd().map_or(staged.at(), |fd| At::Fd(fd.as_fd()));
         self.copy_attributes(from, &stat, to)?;
@@ -194,9 +195,10 @@ impl Union {
                 state.upper = got;
                 state.origin = true;
                 state.index = Some(name.clone());
-                state.nlink = Some((false, 0));
+                state.nlink = Some(Count::Total(stat.nlink.into()));
             }
-            return self.link_up(&link, links.at(&name));
+            self.link_up(&link, links.at(&name))?;
+            return self.relative_to_upper(node, links.at(&name));
         }
         self.install(&link, staged, true)?;
         let mut state = node.state.lock();
@@ -303,19 +305,29 @@ impl Union {
     /// Owner, extended attributes, mode and times, in this order: a change of
     /// owner drops set-id bits and capabilities.
     pub(super) fn copy_attributes(&self, from: At<'_>, stat: &Stat, to: At<'_>) -> Result<()> {
-        fs::chown(to, Some(stat.uid), Some(stat.gid))?;
+        self.give_owner(to, stat)?;
         let mut list = Vec::new();
         xattr::list_into(from, &mut list)?;
-        for name in xattr::names(&list).filter(|n| !is_private(n)) {
+        for name in xattr::names(&list) {
+            // Under the name that a caller's own attribute would have: what
+            // looks like a mark of another mount's is no mark here.
+            let Some(shown) = marks::to_shown(name, self.belief.own) else {
+                continue;
+            };
+            let stored = match marks::to_stored(OsStr::from_bytes(&shown)) {
+                Stored::Same => name.to_owned(),
+                Stored::Escaped(stored) => stored,
+                Stored::Refused => continue,
+            };
             let Some(value) = xattr::get(from, name)? else {
                 continue;
             };
-            match xattr::set(to, name, &value, 0) {
+            match xattr::set(to, &stored, &value, 0) {
                 Err(Errno::OPNOTSUPP) if !must_keep(name.to_bytes()) => {}
                 result => result?,
             }
         }
-        if stat.kind() != libc::S_IFLNK {
+        if stat.kind() != libc::S_IFLNK && !self.keeps_owner_apart() {
             fs::chmod(to, stat.mode)?;
         }
         fs::utimens(to, SetTime::At(stat.atime), SetTime::At(stat.mtime))
@@ -371,21 +383,13 @@ impl Union {
     /// count is written relative to the upper's before the upper's changes,
     /// so that both change in one step. The caller holds `ns` of a parent.
     pub(super) fn relative_to_upper(&self, node: &Arc<Node>, at: At<'_>) -> Result<()> {
-        let (current, lower) = {
-            let state = node.state.lock();
-            (state.nlink, state.lower.clone())
-        };
-        let Some((false, diff)) = current else {
+        let current = node.state.lock().nlink;
+        let Some(Count::Total(names)) = current else {
             return Ok(());
         };
-        let lower = match lower {
-            Some(file) => fs::stat_at(&*self.lower_dir(&file.dir)?, &file.name)?.nlink,
-            None => return Ok(()),
-        };
-        let real = fs::stat(at)?.nlink;
-        let diff = i64::from(lower) + diff - i64::from(real);
+        let diff = names - i64::from(fs::stat(at)?.nlink);
         self.set_mark(at, Mark::Nlink, &nlink::upper(diff))?;
-        node.state.lock().nlink = Some((true, diff));
+        node.state.lock().nlink = Some(Count::Relative(diff));
         Ok(())
     }
 }

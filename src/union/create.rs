@@ -107,6 +107,7 @@ impl Union {
             && !plain
             && plan.access_acl.is_none()
             && plan.default_acl.is_none()
+            && !self.keeps_owner_apart()
             && crate::sys::creds::effective_uid() == 0;
         if direct {
             make_in_place(&dir, name, what, plan.mode)?;
@@ -120,10 +121,8 @@ impl Union {
             }
             self.install_new(&parent, &dir, name, staged, under)?;
         }
-        if covers {
-            parent.covered(name, false);
-        }
-        let stat = fs::stat_at(&*dir, name)?;
+        parent.covered(name, false);
+        let stat = self.stat(At::Name(dir.as_fd(), name))?;
         let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
         found.upper = InUpper::Data;
         found.by_ino = false;
@@ -184,7 +183,7 @@ impl Union {
         let _moving = self.topology.read();
         let _names = parent.ns.write();
         let dir = self.upper_dir(&parent)?;
-        let (under, covers) = self.vacant(&parent, &dir, name)?;
+        let (under, _) = self.vacant(&parent, &dir, name)?;
         let place = self.place(&node)?;
         let at = place.at();
         if marks::is_wh(name) {
@@ -200,12 +199,11 @@ impl Union {
             let staged = self.upper()?.work.link(at)?;
             self.install_new(&parent, &dir, name, staged, under)?;
         }
-        if covers {
-            parent.covered(name, false);
-        }
+        parent.covered(name, false);
         {
             let mut state = node.state.lock();
             state.removed = false;
+            state.last = None;
             state.links.push(super::node::Link {
                 parent: parent.clone(),
                 name: name.to_owned(),
@@ -282,7 +280,7 @@ impl Union {
         caller: Caller,
     ) -> Result<Plan> {
         let is_dir = matches!(what, Make::Dir);
-        let above = fs::stat_fd(dir)?;
+        let above = self.stat(At::Fd(dir.as_fd()))?;
         let mut plan = Plan {
             mode: mode & 0o7777,
             uid: if self.uids.squashes() {
@@ -342,10 +340,21 @@ impl Union {
             Make::File => work.file()?,
             Make::Dir => work.dir()?,
             Make::Symlink(target) => work.symlink(target)?,
-            Make::Node(kind, rdev) => work.node(kind, rdev)?,
+            Make::Node(kind, rdev) => self.stage_node(kind, rdev)?,
         };
         let at = staged.at();
-        fs::chown(at, Some(plan.uid), Some(plan.gid))?;
+        let owner = fs::Stat {
+            mode: what.kind() | plan.mode,
+            uid: plan.uid,
+            gid: plan.gid,
+            rdev: if let Make::Node(_, rdev) = what {
+                rdev
+            } else {
+                0
+            },
+            ..fs::Stat::default()
+        };
+        self.give_owner(at, &owner)?;
         for (name, acl) in [
             (c"system.posix_acl_access", plan.access_acl.as_ref()),
             (c"system.posix_acl_default", plan.default_acl.as_deref()),
@@ -354,7 +363,7 @@ impl Union {
                 xattr::set(at, name, acl, 0)?;
             }
         }
-        if what.kind() != libc::S_IFLNK {
+        if what.kind() != libc::S_IFLNK && !self.keeps_owner_apart() {
             fs::chmod(at, plan.mode)?;
         }
         Ok(staged)

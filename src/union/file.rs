@@ -137,7 +137,7 @@ impl Union {
         if truncates {
             let _moving = self.topology.read();
             fs::truncate(&*self.open_data(&node, true)?, 0)?;
-            cleared = caller.uid != 0 && self.clear_set_id(self.place(&node)?.at())?;
+            cleared = self.clear_set_id(self.place(&node)?.at(), caller, false)?;
             node.state.lock().size_hint = 0;
         }
         let mut state = node.state.lock();
@@ -245,11 +245,18 @@ impl Union {
     ///
     /// # Errors
     /// As pwrite(2).
-    pub fn write(&self, id: u64, offset: u64, data: &[u8], kill: bool) -> Result<Changed> {
+    pub fn write(
+        &self,
+        id: u64,
+        offset: u64,
+        data: &[u8],
+        kill: bool,
+        caller: Caller,
+    ) -> Result<Changed> {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let fd = self.data(&node, true)?;
         let len = fs::write_at(&*fd, data, offset)?;
-        let cleared = kill && self.clear_set_id(At::Fd(fd.as_fd()))?;
+        let cleared = kill && self.clear_set_id(At::Fd(fd.as_fd()), caller, true)?;
         Ok(Changed { len, cleared })
     }
 
@@ -289,7 +296,7 @@ impl Union {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let fd = self.data(&node, true)?;
         fs::fallocate(&*fd, mode, offset, len)?;
-        let cleared = caller.uid != 0 && self.clear_set_id(At::Fd(fd.as_fd()))?;
+        let cleared = self.clear_set_id(At::Fd(fd.as_fd()), caller, false)?;
         Ok(Changed { len: 0, cleared })
     }
 
@@ -318,7 +325,7 @@ impl Union {
         let fd_in = self.data(&source, false)?;
         let fd_out = self.data(&target, true)?;
         let len = copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)?;
-        let cleared = caller.uid != 0 && self.clear_set_id(At::Fd(fd_out.as_fd()))?;
+        let cleared = self.clear_set_id(At::Fd(fd_out.as_fd()), caller, false)?;
         Ok(Changed { len, cleared })
     }
 

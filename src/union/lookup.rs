@@ -3,7 +3,7 @@
 use super::{
     Attr, Union,
     dirs::LowerDir,
-    node::{InUpper, Link, LowerFile, Node, State},
+    node::{Count, InUpper, Link, LowerFile, Node, State},
 };
 use crate::layer::marks::{self, Belief, Marks, Opaque};
 use crate::sys::{
@@ -24,7 +24,7 @@ pub(super) struct Found {
     pub stat: Stat,
     pub upper: InUpper,
     pub index: Option<OsString>,
-    pub nlink: Option<(bool, i64)>,
+    pub nlink: Option<Count>,
     pub lower: Option<LowerFile>,
     pub lowers: Vec<Arc<LowerDir>>,
     pub impure: bool,
@@ -171,7 +171,7 @@ impl Union {
             return self.resolve_lower(&lowers, name);
         }
         let fd = self.upper_dir(parent)?;
-        let Some(stat) = fs::absent(fs::stat_at(&*fd, name))? else {
+        let Some(stat) = fs::absent(self.stat(At::Name(fd.as_fd(), name)))? else {
             if self.has_upper_wh(parent, &fd)? && self.is_wh_whiteout(fd.as_fd(), name)? {
                 return Ok(None);
             }
@@ -246,15 +246,18 @@ impl Union {
         found.origin = marks.origin.is_some();
         if let Some(origin) = &marks.origin {
             let index = self.links.as_ref().and_then(|l| l.name_of(origin));
+            let mut lower_nlink = None;
             if let Some((dev, ino, lower)) = self.origin_ino(origin)?
                 && lower.is_none_or(|lower| {
                     (lower.nlink == 1 || index.is_some()) && lower.kind() == stat.kind()
                 })
             {
                 found.ino = self.inos.map(dev, ino);
+                lower_nlink = lower.map(|l| l.nlink);
             }
             if index.is_some() {
-                found.nlink = marks.nlink.as_deref().and_then(marks::nlink::decode);
+                let value = marks.nlink.as_deref();
+                found.nlink = value.and_then(|v| Count::decode(v, lower_nlink));
                 found.index = index;
             }
         }
@@ -279,9 +282,11 @@ impl Union {
                     let dir = self.lower_dir(&lower.dir)?;
                     let at = At::Name(dir.as_fd(), &lower.name);
                     if let Some(index) = links.find(at, self.uuid_of(stat.dev))? {
+                        let lower_nlink = Some(stat.nlink);
                         let (stat, marks) = self.index_entry(links, &index)?;
                         found.stat = stat;
-                        found.nlink = marks.nlink.as_deref().and_then(marks::nlink::decode);
+                        let value = marks.nlink.as_deref();
+                        found.nlink = value.and_then(|v| Count::decode(v, lower_nlink));
                         found.upper = if marks.metacopy {
                             InUpper::Meta
                         } else {
@@ -298,7 +303,7 @@ impl Union {
 
     fn index_entry(&self, links: &super::links::Links, name: &OsStr) -> Result<(Stat, Marks)> {
         let at = links.at(name);
-        let stat = fs::stat(at)?;
+        let stat = self.stat(at)?;
         Ok((stat, self.marks(at, self.belief, &stat)?))
     }
 
@@ -450,7 +455,7 @@ impl Union {
     /// One name in one lower directory.
     fn look(&self, dir: &Arc<LowerDir>, name: &OsStr) -> Result<Option<Hit>> {
         let fd = self.lower_dir(dir)?;
-        let Some(stat) = fs::absent(fs::stat_at(&*fd, name))? else {
+        let Some(stat) = fs::absent(self.stat(At::Name(fd.as_fd(), name)))? else {
             let hidden = self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?;
             return Ok(hidden.then_some(Hit::Whiteout));
         };

@@ -14,6 +14,7 @@ mod lookup;
 mod node;
 mod open;
 pub mod options;
+mod owner;
 mod readdir;
 mod remove;
 mod rename;

@@ -59,6 +59,34 @@ impl LowerFile {
     }
 }
 
+/// The number of names of an inode in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    /// This many.
+    Total(i64),
+    /// As many as the upper's inode has links, and this many more.
+    Relative(i64),
+}
+
+impl Count {
+    /// From the attribute's value, given the lower's count.
+    pub(super) fn decode(value: &[u8], lower: Option<u32>) -> Option<Count> {
+        match crate::layer::marks::nlink::decode(value)? {
+            (true, diff) => Some(Count::Relative(diff)),
+            (false, diff) => Some(Count::Total(i64::from(lower?) + diff)),
+        }
+    }
+
+    /// The number, given the upper inode's count.
+    pub(super) fn names(self, upper: u32) -> u32 {
+        let n = match self {
+            Count::Total(n) => n,
+            Count::Relative(diff) => i64::from(upper) + diff,
+        };
+        u32::try_from(n.max(0)).unwrap_or(u32::MAX)
+    }
+}
+
 /// Where reads and writes of a node's open files go. Sticky while any is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum IoMode {
@@ -82,9 +110,8 @@ pub(super) struct State {
     pub upper: InUpper,
     /// Its name in the index directory, where it is always to be found.
     pub index: Option<OsString>,
-    /// Difference of the union's link count to the real one, and whether it is
-    /// relative to the upper's.
-    pub nlink: Option<(bool, i64)>,
+    /// How names are counted where the index holds the inode.
+    pub nlink: Option<Count>,
     /// Non-directories: the lower file that is shown, or was copied up.
     pub lower: Option<LowerFile>,
     /// Directories: what is merged, top first.

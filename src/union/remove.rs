@@ -162,8 +162,8 @@ impl Union {
                 // `stat` is from before: of the upper's inode.
                 stat.nlink = stat.nlink.saturating_sub(1);
                 match (s.nlink, s.index.clone()) {
-                    (Some((true, diff)), Some(name)) => {
-                        gone = i64::from(stat.nlink) + diff <= 0;
+                    (Some(count), Some(name)) => {
+                        gone = count.names(stat.nlink) == 0;
                         index = gone.then_some(name);
                     }
                     _ => gone = stat.nlink == 0,

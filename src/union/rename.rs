@@ -307,7 +307,7 @@ impl Union {
         }
         let from = At::Fd(dir.as_fd());
         let staged = self.upper()?.work.dir()?;
-        self.copy_attributes(from, &fs::stat(from)?, staged.at())?;
+        self.copy_attributes(from, &self.stat(from)?, staged.at())?;
         self.set_mark(staged.at(), Mark::Opaque, b"y")?;
         self.fds.forget(target.serial);
         staged.install(&*new.dir, &new.name, Onto::Anything)?;

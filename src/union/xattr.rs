@@ -1,8 +1,8 @@
 //! Extended attributes of callers.
 
 use super::{Union, copy_up::Want, create::Caller};
-use crate::layer::marks::{self, Stored};
-use crate::sys::{Errno, Result, fs, xattr};
+use crate::layer::marks::{self, Family, Stored};
+use crate::sys::{At, Errno, Result, creds, xattr};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
@@ -18,7 +18,11 @@ impl Union {
         let stored = self.stored_name(name, Errno::NODATA)?;
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
-        let mut value = xattr::get(self.place(&node)?.at(), &stored)?.ok_or(Errno::NODATA)?;
+        let place = self.place(&node)?;
+        let mut value = match xattr::get(place.at(), &stored)? {
+            Some(value) => value,
+            None => self.raw(place.at(), name)?.ok_or(Errno::NODATA)?,
+        };
         self.map_acl(name, &mut value, |map, id| Ok(map.shown(id)))?;
         Ok(value)
     }
@@ -35,8 +39,11 @@ impl Union {
         super::with_scratch(|list| {
             xattr::list_into(place.at(), list)?;
             let mut out = Vec::new();
-            for name in xattr::names(list).filter_map(marks::to_shown) {
-                let hidden = (caller.uid != 0 && name.starts_with(b"trusted."))
+            let known = std::cell::OnceCell::new();
+            let privileged =
+                || *known.get_or_init(|| creds::capable(caller.pid, creds::cap::SYS_ADMIN));
+            for name in xattr::names(list).filter_map(|n| marks::to_shown(n, self.belief.own)) {
+                let hidden = (name.starts_with(b"trusted.") && !privileged())
                     || (!self.options.acl && (name == ACCESS || name == DEFAULT));
                 if !hidden {
                     out.extend_from_slice(&name);
@@ -72,11 +79,9 @@ impl Union {
             node.state.lock().default_acl = None;
         }
         if name.as_bytes() == ACCESS {
-            let stat = fs::stat(at)?;
-            if stat.mode & libc::S_ISGID != 0
-                && Union::loses_set_gid(caller, self.gids.shown(stat.gid))
-            {
-                fs::chmod(at, stat.mode & !libc::S_ISGID)?;
+            let stat = self.stat(at)?;
+            if stat.mode & libc::S_ISGID != 0 && self.loses_set_gid(caller, stat.gid) {
+                self.chmod(at, stat.mode & !libc::S_ISGID)?;
             }
         }
         Ok(())
@@ -93,13 +98,21 @@ impl Union {
             // Nothing is copied up for what is not there.
             let node = asked.latest();
             let _moving = self.topology.read();
-            if xattr::get(self.place(&node)?.at(), &stored)?.is_none() {
+            let place = self.place(&node)?;
+            if xattr::get(place.at(), &stored)?.is_none() && self.raw(place.at(), name)?.is_none() {
                 return Err(Errno::NODATA);
             }
         }
         let node = self.copy_up(&asked, Want::Meta)?;
         let _moving = self.topology.read();
-        xattr::remove(self.place(&node)?.at(), &stored)?;
+        let place = self.place(&node)?;
+        match xattr::remove(place.at(), &stored) {
+            Err(Errno::NODATA) if self.is_raw(name) => {
+                let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+                xattr::remove(place.at(), &name)?;
+            }
+            result => result?,
+        }
         if name.as_bytes() == DEFAULT {
             node.state.lock().default_acl = None;
         }
@@ -115,6 +128,24 @@ impl Union {
             Stored::Escaped(name) => Ok(name),
             Stored::Refused => Err(refused),
         }
+    }
+
+    /// Is this a name of the mark family that is not this mount's: a layer may
+    /// have it as it is.
+    fn is_raw(&self, name: &OsStr) -> bool {
+        let other: &[u8] = match self.belief.own {
+            Family::Trusted => b"user.overlay.",
+            Family::User => b"trusted.overlay.",
+        };
+        name.as_bytes().starts_with(other)
+    }
+
+    fn raw(&self, at: At<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        if !self.is_raw(name) {
+            return Ok(None);
+        }
+        let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+        xattr::get(at, &name)
     }
 
     /// Translate the ids in an ACL's entries for named users and groups.
