@@ -64,7 +64,7 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
     let work = open_if("workdir", spec.work.as_deref())?;
     let target = match connection(&spec.mountpoint) {
         Some(number) => Err(number),
-        None => Ok(Dir::open("mountpoint", &spec.mountpoint)?),
+        None => Ok(mountpoint(&spec.mountpoint)?),
     };
     let writable: Vec<&Dir<'_>> = upper.iter().chain(&work).collect();
     if let (Some(upper), Some(work)) = (&upper, &work) {
@@ -124,6 +124,14 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
 /// The number in `/dev/fd/N`, under which the caller left an open connection.
 pub fn connection(mountpoint: &Path) -> Option<i32> {
     mountpoint.to_str()?.strip_prefix("/dev/fd/")?.parse().ok()
+}
+
+/// Where a FUSE mount has lost its server the directory can be opened, and
+/// even looked at from the kernel's memory, but it is no place to mount on.
+fn mountpoint(path: &Path) -> Result<Dir<'_>, Failure> {
+    let dir = Dir::open("mountpoint", path)?;
+    place::is_read_only(&dir.fd).map_err(|e| dir.cannot(e))?;
+    Ok(dir)
 }
 
 fn open_if<'a>(what: &'static str, path: Option<&'a Path>) -> Result<Option<Dir<'a>>, Failure> {

@@ -129,16 +129,23 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // What libraries say about their own doings is noise below a warning.
-        let ours = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
-        metadata.level() <= self.level && (ours || metadata.level() <= Level::Warn)
+        // fuser's own records are the requests, at debug.
+        metadata.level() <= self.level
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.sink
-                .lock()
-                .write(record.level(), &record.args().to_string());
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let text = record.args().to_string();
+        // fuser warns of every request that is answered with ENOSYS, which
+        // for us is an answer like others.
+        let level = match text.starts_with("[Not Implemented]") {
+            true => Level::Debug,
+            false => record.level(),
+        };
+        if level <= self.level {
+            self.sink.lock().write(level, &text);
         }
     }
 

@@ -175,9 +175,10 @@ fn begin(
     let settings = fuse::Settings {
         threads: spec.threads.unwrap_or(THREADS),
         allow: match allow {
-            Some(Allow::All) => fuse::Allow::All,
             Some(Allow::RootAndOwner) => fuse::Allow::RootAndOwner,
-            None => fuse::Allow::Owner,
+            // Who else may come is then the kernel's decision: a mount
+            // without allow_other is closed to others before we are asked.
+            Some(Allow::All) | None => fuse::Allow::All,
         },
     };
     match fuse::serve(union, device, settings) {

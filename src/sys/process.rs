@@ -282,3 +282,56 @@ pub fn real_ids() -> (u32, u32) {
         rustix::process::getgid().as_raw(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fork_is_refused_beside_other_threads() {
+        let (send, receive) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || receive.recv());
+        assert!(matches!(fork(), Err(Errno::INVAL)));
+        drop(send);
+        let _ = other.join().unwrap();
+    }
+
+    /// Both ends, with a child that is no child of ours.
+    fn ends() -> (Waiting, Report) {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let pipe = read.into();
+        (
+            Waiting {
+                pipe,
+                child: libc::pid_t::MAX,
+            },
+            Report(write.into()),
+        )
+    }
+
+    #[test]
+    fn what_is_reported_arrives() {
+        let (waiting, report) = ends();
+        report.ready().unwrap();
+        assert_eq!(waiting.outcome(), Outcome::Ready);
+        let (waiting, report) = ends();
+        report.failed(32, "no such layer").unwrap();
+        assert_eq!(
+            waiting.outcome(),
+            Outcome::Failed(32, "no such layer".into())
+        );
+        let (waiting, report) = ends();
+        drop(report);
+        assert!(matches!(waiting.outcome(), Outcome::Died(_)));
+        let (waiting, report) = ends();
+        drop(waiting);
+        assert!(report.ready().is_err(), "nobody waits");
+    }
+
+    #[test]
+    fn only_descriptors_that_exist_are_taken_over() {
+        for number in [-1, 0, 2, 1_000_000] {
+            assert_eq!(take_inherited(number).unwrap_err(), Errno::BADF);
+        }
+    }
+}
