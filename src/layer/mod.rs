@@ -8,6 +8,7 @@ pub mod owner;
 pub mod work;
 
 use crate::sys::{Result, dir, fs, handle};
+use open::OpenDir;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Layer {
     pub dev: u64,
     /// UUID of its file system, zeros if unknown.
     pub uuid: [u8; 16],
+    /// Its ids are those that callers see.
+    pub idmapped: bool,
 }
 
 impl Layer {
@@ -32,7 +35,12 @@ impl Layer {
     ///
     /// # Errors
     /// As fstat(2) and open(2).
-    pub fn new(root: OwnedFd, path: PathBuf) -> Result<Layer> {
+    pub fn new(dir: OpenDir) -> Result<Layer> {
+        let OpenDir {
+            fd: root,
+            path,
+            idmapped,
+        } = dir;
         let dev = fs::stat_fd(&root)?.dev;
         let mount = dir::open(&root)?;
         let uuid = handle::fs_uuid(mount.as_fd());
@@ -42,6 +50,7 @@ impl Layer {
             path,
             dev,
             uuid,
+            idmapped,
         })
     }
 }

@@ -10,6 +10,9 @@ pub struct OpenDir {
     pub fd: OwnedFd,
     /// As it was given, for messages.
     pub path: PathBuf,
+    /// It lies on an idmapped mount: its ids are those that callers see, and
+    /// no mapping of ours applies to them.
+    pub idmapped: bool,
 }
 
 /// All directories of a mount.

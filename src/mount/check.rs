@@ -89,7 +89,9 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
                 .any(|id| *id == l.place.identity)
         })
         .map(|l| l.path.to_owned());
-    let (lower, sealed) = seal(lower.into_iter().map(Dir::opened).collect());
+    let idmapped = place::idmapped_mounts();
+    let lower = lower.into_iter().map(|l| l.opened(&idmapped)).collect();
+    let (lower, sealed) = seal(lower);
     if let (false, Some(path)) = (sealed, below_mountpoint) {
         let text = format!(
             "mountpoint {} is inside lowerdir {}, which needs the right to mount it apart",
@@ -109,8 +111,8 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
     };
     let layers = OpenLayers {
         lower,
-        upper: upper.map(Dir::opened),
-        work: work.map(Dir::opened),
+        upper: upper.map(|u| u.opened(&idmapped)),
+        work: work.map(|w| w.opened(&idmapped)),
         locks,
     };
     Ok(Checked {
@@ -152,10 +154,11 @@ impl<'a> Dir<'a> {
         }
     }
 
-    fn opened(self) -> OpenDir {
+    fn opened(self, idmapped: &HashSet<u64>) -> OpenDir {
         OpenDir {
             fd: self.fd,
             path: self.path.to_owned(),
+            idmapped: idmapped.contains(&self.place.mount),
         }
     }
 

@@ -31,14 +31,16 @@ pub fn seal(lower: Vec<OpenDir>) -> (Vec<OpenDir>, bool) {
     let sealed = lower
         .into_iter()
         .zip(real)
-        .map(|(OpenDir { fd, path: name }, real)| {
+        .map(|(mut dir, real)| {
             let found = real.and_then(|(place, path)| {
                 let (clone, top) = clones.get(&place.mount)?;
                 same_in(clone, path.strip_prefix(top).ok()?, place)
             });
             all &= found.is_some();
-            let fd = found.unwrap_or(fd);
-            OpenDir { fd, path: name }
+            if let Some(fd) = found {
+                dir.fd = fd;
+            }
+            dir
         })
         .collect();
     (sealed, all)

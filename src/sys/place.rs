@@ -3,6 +3,7 @@
 
 use super::{Errno, Result};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatVfsMountFlags, StatxFlags};
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,22 @@ pub struct Place {
 }
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// The mounts that map ids themselves (mount_setattr(2), `MOUNT_ATTR_IDMAP`),
+/// by their numbers; none where /proc does not tell.
+pub fn idmapped_mounts() -> HashSet<u64> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let idmapped = |line: &str| {
+        let mut fields = line.split(' ');
+        let number = fields.next()?.parse().ok()?;
+        let options = fields.nth(4)?;
+        options
+            .split(',')
+            .any(|o| o == "idmapped")
+            .then_some(number)
+    };
+    table.lines().filter_map(idmapped).collect()
+}
 
 /// Opens a directory as a place (`O_PATH`); symlinks are followed.
 pub fn open(path: &Path) -> Result<OwnedFd> {

@@ -65,10 +65,14 @@ impl Union {
 
     /// A node's attributes. The caller holds `topology`.
     pub(super) fn attr_of(&self, node: &Arc<Node>) -> Result<Attr> {
-        let last = node.state.lock().last.clone();
-        let stat = match last {
-            Some(stat) => *stat,
-            None => self.stat(self.place(node)?.at())?,
+        let (last, lower) = {
+            let s = node.state.lock();
+            (s.last.clone(), s.lower_layer())
+        };
+        let stat = match (last, lower) {
+            (Some(stat), _) => *stat,
+            (None, Some(layer)) => self.stat_lower(layer, self.place(node)?.at())?,
+            (None, None) => self.stat(self.place(node)?.at())?,
         };
         self.show(node, stat)
     }

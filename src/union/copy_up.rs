@@ -111,7 +111,7 @@ impl Union {
         };
         let from = self.lower_dir(&lower)?;
         let from = At::Fd(from.as_fd());
-        let stat = self.stat(from)?;
+        let stat = self.stat_lower(lower.layer, from)?;
         let staged = self.upper()?.work.dir()?;
         self.copy_attributes(from, &stat, staged.at())?;
         if let Some(origin) = self.origin_of(from, stat.dev)? {
@@ -134,7 +134,7 @@ impl Union {
         let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
         let dir = self.lower_dir(&lower.dir)?;
         let from = At::Name(dir.as_fd(), &lower.name);
-        let stat = self.stat(from)?;
+        let stat = self.stat_lower(lower.dir.layer, from)?;
         let mut got = InUpper::Data;
         let staged = match stat.kind() {
             libc::S_IFREG => {

@@ -4,7 +4,7 @@ use super::{
     Attr, Opened, Union,
     copy_up::Want,
     lookup::Found,
-    node::{InUpper, Node, State},
+    node::{InUpper, Node},
 };
 use crate::layer::{
     acl,
@@ -423,12 +423,5 @@ fn make_in_place(dir: &OwnedFd, name: &OsStr, what: Make<'_>, mode: u32) -> Resu
         Make::Dir => fs::mkdir(dir, name, mode),
         Make::Symlink(target) => fs::symlink(target, dir, name),
         Make::Node(kind, rdev) => fs::mknod(dir, name, kind | mode, rdev),
-    }
-}
-
-impl State {
-    /// Is anything of it in the upper.
-    pub(super) fn in_upper(&self) -> bool {
-        self.upper != InUpper::No
     }
 }

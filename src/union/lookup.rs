@@ -455,7 +455,8 @@ impl Union {
     /// One name in one lower directory.
     fn look(&self, dir: &Arc<LowerDir>, name: &OsStr) -> Result<Option<Hit>> {
         let fd = self.lower_dir(dir)?;
-        let Some(stat) = fs::absent(self.stat(At::Name(fd.as_fd(), name)))? else {
+        let here = At::Name(fd.as_fd(), name);
+        let Some(stat) = fs::absent(self.stat_lower(dir.layer, here))? else {
             let hidden = self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?;
             return Ok(hidden.then_some(Hit::Whiteout));
         };

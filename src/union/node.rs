@@ -145,6 +145,22 @@ pub(super) struct State {
     pub successor: Option<Arc<Node>>,
 }
 
+impl State {
+    /// The lower layer that the attributes come from, if it is one.
+    pub(super) fn lower_layer(&self) -> Option<u16> {
+        if self.in_upper() {
+            return None;
+        }
+        let dir = self.lowers.first().map(|d| d.layer);
+        dir.or(self.lower.as_ref().map(|f| f.dir.layer))
+    }
+
+    /// Is anything of it in the upper.
+    pub(super) fn in_upper(&self) -> bool {
+        self.upper != InUpper::No
+    }
+}
+
 /// An inode of the union.
 #[derive(Debug)]
 pub struct Node {

@@ -13,7 +13,7 @@ use super::{
 use crate::layer::{
     Layer,
     marks::{self, Belief, Family},
-    open::{OpenDir, OpenLayers},
+    open::OpenLayers,
     work::{self, Work},
 };
 use crate::sys::{At, Errno, Result, creds, fs, probe::Features};
@@ -53,7 +53,7 @@ impl std::error::Error for SetupError {
     }
 }
 
-fn failed(what: &'static str, path: &std::path::Path) -> impl FnOnce(Errno) -> SetupError {
+fn failed(what: &'static str, path: &std::path::Path) -> impl FnOnce(Errno) -> SetupError + use<> {
     let path = path.to_owned();
     move |errno| SetupError { what, path, errno }
 }
@@ -75,9 +75,9 @@ impl Union {
         allowed: Features,
     ) -> std::result::Result<Union, SetupError> {
         let mut lowers = Vec::with_capacity(layers.lower.len());
-        for OpenDir { fd, path } in layers.lower {
-            let why = failed("cannot use lower layer", &path);
-            lowers.push(Layer::new(fd, path.clone()).map_err(why)?);
+        for dir in layers.lower {
+            let why = failed("cannot use lower layer", &dir.path);
+            lowers.push(Layer::new(dir).map_err(why)?);
         }
         let mut features = crate::sys::probe::probe(allowed, None);
         let mut upper = None;
@@ -93,7 +93,7 @@ impl Union {
             }
             let why = failed("cannot use upper layer", &up.path);
             upper = Some(Upper {
-                layer: Layer::new(up.fd, up.path.clone()).map_err(why)?,
+                layer: Layer::new(up).map_err(why)?,
                 work: Work::new(dir, features),
                 _locks: layers.locks,
             });

@@ -40,6 +40,17 @@ impl Union {
         Ok(stat)
     }
 
+    /// [`Union::stat`] in a lower layer, with ids as the upper stores them.
+    pub(super) fn stat_lower(&self, layer: u16, at: At<'_>) -> Result<Stat> {
+        let mut stat = self.stat(at)?;
+        let layer = self.lowers.get(usize::from(layer));
+        if layer.is_some_and(|l| l.idmapped) {
+            stat.uid = self.uids.stored(stat.uid)?;
+            stat.gid = self.gids.stored(stat.gid)?;
+        }
+        Ok(stat)
+    }
+
     /// Change owner and group.
     pub(super) fn chown(&self, at: At<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let Some(name) = self.owner_attribute() else {

@@ -284,7 +284,7 @@ fn lowers_cannot_be_written_through_their_descriptors() {
         return;
     }
     std::fs::write(tree.path().join("l1/f"), "x").unwrap();
-    for OpenDir { fd, path } in &checked.layers.lower {
+    for OpenDir { fd, path, .. } in &checked.layers.lower {
         let made = crate::sys::fs::mkdir(fd, "new".as_ref(), 0o700);
         assert_eq!(made, Err(Errno::ROFS), "{}", path.display());
     }
