@@ -144,8 +144,15 @@ impl Log for Logger {
             true => Level::Debug,
             false => record.level(),
         };
-        if level <= self.level {
-            self.sink.lock().write(level, &text);
+        if level > self.level {
+            return;
+        }
+        let mut sink = self.sink.lock();
+        sink.write(level, &text);
+        // Until the mount is ready the caller listens too; from then on
+        // standard error is /dev/null.
+        if level <= Level::Warn && !matches!(*sink, Sink::Stderr) {
+            Sink::Stderr.write(level, &text);
         }
     }
 
