@@ -90,6 +90,15 @@ impl Adapter {
         }
     }
 
+    fn reply_attr(&self, attr: &Attr, reply: ReplyAttr) {
+        let ttl = if attr.borrowed {
+            Duration::ZERO
+        } else {
+            self.ttl
+        };
+        reply.attr(&ttl, &file_attr(&attr.stat, attr.stat.ino));
+    }
+
     fn open_flags(io: Io) -> FopenFlags {
         match io {
             Io::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
@@ -235,7 +244,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         match self.union.getattr(ino.0) {
-            Ok(attr) => reply.attr(&self.ttl, &file_attr(&attr.stat, attr.stat.ino)),
+            Ok(attr) => self.reply_attr(&attr, reply),
             Err(e) => reply.error(op("getattr", ino).failed(e)),
         }
     }
@@ -267,7 +276,7 @@ impl Filesystem for Adapter {
             mtime: mtime.map(set_time),
         };
         match self.union.setattr(ino.0, set, caller(req)) {
-            Ok(attr) => reply.attr(&self.ttl, &file_attr(&attr.stat, attr.stat.ino)),
+            Ok(attr) => self.reply_attr(&attr, reply),
             Err(e) => reply.error(op("setattr", ino).failed(e)),
         }
     }
@@ -376,7 +385,13 @@ impl Filesystem for Adapter {
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let opened = match self.union.open_file(ino.0, flags.0, caller(req)) {
             Ok(opened) => opened,
-            Err(e) => return reply.error(op("open", ino).failed(e)),
+            Err(e) => {
+                if e == SysErrno::STALE {
+                    // Descriptors of the old node are to ask for attributes.
+                    self.late.attributes_changed(ino);
+                }
+                return reply.error(op("open", ino).failed(e));
+            }
         };
         if opened.cleared {
             self.late.attributes_changed(ino);

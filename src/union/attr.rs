@@ -58,9 +58,7 @@ impl Union {
         let asked = self.node(id)?;
         let node = asked.latest();
         let _moving = self.topology.read();
-        let mut attr = self.attr_of(&node)?;
-        attr.id = asked.id;
-        Ok(attr)
+        Ok(self.attr_of(&node)?.asked_of(&asked))
     }
 
     /// A node's attributes. The caller holds `topology`.
@@ -141,7 +139,11 @@ impl Union {
         stat.ino = node.ino;
         stat.uid = self.uids.shown(stat.uid);
         stat.gid = self.gids.shown(stat.gid);
-        Ok(Attr { id: node.id, stat })
+        Ok(Attr {
+            id: node.id,
+            stat,
+            borrowed: false,
+        })
     }
 
     /// Change attributes, exactly those asked for.
@@ -180,9 +182,7 @@ impl Union {
             let time = |t: Option<SetTime>| t.unwrap_or(SetTime::Keep);
             fs::utimens(at, time(set.atime), time(set.mtime))?;
         }
-        let mut attr = self.attr_of(&node)?;
-        attr.id = asked.id;
-        Ok(attr)
+        Ok(self.attr_of(&node)?.asked_of(&asked))
     }
 
     /// What a write does to set-id bits; the kernel leaves it to us
@@ -275,6 +275,17 @@ impl Union {
     /// a file of this (stored) group.
     pub(super) fn loses_set_gid(&self, caller: Caller, gid: u32) -> bool {
         !self.in_group(caller, gid) && !creds::capable(caller.pid, creds::cap::FSETID)
+    }
+}
+
+impl Attr {
+    /// The same, as the answer to a question about `asked`.
+    pub(super) fn asked_of(self, asked: &Node) -> Attr {
+        Attr {
+            id: asked.id,
+            borrowed: self.borrowed || self.id != asked.id,
+            ..self
+        }
     }
 }
 

@@ -20,10 +20,7 @@ impl Union {
             let _moving = self.topology.read();
             let attr = self.attr_of(&node.latest())?;
             self.table.remember(&node);
-            return Ok(Attr {
-                id: node.id,
-                ..attr
-            });
+            return Ok(attr.asked_of(&node));
         }
         self.search(id)?.ok_or(Errno::STALE)
     }

@@ -50,6 +50,9 @@ pub struct Attr {
     pub id: u64,
     /// With `ino` the union's number, ids mapped, links counted.
     pub stat: Stat,
+    /// They are of the node that the name belongs to since a copy-up: changes
+    /// of that one are not seen through this one.
+    pub borrowed: bool,
 }
 
 /// The writable layer and its work directory.
