@@ -24,8 +24,11 @@ const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
 
+/// The ioctls that there are, by the numbers of 64-bit machines.
 const GETFLAGS: u32 = 0x8008_6601;
 const SETFLAGS: u32 = 0x4008_6602;
+const FSGETXATTR: u32 = 0x801c_581f;
+const FSSETXATTR: u32 = 0x401c_5820;
 
 /// What is known only after the handshake.
 #[derive(Default)]
@@ -697,6 +700,11 @@ impl Filesystem for Adapter {
                 .union
                 .set_flags(ino.0, u32::from_ne_bytes(*flags))
                 .map(|()| Vec::new()),
+            (FSGETXATTR, _) => self.union.get_fsxattr(ino.0).map(|x| x.to_vec()),
+            (FSSETXATTR, _) => match in_data.first_chunk() {
+                Some(value) => self.union.set_fsxattr(ino.0, value).map(|()| Vec::new()),
+                None => Err(SysErrno::INVAL),
+            },
             _ => Err(SysErrno::NOTTY),
         };
         match result {

@@ -330,6 +330,11 @@ pub mod nlink {
         format!("U{difference:+}").into_bytes()
     }
 
+    /// Relative to the lower's count.
+    pub fn lower(difference: i64) -> Vec<u8> {
+        format!("L{difference:+}").into_bytes()
+    }
+
     #[cfg(test)]
     mod tests {
         use super::*;

@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How many threads serve when nothing was said: a copy of a large file keeps one
 /// busy for long, and those that have nothing to do cost no memory.
-const THREADS: usize = 4;
+const THREADS: usize = 2;
 
 /// The program `capasfs`; returns its exit code. It must be the process's
 /// first doing: inherited descriptors are closed.

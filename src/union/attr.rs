@@ -260,6 +260,26 @@ impl Union {
         fs::set_flags(self.readable(&node)?, flags)
     }
 
+    /// Inode flags and project id (`FS_IOC_FSGETXATTR`).
+    ///
+    /// # Errors
+    /// `ENOTTY` where the layer has none.
+    pub fn get_fsxattr(&self, id: u64) -> Result<fs::FsXattr> {
+        let node = self.node(id)?.latest();
+        let _moving = self.topology.read();
+        fs::get_fsxattr(self.readable(&node)?)
+    }
+
+    /// Set them (`FS_IOC_FSSETXATTR`); the file is copied up.
+    ///
+    /// # Errors
+    /// `ENOTTY` where the upper has none, `EPERM`.
+    pub fn set_fsxattr(&self, id: u64, value: &fs::FsXattr) -> Result<()> {
+        let node = self.copy_up(&self.node(id)?, Want::Data)?;
+        let _moving = self.topology.read();
+        fs::set_fsxattr(self.readable(&node)?, value)
+    }
+
     /// A file or directory open for reading, for ioctls.
     fn readable(&self, node: &Arc<Node>) -> Result<OwnedFd> {
         if !node.is_dir() && !node.is_file() {

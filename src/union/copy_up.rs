@@ -197,8 +197,7 @@ impl Union {
                 state.index = Some(name.clone());
                 state.nlink = Some(Count::Total(stat.nlink.into()));
             }
-            self.link_up(&link, links.at(&name))?;
-            return self.relative_to_upper(node, links.at(&name));
+            return self.link_up(node, &link, links.at(&name));
         }
         self.install(&link, staged, true)?;
         let mut state = node.state.lock();
@@ -220,11 +219,14 @@ impl Union {
         Ok(())
     }
 
-    /// Give an index entry one more of its lower names in the upper. The
-    /// caller holds the parent's `ns`.
-    pub(super) fn link_up(&self, link: &Link, entry: At<'_>) -> Result<()> {
+    /// Give an index entry one more of its lower names in the upper, which
+    /// changes the upper's count but not the union's. The caller holds the
+    /// parent's `ns`.
+    pub(super) fn link_up(&self, node: &Arc<Node>, link: &Link, entry: At<'_>) -> Result<()> {
+        self.relative_to_lower(node, entry)?;
         let staged = self.upper()?.work.link(entry)?;
-        self.install(link, staged, true)
+        self.install(link, staged, true)?;
+        self.relative_to_upper(node, entry)
     }
 
     /// Put a copy in place, leaving the parent's times as they were.
@@ -379,9 +381,27 @@ impl Union {
         new
     }
 
-    /// The share of an unlinked name in the count of an indexed inode: its
-    /// count is written relative to the upper's before the upper's changes,
-    /// so that both change in one step. The caller holds `ns` of a parent.
+    /// Before a name of an indexed inode is linked up: the count is written
+    /// relative to the lower's, which does not change.
+    fn relative_to_lower(&self, node: &Arc<Node>, at: At<'_>) -> Result<()> {
+        let (count, lower) = {
+            let state = node.state.lock();
+            (state.nlink, state.lower.clone())
+        };
+        let (Some(Count::Relative(_)), Some(count), Some(lower)) = (count, count, lower) else {
+            return Ok(());
+        };
+        let names = i64::from(count.names(fs::stat(at)?.nlink));
+        let dir = self.lower_dir(&lower.dir)?;
+        let below = i64::from(fs::stat_at(&*dir, &lower.name)?.nlink);
+        self.set_mark(at, Mark::Nlink, &nlink::lower(names - below))?;
+        node.state.lock().nlink = Some(Count::Total(names));
+        Ok(())
+    }
+
+    /// Before a name of an indexed inode is made or removed: the count is
+    /// written relative to the upper's, so that both change in one step. The
+    /// caller holds `ns` of a parent.
     pub(super) fn relative_to_upper(&self, node: &Arc<Node>, at: At<'_>) -> Result<()> {
         let current = node.state.lock().nlink;
         let Some(Count::Total(names)) = current else {

@@ -266,7 +266,7 @@ impl Union {
     /// As fsync(2).
     pub fn fsync(&self, id: u64, data_only: bool) -> Result<()> {
         let node = self.node(id)?.latest();
-        if self.options.fsync == Fsync::Volatile || node.state.lock().upper == InUpper::No {
+        if self.options.fsync == Fsync::Volatile || !node.state.lock().in_upper() {
             return Ok(());
         }
         if node.is_dir() {
@@ -274,9 +274,11 @@ impl Union {
             return fs::sync_dir(&*self.upper_dir(&node)?);
         }
         let _moving = self.topology.read();
-        let fd = match self.files.get(node.serial, true, false) {
-            Some(fd) => fd,
-            None => Arc::new(self.open_upper(&node, libc::O_RDONLY)?),
+        let whole = node.state.lock().upper == InUpper::Data;
+        let fd = if whole {
+            self.open_data(&node, false)?
+        } else {
+            Arc::new(self.open_upper(&node, libc::O_RDONLY)?)
         };
         fs::sync(&*fd, data_only)
     }

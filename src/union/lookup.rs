@@ -3,6 +3,7 @@
 use super::{
     Attr, Union,
     dirs::LowerDir,
+    lower::{InLowers, Search},
     node::{Count, InUpper, Link, LowerFile, Node, State},
 };
 use crate::layer::marks::{self, Belief, Marks, Opaque};
@@ -15,7 +16,7 @@ use crate::sys::{
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// What a name stands for.
 #[derive(Debug)]
@@ -48,39 +49,6 @@ impl Found {
             origin: false,
             ino,
             by_ino: true,
-        }
-    }
-}
-
-/// One name in one lower directory.
-enum Hit {
-    Whiteout,
-    File(Stat, Marks),
-    Dir(Stat, Marks),
-}
-
-/// A name in a stack of lower directories.
-pub(super) enum InLowers {
-    None,
-    File(Stat, LowerFile),
-    /// The stat of the topmost, and the stack.
-    Dirs(Stat, Vec<Arc<LowerDir>>),
-}
-
-/// How the search goes on in the layers below a redirect.
-enum Search {
-    /// This name in the parents' directories.
-    Name(OsString),
-    /// This path from each layer's root.
-    Path(OsString),
-}
-
-impl Search {
-    fn redirect(value: &OsStr) -> Search {
-        if value.as_bytes().starts_with(b"/") {
-            Search::Path(value.to_owned())
-        } else {
-            Search::Name(value.to_owned())
         }
     }
 }
@@ -132,6 +100,9 @@ impl Union {
             if node.kind == kind && !state.removed && (known || !node.is_dir()) {
                 if !known {
                     state.links.push(link());
+                }
+                if state.lower.is_none() {
+                    state.lower = found.lower;
                 }
                 drop(state);
                 return node;
@@ -325,167 +296,6 @@ impl Union {
         self.find_lower(parents, Search::redirect(redirect), 0)
     }
 
-    /// Search the lower layers from number `from` on.
-    fn find_lower(
-        &self,
-        parents: &[Arc<LowerDir>],
-        mut search: Search,
-        from: u16,
-    ) -> Result<InLowers> {
-        let mut top: Option<Stat> = None;
-        let mut dirs: Vec<Arc<LowerDir>> = Vec::new();
-        let mut next = from;
-        loop {
-            // The next directory to look in, and the name there.
-            let place = match &search {
-                Search::Name(name) => parents
-                    .iter()
-                    .find(|p| p.layer >= next)
-                    .map(|p| (p.layer, Ok(Some((p.clone(), name.clone()))))),
-                Search::Path(path) => {
-                    (usize::from(next) < self.lowers.len()).then(|| (next, self.walk(next, path)))
-                }
-            };
-            let Some((layer, place)) = place else { break };
-            next = layer + 1;
-            let (dir, name) = match place {
-                Ok(Some(place)) => place,
-                Ok(None) => continue,
-                // Something on the way hides all below.
-                Err(Errno::NOENT) => break,
-                Err(e) => return Err(e),
-            };
-            match self.look(&dir, &name)? {
-                None => {}
-                Some(Hit::Whiteout) => break,
-                Some(Hit::File(..)) if top.is_some() => break,
-                Some(Hit::File(stat, marks)) => {
-                    let mut file = LowerFile {
-                        dir,
-                        name: name.clone(),
-                        data: None,
-                    };
-                    let mut stat = stat;
-                    if marks.metacopy && stat.is_file() {
-                        let search = match &marks.redirect {
-                            Some(to) => Search::redirect(to),
-                            None => Search::Name(name),
-                        };
-                        match self.find_lower(parents, search, next)? {
-                            InLowers::File(below, data) if below.is_file() => {
-                                stat.blocks = below.blocks;
-                                file.data = Some(Box::new(data));
-                            }
-                            _ => {
-                                log::warn!("metacopy {:?} has no data below", file.name);
-                                return Err(Errno::IO);
-                            }
-                        }
-                    }
-                    return Ok(InLowers::File(stat, file));
-                }
-                Some(Hit::Dir(stat, marks)) => {
-                    top = top.or(Some(stat));
-                    let hides = marks.opaque == Opaque::Yes;
-                    let redirect = marks.redirect.filter(|_| self.follows_redirects());
-                    dirs.push(Arc::new(LowerDir {
-                        layer,
-                        parent: Some(dir),
-                        name,
-                        serial: self.table.serial(),
-                        wh: OnceLock::new(),
-                        xwhiteouts: marks.opaque == Opaque::Xwhiteouts,
-                    }));
-                    if hides {
-                        break;
-                    }
-                    if let Some(to) = redirect {
-                        search = Search::redirect(&to);
-                    }
-                }
-            }
-        }
-        Ok(match top {
-            Some(stat) => InLowers::Dirs(stat, dirs),
-            None => InLowers::None,
-        })
-    }
-
-    /// Walk a path from a layer's root to its last name's directory. `None`
-    /// if it is not in this layer; `ENOENT` if this layer hides it.
-    fn walk(&self, layer: u16, path: &OsStr) -> Result<Option<(Arc<LowerDir>, OsString)>> {
-        let Some(root) = self.roots.get(usize::from(layer)) else {
-            return Ok(None);
-        };
-        let mut dir = root.clone();
-        let mut names = path
-            .as_bytes()
-            .split(|b| *b == b'/')
-            .filter(|n| !n.is_empty())
-            .map(OsStr::from_bytes)
-            .peekable();
-        let mut hidden = false;
-        while let Some(name) = names.next() {
-            if name == "." || name == ".." {
-                return Err(Errno::IO);
-            }
-            if names.peek().is_none() {
-                return Ok(Some((dir, name.to_owned())));
-            }
-            match self.look(&dir, name)? {
-                Some(Hit::Dir(_, marks)) => {
-                    hidden |= marks.opaque == Opaque::Yes;
-                    dir = Arc::new(LowerDir {
-                        layer,
-                        parent: Some(dir),
-                        name: name.to_owned(),
-                        serial: self.table.serial(),
-                        wh: OnceLock::new(),
-                        xwhiteouts: marks.opaque == Opaque::Xwhiteouts,
-                    });
-                }
-                Some(_) => return Err(Errno::NOENT),
-                None if hidden => return Err(Errno::NOENT),
-                None => return Ok(None),
-            }
-        }
-        Ok(None)
-    }
-
-    /// One name in one lower directory.
-    fn look(&self, dir: &Arc<LowerDir>, name: &OsStr) -> Result<Option<Hit>> {
-        let fd = self.lower_dir(dir)?;
-        let here = At::Name(fd.as_fd(), name);
-        let Some(stat) = fs::absent(self.stat_lower(dir.layer, here))? else {
-            let hidden = self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?;
-            return Ok(hidden.then_some(Hit::Whiteout));
-        };
-        if stat.is_whiteout() {
-            return Ok(Some(Hit::Whiteout));
-        }
-        let at = At::Name(fd.as_fd(), name);
-        let mut marks = Marks::default();
-        if stat.is_dir() || stat.is_file() || marks::is_wh(name) {
-            marks = self.marks(at, self.lower_belief, &stat)?;
-        }
-        if marks::is_wh(name) && !marks.plain {
-            return Ok(None);
-        }
-        if !stat.is_dir() {
-            if marks.whiteout && dir.xwhiteouts && stat.size == 0 {
-                return Ok(Some(Hit::Whiteout));
-            }
-            return Ok(Some(Hit::File(stat, marks)));
-        }
-        if marks.opaque != Opaque::Yes
-            && (self.has_wh_opaque(fd.as_fd(), name)?
-                || (self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?))
-        {
-            marks.opaque = Opaque::Yes;
-        }
-        Ok(Some(Hit::Dir(stat, marks)))
-    }
-
     /// The marks of an inode; none without asking where it can have none.
     pub(super) fn marks(&self, at: At<'_>, belief: Belief, stat: &Stat) -> Result<Marks> {
         let carries_user = stat.is_dir() || stat.is_file();
@@ -496,7 +306,7 @@ impl Union {
     }
 
     /// Is there a `.wh.NAME` that stands for a whiteout.
-    fn is_wh_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
+    pub(super) fn is_wh_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
         let Some(wh) = marks::wh_name(name) else {
             return Ok(false);
         };
@@ -508,7 +318,7 @@ impl Union {
     }
 
     /// Does the directory `name` hold a `.wh..wh..opq`.
-    fn has_wh_opaque(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
+    pub(super) fn has_wh_opaque(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
         let mut path = name.as_bytes().to_vec();
         path.extend_from_slice(DOT_OPAQUE);
         let path = OsStr::from_bytes(&path);
@@ -519,14 +329,6 @@ impl Union {
         Ok(stat.is_file() && !marks.plain)
     }
 
-    fn has_lower_wh(&self, dir: &Arc<LowerDir>) -> Result<bool> {
-        if let Some(known) = dir.wh.get() {
-            return Ok(*known);
-        }
-        let found = has_wh(self.lower_dir(dir)?.as_fd())?;
-        Ok(*dir.wh.get_or_init(|| found))
-    }
-
     fn has_upper_wh(&self, node: &Arc<Node>, fd: impl AsFd) -> Result<bool> {
         if let Some(known) = node.state.lock().wh {
             return Ok(known);
@@ -534,11 +336,6 @@ impl Union {
         let found = has_wh(fd.as_fd())?;
         node.state.lock().wh = Some(found);
         Ok(found)
-    }
-
-    /// Are redirects of directories followed.
-    fn follows_redirects(&self) -> bool {
-        self.options.redirect_dir != super::options::RedirectDir::NoFollow
     }
 
     /// Device, number and, if it can be had, stat of the lower inode that an
@@ -574,7 +371,7 @@ impl Union {
 }
 
 /// Does a directory have any entry named `.wh.*`.
-fn has_wh(fd: BorrowedFd<'_>) -> Result<bool> {
+pub(super) fn has_wh(fd: BorrowedFd<'_>) -> Result<bool> {
     let mut found = false;
     dir::read(dir::open(fd)?, 0, |e| {
         found = marks::is_wh(e.name);

@@ -11,6 +11,7 @@ mod ids;
 mod ino;
 mod links;
 mod lookup;
+mod lower;
 mod node;
 mod open;
 pub mod options;

@@ -13,7 +13,7 @@ use super::{
     node::{InUpper, Node},
 };
 use crate::layer::marks;
-use crate::sys::{At, Result, dir, fs};
+use crate::sys::{At, Errno, Result, dir, fs};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -130,7 +130,7 @@ impl Union {
     ) -> Result<()> {
         let node = self.node(id)?;
         if !node.is_dir() {
-            return Err(crate::sys::Errno::NOTDIR);
+            return Err(Errno::NOTDIR);
         }
         let _moving = self.topology.read();
         let _names = node.ns.read();
@@ -191,8 +191,8 @@ impl Union {
                 let (ino, kind) = match known {
                     Some(known) => known,
                     // Copied up or new: its number may be that of an origin.
-                    None => match self.resolve(node, &name)? {
-                        Some(found) => (found.ino, found.stat.kind()),
+                    None => match self.listed(node, &name)? {
+                        Some(known) => known,
                         None => continue,
                     },
                 };
@@ -257,13 +257,25 @@ impl Union {
         xwhiteouts: bool,
     ) -> Result<Option<(u64, u32)>> {
         if impure {
-            return Ok(self
-                .resolve(node, e.name)?
-                .map(|found| (found.ino, found.stat.kind())));
+            return self.listed(node, e.name);
         }
         match self.is_mark(fd, e, xwhiteouts)? {
             Some(kind) => Ok(Some((self.inos.map(dev, e.ino), kind))),
             None => Ok(None),
+        }
+    }
+
+    /// Number and type of a name of the upper. One that cannot be resolved is
+    /// listed all the same: its own lookup says what is wrong.
+    fn listed(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<(u64, u32)>> {
+        match self.resolve(node, name) {
+            Ok(found) => Ok(found.map(|found| (found.ino, found.stat.kind()))),
+            Err(Errno::IO) => {
+                let dir = self.upper_dir(node)?;
+                let stat = fs::absent(fs::stat_at(&*dir, name))?;
+                Ok(stat.map(|s| (self.inos.map(s.dev, s.ino), s.kind())))
+            }
+            Err(e) => Err(e),
         }
     }
 

@@ -123,7 +123,7 @@ impl Union {
         let at = if let (Some(index), Some(links)) = (&index, &self.links) {
             let entry = links.at(index);
             if !here && let Some(link) = link {
-                self.link_up(&link, entry)?;
+                self.link_up(node, &link, entry)?;
                 leaving.linked = true;
             }
             self.relative_to_upper(node, entry)?;

@@ -5,7 +5,7 @@
 use super::{
     Union,
     copy_up::Want,
-    lookup::InLowers,
+    lower::InLowers,
     node::{InUpper, Link, Node},
     options::RedirectDir,
 };
@@ -147,7 +147,7 @@ impl Union {
                         parent: parent.clone(),
                         name: name.to_owned(),
                     };
-                    self.link_up(&link, links.at(index))?;
+                    self.link_up(&node, &link, links.at(index))?;
                     here = true;
                 }
                 Some((node, stat))

@@ -1,0 +1,293 @@
+//! Finding a name in the stack of lower layers: whiteouts, opaque
+//! directories, redirects and metacopies on the way down.
+
+use super::{Union, dirs::LowerDir, node::LowerFile};
+use crate::layer::marks::{self, Marks, Opaque};
+use crate::sys::{
+    At, Errno, Result,
+    fs::{self, Stat},
+};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::{Arc, OnceLock};
+
+/// One name in one lower directory.
+enum Hit {
+    Whiteout,
+    File(Stat, Marks),
+    Dir(Stat, Marks),
+}
+
+/// A name in a stack of lower directories.
+pub(super) enum InLowers {
+    None,
+    File(Stat, LowerFile),
+    /// The stat of the topmost, and the stack.
+    Dirs(Stat, Vec<Arc<LowerDir>>),
+}
+
+/// What to look for in the layers below.
+#[derive(Clone, Debug)]
+pub(super) enum Search {
+    /// This name in the parents' directories.
+    Name(OsString),
+    /// This path from each layer's root.
+    Path(OsString),
+}
+
+impl Search {
+    /// What a redirect that was found in an upper layer says.
+    pub(super) fn redirect(value: &OsStr) -> Search {
+        if value.as_bytes().starts_with(b"/") {
+            Search::Path(value.to_owned())
+        } else {
+            Search::Name(value.to_owned())
+        }
+    }
+
+    /// The search below a directory or metacopy that has a redirect.
+    fn redirected(&self, value: &OsStr) -> Search {
+        match self {
+            Search::Path(path) if !value.as_bytes().starts_with(b"/") => {
+                Search::Path(replace_last(path, value))
+            }
+            _ => Search::redirect(value),
+        }
+    }
+}
+
+/// A path with another last name.
+fn replace_last(path: &OsStr, name: &OsStr) -> OsString {
+    let path = path.as_bytes();
+    let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
+    let mut out = path.get(..cut).unwrap_or_default().to_vec();
+    out.extend_from_slice(name.as_bytes());
+    OsString::from_vec(out)
+}
+
+/// A path in one layer.
+struct Walked {
+    /// The directory and name that it ends at.
+    place: Option<(Arc<LowerDir>, OsString)>,
+    /// The path in the layers below: redirects on the way replace its front.
+    below: OsString,
+    /// Nothing of it is to be seen in the layers below.
+    stop: bool,
+}
+
+impl Union {
+    /// Search the lower layers from number `from` on.
+    pub(super) fn find_lower(
+        &self,
+        parents: &[Arc<LowerDir>],
+        mut search: Search,
+        from: u16,
+    ) -> Result<InLowers> {
+        let mut top: Option<Stat> = None;
+        let mut dirs: Vec<Arc<LowerDir>> = Vec::new();
+        let mut next = from;
+        let mut stop = false;
+        while !stop {
+            // The next directory to look in, and the name there.
+            let (layer, place) = match &search {
+                Search::Name(name) => match parents.iter().find(|p| p.layer >= next) {
+                    Some(parent) => (parent.layer, Some((parent.clone(), name.clone()))),
+                    None => break,
+                },
+                Search::Path(_) if usize::from(next) >= self.lowers.len() => break,
+                Search::Path(path) => {
+                    let walked = self.walk(next, path)?;
+                    search = Search::Path(walked.below);
+                    stop = walked.stop;
+                    (next, walked.place)
+                }
+            };
+            next = layer + 1;
+            let Some((dir, name)) = place else { continue };
+            match self.look(&dir, &name)? {
+                None => {}
+                Some(Hit::Whiteout) => break,
+                Some(Hit::File(..)) if top.is_some() => break,
+                Some(Hit::File(stat, marks)) => {
+                    let file = LowerFile {
+                        dir,
+                        name,
+                        data: None,
+                    };
+                    return self.with_data(parents, search, next, stat, marks, file);
+                }
+                Some(Hit::Dir(stat, marks)) => {
+                    top = top.or(Some(stat));
+                    stop |= marks.opaque == Opaque::Yes;
+                    dirs.push(self.enter(dir, name, &marks));
+                    if let Some(to) = marks.redirect.filter(|_| self.follows_redirects()) {
+                        search = search.redirected(&to);
+                    }
+                }
+            }
+        }
+        Ok(match top {
+            Some(stat) => InLowers::Dirs(stat, dirs),
+            None => InLowers::None,
+        })
+    }
+
+    /// A lower file, and where its data is if it is a metacopy.
+    fn with_data(
+        &self,
+        parents: &[Arc<LowerDir>],
+        search: Search,
+        next: u16,
+        mut stat: Stat,
+        marks: Marks,
+        mut file: LowerFile,
+    ) -> Result<InLowers> {
+        if marks.metacopy && stat.is_file() {
+            let search = match &marks.redirect {
+                Some(to) => search.redirected(to),
+                None => search,
+            };
+            match self.find_lower(parents, search, next)? {
+                InLowers::File(below, data) if below.is_file() => {
+                    stat.blocks = below.blocks;
+                    file.data = Some(Box::new(data));
+                }
+                _ => {
+                    log::warn!("metacopy {:?} has no data below", file.name);
+                    return Err(Errno::IO);
+                }
+            }
+        }
+        Ok(InLowers::File(stat, file))
+    }
+
+    fn enter(&self, parent: Arc<LowerDir>, name: OsString, marks: &Marks) -> Arc<LowerDir> {
+        Arc::new(LowerDir {
+            layer: parent.layer,
+            parent: Some(parent),
+            name,
+            serial: self.table.serial(),
+            wh: OnceLock::new(),
+            xwhiteouts: marks.opaque == Opaque::Xwhiteouts,
+        })
+    }
+
+    /// Walk a path from a layer's root to its last name's directory.
+    fn walk(&self, layer: u16, path: &OsStr) -> Result<Walked> {
+        let mut walked = Walked {
+            place: None,
+            below: path.to_owned(),
+            stop: false,
+        };
+        let Some(root) = self.roots.get(usize::from(layer)) else {
+            return Ok(walked);
+        };
+        let names: Vec<&[u8]> = path
+            .as_bytes()
+            .split(|b| *b == b'/')
+            .filter(|n| !n.is_empty())
+            .collect();
+        let Some((last, above)) = names.split_last() else {
+            return Ok(walked);
+        };
+        if names.iter().any(|n| matches!(*n, b"." | b"..")) {
+            return Err(Errno::IO);
+        }
+        let mut dir = root.clone();
+        let mut below: Vec<u8> = Vec::new();
+        for name in above {
+            let name = OsStr::from_bytes(name);
+            let marks = match self.look(&dir, name)? {
+                Some(Hit::Dir(_, marks)) => marks,
+                hit => {
+                    walked.stop |= hit.is_some();
+                    return Ok(walked);
+                }
+            };
+            walked.stop |= marks.opaque == Opaque::Yes;
+            let redirect = marks
+                .redirect
+                .as_deref()
+                .filter(|_| self.follows_redirects());
+            match redirect.map(OsStr::as_bytes) {
+                Some(to) if to.starts_with(b"/") => below = to.to_vec(),
+                to => {
+                    below.push(b'/');
+                    below.extend_from_slice(to.unwrap_or(name.as_bytes()));
+                }
+            }
+            dir = self.enter(dir, name.to_owned(), &marks);
+        }
+        below.push(b'/');
+        below.extend_from_slice(last);
+        walked.below = OsString::from_vec(below);
+        walked.place = Some((dir, OsStr::from_bytes(last).to_owned()));
+        Ok(walked)
+    }
+
+    /// One name in one lower directory.
+    fn look(&self, dir: &Arc<LowerDir>, name: &OsStr) -> Result<Option<Hit>> {
+        let fd = self.lower_dir(dir)?;
+        let at = At::Name(fd.as_fd(), name);
+        let Some(stat) = fs::absent(self.stat_lower(dir.layer, at))? else {
+            let hidden = self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?;
+            return Ok(hidden.then_some(Hit::Whiteout));
+        };
+        if stat.is_whiteout() {
+            return Ok(Some(Hit::Whiteout));
+        }
+        let mut marks = Marks::default();
+        if stat.is_dir() || stat.is_file() || marks::is_wh(name) {
+            marks = self.marks(at, self.lower_belief, &stat)?;
+        }
+        if marks::is_wh(name) && !marks.plain {
+            return Ok(None);
+        }
+        if !stat.is_dir() {
+            if marks.whiteout && dir.xwhiteouts && stat.size == 0 {
+                return Ok(Some(Hit::Whiteout));
+            }
+            return Ok(Some(Hit::File(stat, marks)));
+        }
+        if marks.opaque != Opaque::Yes
+            && (self.has_wh_opaque(fd.as_fd(), name)?
+                || (self.has_lower_wh(dir)? && self.is_wh_whiteout(fd.as_fd(), name)?))
+        {
+            marks.opaque = Opaque::Yes;
+        }
+        Ok(Some(Hit::Dir(stat, marks)))
+    }
+
+    fn has_lower_wh(&self, dir: &Arc<LowerDir>) -> Result<bool> {
+        if let Some(known) = dir.wh.get() {
+            return Ok(*known);
+        }
+        let found = super::lookup::has_wh(self.lower_dir(dir)?.as_fd())?;
+        Ok(*dir.wh.get_or_init(|| found))
+    }
+
+    /// Are redirects of directories followed.
+    pub(super) fn follows_redirects(&self) -> bool {
+        self.options.redirect_dir != super::options::RedirectDir::NoFollow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_redirect_replaces_the_last_name() {
+        let to = |search: &Search, value| match search.redirected(OsStr::new(value)) {
+            Search::Name(name) => format!("name {}", name.display()),
+            Search::Path(path) => format!("path {}", path.display()),
+        };
+        let name = Search::Name("a".into());
+        let path = Search::Path("/x/a".into());
+        assert_eq!(to(&name, "b"), "name b");
+        assert_eq!(to(&name, "/y/b"), "path /y/b");
+        assert_eq!(to(&path, "b"), "path /x/b");
+        assert_eq!(to(&path, "/b"), "path /b");
+    }
+}
