@@ -157,7 +157,7 @@ pub fn unmount(path: &Path) -> Result<()> {
     rustix::mount::unmount(path, rustix::mount::UnmountFlags::NOFOLLOW)
 }
 
-/// Real memory of a signal that was taken by [`Forward`].
+/// Those that [`Forward`] holds.
 fn forwarded() -> [i32; 6] {
     [
         libc::SIGINT,
@@ -192,6 +192,8 @@ impl Forward {
             for signal in forwarded() {
                 libc::sigaddset(&raw mut set, signal);
             }
+            // The end of a child ends the wait.
+            libc::sigaddset(&raw mut set, libc::SIGCHLD);
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut old);
             Forward { set, old }
         }
@@ -210,7 +212,7 @@ impl Forward {
             let signal = libc::sigtimedwait(&raw const self.set, &raw mut info, &raw const timeout);
             (signal, info.si_code)
         };
-        if signal > 0 && code == libc::SI_USER {
+        if signal > 0 && signal != libc::SIGCHLD && code == libc::SI_USER {
             let _ = kill(pid, signal);
         }
     }
