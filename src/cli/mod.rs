@@ -56,9 +56,10 @@ pub type Outcome = Result<u8, Failure>;
 
 /// Run the program with these arguments; returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(e) => return usage(&e, output),
+        Err(e) => return usage(&e, &args, output),
     };
     let runs = matches!(cli.command, Command::Run(_));
     match dispatch(cli, output).and_then(|code| {
@@ -72,7 +73,10 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
             let (code, text) = match failure {
                 Failure::Said(code) => return code,
                 Failure::Output(e) => (1, format!("cannot write the result: {e}")),
-                Failure::Error(e @ Error::Start(code, _)) => (code, e.to_string()),
+                Failure::Error(Error::Start {
+                    code, told: true, ..
+                }) => return code,
+                Failure::Error(e @ Error::Start { code, .. }) => (code, e.to_string()),
                 // Our own failures must be told from the command's.
                 Failure::Error(e) => (if runs { 125 } else { 1 }, e.to_string()),
             };
@@ -82,17 +86,17 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
     }
 }
 
-fn usage(e: &clap::Error, output: &mut Output<'_>) -> u8 {
+fn usage(e: &clap::Error, args: &[OsString], output: &mut Output<'_>) -> u8 {
     let to = if e.use_stderr() {
         &mut output.err
     } else {
         &mut output.out
     };
     let _ = write!(to, "{}", e.render());
-    match (e.use_stderr(), std::env::args_os().nth(1)) {
+    match (e.use_stderr(), args.iter().any(|a| a == "run")) {
         (false, _) => 0,
-        (true, Some(command)) if command == "run" => 125,
-        (true, _) => 1,
+        (true, true) => 125,
+        (true, false) => 1,
     }
 }
 

@@ -50,6 +50,10 @@ impl Containers<'_> {
         let bundle = self.write_bundle(record, &root)?;
         let state = state_dir()?;
         let mut command = Command::new(runtime);
+        if !cgroups_usable()? {
+            log::warn!("cgroups cannot be used here: the container runs without limits");
+            command.args(without_cgroups(runtime));
+        }
         command
             .arg("--root")
             .arg(&state)
@@ -71,7 +75,7 @@ impl Containers<'_> {
             Err(e) => Err(e),
         };
         let code = match &result {
-            Ok(code) | Err(Error::Start(code, _)) => *code,
+            Ok(code) | Err(Error::Start { code, .. }) => *code,
             Err(_) => 125,
         };
         self.update(&record.id, |r| {
@@ -101,6 +105,31 @@ impl Containers<'_> {
             self.update(&record.id, |r| r.exit(None, process::UNKNOWN_EXIT))?;
         }
         Ok(())
+    }
+}
+
+/// Is there a cgroup hierarchy, and may it be written.
+fn cgroups_usable() -> Result<bool> {
+    let table = fs::read_to_string("/proc/self/mountinfo")
+        .context(|| "cannot read the mount table".to_owned())?;
+    let mut mounts = table.lines().filter_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        kind.starts_with("cgroup").then(|| mount.split(' ').nth(5))
+    });
+    let writable = |o: Option<&str>| o.is_some_and(|o| o.split(',').any(|o| o == "rw"));
+    Ok(mounts.next().is_some_and(writable) && mounts.all(writable))
+}
+
+/// What makes a runtime do without cgroups.
+fn without_cgroups(runtime: &Path) -> &'static [&'static str] {
+    let crun = runtime
+        .file_name()
+        .is_some_and(|n| n.to_string_lossy().contains("crun"));
+    if crun {
+        &["--cgroup-manager=disabled"]
+    } else {
+        // runc ignores cgroups that it cannot write in this mode only.
+        &["--rootless=true"]
     }
 }
 
@@ -159,12 +188,17 @@ fn outcome(status: ExitStatus, started: bool, log: &Path) -> Result<u8> {
                 (_, true) => 126,
                 _ => 125,
             };
-            Err(Error::Start(code, why))
+            Err(Error::Start {
+                code,
+                why,
+                told: true,
+            })
         }
-        None if code != 0 && !started => Err(Error::Start(
-            125,
-            "the runtime ended before the container started".to_owned(),
-        )),
+        None if code != 0 && !started => Err(Error::Start {
+            code: 125,
+            why: "the runtime ended before the container started".to_owned(),
+            told: false,
+        }),
         _ => Ok(code),
     }
 }

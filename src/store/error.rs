@@ -14,8 +14,15 @@ pub enum Error {
     Invalid(String),
     /// The system refused something.
     System(String, std::io::Error),
-    /// The OCI runtime could not start the command; the exit code to give.
-    Start(u8, String),
+    /// The OCI runtime could not start the command.
+    Start {
+        /// The exit code to give.
+        code: u8,
+        /// Why.
+        why: String,
+        /// The runtime has said so on our standard error already.
+        told: bool,
+    },
 }
 
 /// What functions here return.
@@ -24,9 +31,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::NotFound(m) | Error::Conflict(m) | Error::Invalid(m) | Error::Start(_, m) => {
-                f.write_str(m)
-            }
+            Error::NotFound(m)
+            | Error::Conflict(m)
+            | Error::Invalid(m)
+            | Error::Start { why: m, .. } => f.write_str(m),
             Error::System(what, e) => write!(f, "{what}: {e}"),
         }
     }

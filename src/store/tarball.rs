@@ -281,7 +281,14 @@ impl<C: FnMut(Vec<u8>) -> std::io::Result<Vec<u8>>> Reader<C> {
     /// # Errors
     /// For a malformed or truncated archive, and data after its end.
     pub fn member(&mut self) -> Result<Option<Box<Member>>> {
-        self.skip(self.left + self.pad)?;
+        if !self.skip(self.left)? {
+            return invalid("the archive is truncated");
+        }
+        // Some writers end with the last content, without its padding; what
+        // is missing is shown by the digest.
+        if !self.skip(self.pad)? {
+            return Ok(None);
+        }
         (self.left, self.pad) = (0, 0);
         loop {
             let data = self.buf.get(self.pos..).unwrap_or_default();
@@ -364,16 +371,17 @@ impl<C: FnMut(Vec<u8>) -> std::io::Result<Vec<u8>>> Reader<C> {
         Ok(())
     }
 
-    fn skip(&mut self, mut count: u64) -> Result<()> {
+    /// False when the archive ends before.
+    fn skip(&mut self, mut count: u64) -> Result<bool> {
         while count > 0 {
             if self.pos == self.buf.len() && !self.refill()? {
-                return invalid("the archive is truncated");
+                return Ok(false);
             }
             let here = ((self.buf.len() - self.pos) as u64).min(count);
             self.pos += here as usize;
             count -= here;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn only_zeros(&mut self) -> Result<()> {
