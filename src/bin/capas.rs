@@ -22,6 +22,8 @@ fn main() -> ExitCode {
     if log::set_logger(&Warnings).is_ok() {
         log::set_max_level(log::LevelFilter::Warn);
     }
+    // Tests let a system call fail, or the process die there.
+    capas::sys::fail::arm_from_env();
     let mut out = std::io::BufWriter::new(std::io::stdout());
     let mut err = std::io::stderr();
     let mut output = capas::cli::Output {

@@ -6,8 +6,8 @@ use crate::store::error::{Context, Error, Result, invalid};
 use crate::store::layer::LayerRecord;
 use crate::store::staging::{Staging, random_hex};
 use crate::store::{Store, sync_dir, to_json};
-use crate::sys::At;
 use crate::sys::fs::{self as sfs, SetTime};
+use crate::sys::{At, tree};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -140,8 +140,8 @@ impl Containers<'_> {
             .open(made.join("config.json"))
             .context(say)?;
         file.write_all(&to_json(record)?).context(say)?;
-        file.sync_all().context(say)?;
-        fs::rename(&made, self.dir(&record.id)).context(say)?;
+        tree::sync(&file).context(say)?;
+        tree::rename(&made, &self.dir(&record.id)).context(say)?;
         sync_dir(&self.store.containers())
     }
 }

@@ -5,7 +5,6 @@ use super::{Containers, Record, process};
 use crate::store::error::{Context, Error, Result};
 use crate::store::staging::Staging;
 use crate::sys::tree;
-use std::fs;
 use std::time::{Duration, Instant};
 
 /// How long a killed container may take to end.
@@ -42,7 +41,7 @@ impl Containers<'_> {
         self.unmount(record)?;
         let trash = Staging::new(&self.store.tmp())?;
         let _lock = self.store.lock()?;
-        fs::rename(self.dir(&record.id), trash.path().join(&record.id))
+        tree::rename(&self.dir(&record.id), &trash.path().join(&record.id))
             .context(|| format!("cannot remove container {}", record.name))
     }
 

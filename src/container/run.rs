@@ -24,9 +24,8 @@ impl Containers<'_> {
     /// [`Error::Start`] when the command could not be started; others when the
     /// container could not be set up.
     pub fn run(&self, record: &Record, runtime: Option<&Path>) -> Result<u8> {
-        let runtime = find_runtime(runtime)?;
         let _held = self.hold(record)?;
-        let result = self.run_held(record, &runtime);
+        let result = find_runtime(runtime).and_then(|runtime| self.run_held(record, &runtime));
         let unmounted = self.unmount(record);
         if record.auto_remove {
             self.remove_held(record)?;

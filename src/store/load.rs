@@ -14,11 +14,11 @@ use super::reference::Reference;
 use super::staging::{self, Staging};
 use super::unpack::{Limits, Unpacked, Unpacker};
 use super::{Store, sync_dir, to_json};
-use crate::sys::tree;
+use crate::sys::{Errno, tree};
 use plan::{Plan, PlannedLayer, plan_docker, plan_oci};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -173,7 +173,7 @@ impl Load<'_> {
         let mut from = self.blobs.join(layer.diff_id.hex()).into_os_string();
         from.push(".part");
         let to = self.blobs.join(digest.hex());
-        fs::rename(&from, &to).context(|| format!("cannot write {}", to.display()))?;
+        tree::rename(Path::new(&from), &to).context(|| format!("cannot write {}", to.display()))?;
         Ok(Taken {
             blob: Descriptor {
                 media_type,
@@ -359,7 +359,7 @@ impl Load<'_> {
         };
         let path = self.trees.join(record.name().hex());
         if path != made {
-            fs::rename(&made, &path).context(|| format!("cannot write {}", path.display()))?;
+            tree::rename(&made, &path).context(|| format!("cannot write {}", path.display()))?;
         }
         let json = self.trees.join(format!("{}.json", record.name().hex()));
         fs::write(&json, to_json(&record)?)
@@ -418,13 +418,8 @@ fn move_all(from: &Path, to: &Path) -> Result<()> {
     }
     names.sort();
     for (dir, name) in names {
-        match fs::rename(from.join(&name), to.join(&name)) {
-            Err(e)
-                if dir
-                    && matches!(
-                        e.kind(),
-                        ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
-                    ) => {}
+        match tree::rename(&from.join(&name), &to.join(&name)) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) if dir => {}
             other => other.context(say)?,
         }
     }

@@ -48,6 +48,7 @@ pub use digest::Digest;
 pub use error::{Context, Error, Result};
 pub use reference::{Name, Reference};
 
+use crate::sys::tree;
 use document::Index;
 use error::invalid;
 use serde::{Deserialize, Serialize};
@@ -325,8 +326,8 @@ pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
         .open(&new)
         .context(say)?;
     file.write_all(data).context(say)?;
-    file.sync_all().context(say)?;
-    fs::rename(&new, path).context(say)?;
+    tree::sync(&file).context(say)?;
+    tree::rename(Path::new(&new), path).context(say)?;
     sync_dir(path.parent().unwrap_or(Path::new("/")))
 }
 
@@ -335,9 +336,8 @@ pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
 /// # Errors
 /// As fsync(2).
 pub fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .context(|| format!("cannot sync {}", path.display()))
+    let say = || format!("cannot sync {}", path.display());
+    tree::sync(&File::open(path).context(say)?).context(say)
 }
 
 #[cfg(test)]

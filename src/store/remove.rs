@@ -10,6 +10,7 @@ use super::image::{Asked, Image, find, images};
 use super::layer::chain_ids;
 use super::reference::Reference;
 use super::staging::{Staging, remove_stale};
+use crate::sys::tree;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
@@ -238,7 +239,7 @@ fn throw_away(from: &Path, live: &HashSet<Digest>, trash: &Path) -> Result<()> {
     }
     dead.sort();
     for (_, name) in dead {
-        fs::rename(from.join(&name), trash.join(&name)).context(say)?;
+        tree::rename(&from.join(&name), &trash.join(&name)).context(say)?;
     }
     Ok(())
 }

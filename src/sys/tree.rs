@@ -128,6 +128,24 @@ pub fn sync_filesystem(fd: impl AsFd) -> Result<()> {
     rfs::syncfs(fd)
 }
 
+/// fsync(2) of a file or directory.
+///
+/// # Errors
+/// As fsync(2).
+pub fn sync(fd: impl AsFd) -> Result<()> {
+    hit()?;
+    rfs::fsync(fd)
+}
+
+/// rename(2) of names in the store, which are ours.
+///
+/// # Errors
+/// As rename(2).
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    hit()?;
+    rfs::rename(from, to)
+}
+
 /// Bytes that may still be written to the file system of `fd`.
 ///
 /// # Errors
