@@ -135,6 +135,10 @@ fn find(text: &str, passwd: &str, group: &str) -> Result<Ids> {
             }
         };
     }
+    // Without the primary group among these, a file that denies the group could
+    // be read by giving it up (CVE-2022-36109).
+    ids.groups.retain(|g| *g != ids.gid);
+    ids.groups.insert(0, ids.gid);
     Ok(ids)
 }
 
@@ -153,12 +157,12 @@ mod tests {
 
     #[test]
     fn users_as_docker_finds_them() {
-        assert_eq!(ids(""), (0, 0, vec![29], "/root".into()));
-        assert_eq!(ids("web"), (33, 34, vec![29], "/var/www".into()));
-        assert_eq!(ids("33"), (33, 34, vec![29], "/var/www".into()));
-        assert_eq!(ids("web:audio"), (33, 29, vec![], "/var/www".into()));
-        assert_eq!(ids("1000"), (1000, 0, vec![], "/".into()));
-        assert_eq!(ids("1000:5"), (1000, 5, vec![], "/".into()));
+        assert_eq!(ids(""), (0, 0, vec![0, 29], "/root".into()));
+        assert_eq!(ids("web"), (33, 34, vec![34, 29], "/var/www".into()));
+        assert_eq!(ids("33"), (33, 34, vec![34, 29], "/var/www".into()));
+        assert_eq!(ids("web:audio"), (33, 29, vec![29], "/var/www".into()));
+        assert_eq!(ids("1000"), (1000, 0, vec![0], "/".into()));
+        assert_eq!(ids("1000:5"), (1000, 5, vec![5], "/".into()));
         assert!(find("nobody", PASSWD, GROUP).is_err());
         assert!(find("web:none", PASSWD, GROUP).is_err());
     }

@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
+type Wrap = fn(&[u8]) -> Vec<u8>;
+
 fn base() -> Vec<u8> {
     Tar::new()
         .dir("bin/")
@@ -34,8 +36,7 @@ fn top() -> Vec<u8> {
 fn every_format_gives_the_same_layers() {
     let layers = [base(), top()];
     let mut ids = Vec::new();
-    let wraps: [(&str, fn(&[u8]) -> Vec<u8>); 3] =
-        [("plain", |d| d.to_vec()), ("gzip", gzip), ("zstd", zstd)];
+    let wraps: [(&str, Wrap); 3] = [("plain", |d| d.to_vec()), ("gzip", gzip), ("zstd", zstd)];
     for (name, wrap) in wraps {
         let b = Bench::new();
         let dir = b.dir.path().join("debian");
