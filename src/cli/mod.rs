@@ -1,1 +1,143 @@
-//! The `capas` command line: one file per command group.
+//! The commands, one file each. A command gets the parsed arguments and where
+//! to write; everything it knows it asks the store and the containers.
+
+pub mod args;
+pub mod containers;
+pub mod images;
+pub mod inspect;
+pub mod load;
+pub mod ps;
+pub mod run;
+pub mod table;
+pub mod units;
+
+use crate::container::Containers;
+use crate::store::{Error, Store};
+use crate::sys::creds;
+use args::{Cli, Command};
+use clap::Parser;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Where a command writes.
+pub struct Output<'a> {
+    /// Results.
+    pub out: &'a mut dyn Write,
+    /// Complaints.
+    pub err: &'a mut dyn Write,
+}
+
+/// How a command failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// What it was asked to do did not work.
+    Error(Error),
+    /// The result could not be written.
+    Output(std::io::Error),
+    /// It has said so itself; the exit code.
+    Said(u8),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Failure::Error(e)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Failure::Output(e)
+    }
+}
+
+/// What commands return: an exit code.
+pub type Outcome = Result<u8, Failure>;
+
+/// Run the program with these arguments; returns its exit code.
+pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8 {
+    let args: Vec<OsString> = args.collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e, &args, output),
+    };
+    let runs = matches!(cli.command, Command::Run(_));
+    match dispatch(cli, output).and_then(|code| {
+        output.out.flush()?;
+        Ok(code)
+    }) {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(failure) => {
+            let (code, text) = match failure {
+                Failure::Said(code) => return code,
+                Failure::Output(e) => (1, format!("cannot write the result: {e}")),
+                Failure::Error(Error::Start {
+                    code, told: true, ..
+                }) => return code,
+                Failure::Error(e @ Error::Start { code, .. }) => (code, e.to_string()),
+                // Our own failures must be told from the command's.
+                Failure::Error(e) => (if runs { 125 } else { 1 }, e.to_string()),
+            };
+            let _ = writeln!(output.err, "Error: {text}");
+            code
+        }
+    }
+}
+
+fn usage(e: &clap::Error, args: &[OsString], output: &mut Output<'_>) -> u8 {
+    let to = if e.use_stderr() {
+        &mut output.err
+    } else {
+        &mut output.out
+    };
+    let _ = write!(to, "{}", e.render());
+    match (e.use_stderr(), args.iter().any(|a| a == "run")) {
+        (false, _) => 0,
+        (true, true) => 125,
+        (true, false) => 1,
+    }
+}
+
+fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
+    if let Command::Version = cli.command {
+        writeln!(output.out, "capas version {}", env!("CARGO_PKG_VERSION"))?;
+        return Ok(0);
+    }
+    let root = cli.root.map_or_else(default_root, Ok)?;
+    let store = Store::open(&root)?;
+    let runtime = cli.runtime.as_deref();
+    let containers = Containers::new(&store);
+    match cli.command {
+        Command::Load(args) => load::load(&store, &args, output),
+        Command::Images(args) => images::images(&store, &args, output),
+        Command::Rmi(args) => images::rmi(&containers, &args, output),
+        Command::Inspect(args) => inspect::inspect(&containers, &args, output),
+        Command::Create(args) => containers::create(&containers, args, output),
+        Command::Mount(args) => containers::mount(&containers, &args, output),
+        Command::Umount(args) => containers::umount(&containers, &args, output),
+        Command::Rm(args) => containers::rm(&containers, &args, output),
+        Command::Run(args) => run::run(&containers, args, runtime, output),
+        Command::Ps(args) => ps::ps(&containers, &args, output),
+        Command::Version => Ok(0),
+    }
+}
+
+/// `CAPAS_ROOT`, or the system's store for root, or the user's own.
+fn default_root() -> Result<PathBuf, Error> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    if let Some(root) = set("CAPAS_ROOT") {
+        return Ok(root.into());
+    }
+    if creds::effective_uid() == 0 && creds::in_first_user_namespace() {
+        return Ok(PathBuf::from("/var/lib/capas"));
+    }
+    match (set("XDG_DATA_HOME"), set("HOME")) {
+        (Some(data), _) => Ok(PathBuf::from(data).join("capas")),
+        (None, Some(home)) => Ok(PathBuf::from(home).join(".local/share/capas")),
+        (None, None) => Err(Error::Invalid(
+            "no place for the store: give --root, or set CAPAS_ROOT or HOME".to_owned(),
+        )),
+    }
+}

@@ -1,1 +1,186 @@
-//! Containers: records, the writable layer, running through an OCI runtime.
+//! Containers: a record, a writable layer, and a run through an OCI runtime.
+//!
+//! ```text
+//! <root>/containers/<id>/
+//!   config.json     the record, replaced under the store's lock
+//!   upper/, work/   the writable layer, and capasfs's work directory
+//!   merged/         where it is mounted
+//!   empty/          the lower layer of an image without layers
+//!   bundle/         config.json and the files of /etc that the runtime binds
+//!   pid, log        of the runtime, while the container runs
+//! ```
+//!
+//! The directory itself is locked by whoever runs the container or changes its
+//! mount. A container is made in staging and renamed into place, and renamed
+//! away to be removed, so it is there as a whole or not at all. A record pins
+//! the image's layers as roots of the store's garbage collection.
+
+pub mod bundle;
+pub mod create;
+pub mod name;
+pub mod process;
+pub mod record;
+pub mod remove;
+pub mod rootfs;
+pub mod run;
+pub mod size;
+pub mod user;
+
+pub use create::Wish;
+pub use record::{Network, Record, Status};
+
+use crate::store::error::{Context, Error, Result, invalid, show};
+use crate::store::remove::User;
+use crate::store::{Store, document, read_file, replace_file, to_json};
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+/// No record is larger.
+const MAX_RECORD: u64 = 16 << 20;
+
+/// The containers of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Containers<'a> {
+    store: &'a Store,
+}
+
+/// A container's directory, held against others.
+#[derive(Debug)]
+pub struct Held(#[allow(dead_code, reason = "held for its lock")] File);
+
+impl<'a> Containers<'a> {
+    /// Those of `store`.
+    pub fn new(store: &'a Store) -> Self {
+        Containers { store }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// Where a container is.
+    pub fn dir(&self, id: &str) -> PathBuf {
+        self.store.containers().join(id)
+    }
+
+    /// All containers, newest first; those that vanish meanwhile are left out.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn list(&self) -> Result<Vec<Record>> {
+        let dir = self.store.containers();
+        let entries = fs::read_dir(&dir).context(|| format!("cannot read {}", dir.display()))?;
+        let mut out = Vec::new();
+        for entry in entries.flatten() {
+            match self.read(&entry.file_name().to_string_lossy()) {
+                Ok(record) => out.push(record),
+                Err(Error::NotFound(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        out.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+        Ok(out)
+    }
+
+    fn read(&self, id: &str) -> Result<Record> {
+        let data = read_file(&self.dir(id).join("config.json"), MAX_RECORD)?;
+        let what = format!("record of container {}", show(id.as_bytes()));
+        let record: Record = document::parse(&data, &what)?;
+        if record.id != id {
+            return invalid(format!("bad {what}: it names another container"));
+        }
+        Ok(record)
+    }
+
+    /// The container of that name, or whose id begins with it.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn find(&self, text: &str) -> Result<Record> {
+        let plain = text.strip_prefix('/').unwrap_or(text);
+        let mut all = self.list()?;
+        if let Some(at) = all.iter().position(|r| r.name == plain || r.id == plain) {
+            return Ok(all.swap_remove(at));
+        }
+        let mut found = all
+            .into_iter()
+            .filter(|r| !plain.is_empty() && r.id.starts_with(plain));
+        match (found.next(), found.next()) {
+            (Some(record), None) => Ok(record),
+            (Some(_), Some(_)) => invalid(format!(
+                "several containers begin with {}: give more of the id",
+                show(text.as_bytes())
+            )),
+            (None, _) => Err(Error::NotFound(format!(
+                "No such container: {}",
+                show(text.as_bytes())
+            ))),
+        }
+    }
+
+    /// The containers as the image store sees them.
+    ///
+    /// # Errors
+    /// When a record is damaged: then nobody knows what it uses.
+    pub fn users(&self) -> Result<Vec<User>> {
+        let users = self.list()?.into_iter().map(|r| User {
+            running: self.status(&r).0 == Status::Running,
+            container: r.id,
+            image: r.image,
+            layers: r.layers,
+        });
+        Ok(users.collect())
+    }
+
+    /// Hold a container against others.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when another process holds it.
+    pub fn hold(&self, record: &Record) -> Result<Held> {
+        let dir = self.dir(&record.id);
+        let file = File::open(&dir).context(|| format!("cannot open {}", dir.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Held(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::Conflict(format!(
+                "container {} is in use by another process",
+                record.name
+            ))),
+            Err(fs::TryLockError::Error(e)) => {
+                Err(Error::System(format!("cannot lock {}", dir.display()), e))
+            }
+        }
+    }
+
+    /// Change a container's record.
+    ///
+    /// # Errors
+    /// When it is gone, and those of `change`.
+    pub fn update(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Record) -> Result<()>,
+    ) -> Result<Record> {
+        let _lock = self.store.lock()?;
+        let mut record = self.read(id)?;
+        change(&mut record)?;
+        replace_file(&self.dir(id).join("config.json"), &to_json(&record)?)?;
+        Ok(record)
+    }
+
+    /// What a container is doing, and its exit code. A record that says
+    /// "running" is believed only while somebody runs it: a `capas` that was
+    /// killed could not write down how it ended.
+    pub fn status(&self, record: &Record) -> (Status, Option<i32>) {
+        if record.state.status != Status::Running {
+            return (record.state.status, record.state.exit_code);
+        }
+        let alive = process::from_pid_file(&self.dir(&record.id).join("pid")).is_some();
+        let held = matches!(self.hold(record), Err(Error::Conflict(_)));
+        if alive || held {
+            (Status::Running, None)
+        } else {
+            (Status::Exited, Some(process::UNKNOWN_EXIT))
+        }
+    }
+}

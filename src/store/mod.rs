@@ -1,1 +1,365 @@
-//! The image store: blobs, layers unpacked once, names.
+//! Images on disk.
+//!
+//! ```text
+//! <root>/                  0700
+//!   capas.json             format version and features; last written at init
+//!   oci-layout, index.json the images: an OCI image layout, readable by others
+//!   blobs/sha256/<hex>     manifests, configurations, layers as they came
+//!   layers/<hex>/          a layer unpacked, never written again
+//!   layers/<hex>.json      what is known of it; a directory without is garbage
+//!   containers/<id>/       see `container`
+//!   tmp/<random>/          staging, see `staging`
+//!   lock                   held to change index.json or any container's record
+//!   gc.lock                shared: blobs and layers are being added;
+//!                          exclusive: what nobody refers to is being removed
+//! ```
+//!
+//! A layer's `<hex>` is its DiffID where the unpacked tree depends on the
+//! layer alone, so that all images share it. Where the layer left things to
+//! the layers below it (a parent directory without an entry of its own, a hard
+//! link to a file of an earlier layer) it is the ChainID: such a tree is right
+//! on top of that chain only.
+//!
+//! Locks are taken in the order `gc.lock`, `lock`; readers take none, as every
+//! file they read is replaced by rename and never changed. Roots of garbage
+//! collection are `index.json` and the containers' records.
+//!
+//! An image is listed only when all it needs is on the disk: everything is
+//! written to staging, one `syncfs` makes it durable, then names are moved
+//! into place, their directories synced, and at last `index.json` replaced.
+
+pub mod archive;
+pub mod complete;
+pub mod digest;
+pub mod document;
+pub mod error;
+pub mod image;
+pub mod layer;
+pub mod load;
+pub mod pax;
+pub mod pipeline;
+pub mod reference;
+pub mod remove;
+pub mod staging;
+pub mod tarball;
+pub mod unpack;
+
+pub use digest::Digest;
+pub use error::{Context, Error, Result};
+pub use reference::{Name, Reference};
+
+use crate::sys::tree;
+use document::Index;
+use error::invalid;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The one version of the layout there is.
+const VERSION: u32 = 1;
+
+/// The content of `capas.json`.
+#[derive(Serialize, Deserialize)]
+struct Format {
+    version: u32,
+    /// Features without which a program must not touch the store.
+    #[serde(default)]
+    incompatible: Vec<String>,
+}
+
+/// An open image store.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A held lock, released when dropped.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held for its lock")] File);
+
+impl Store {
+    /// Open the store at `root`; make it where there is nothing yet.
+    ///
+    /// # Errors
+    /// For a directory that holds other things, or a store of a format that
+    /// this program does not know.
+    pub fn open(root: &Path) -> Result<Store> {
+        let say = |what: &str| format!("cannot {what} the store {}", root.display());
+        make_dir(root).context(|| say("make"))?;
+        let root = root.canonicalize().context(|| say("find"))?;
+        let store = Store { root };
+        match read_file(&store.root.join("capas.json"), 1 << 16) {
+            Ok(data) => store.check_format(&data)?,
+            Err(Error::NotFound(_)) => store.init()?,
+            Err(e) => return Err(e),
+        }
+        Ok(store)
+    }
+
+    fn check_format(&self, data: &[u8]) -> Result<()> {
+        let format: Format = document::parse(data, "capas.json")?;
+        if format.version != VERSION {
+            return invalid(format!(
+                "the store {} has format {}, this program knows {VERSION}: use a newer capas",
+                self.root.display(),
+                format.version
+            ));
+        }
+        if let Some(feature) = format.incompatible.first() {
+            return invalid(format!(
+                "the store {} needs \"{feature}\", which this program does not know: use a newer capas",
+                self.root.display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn init(&self) -> Result<()> {
+        let say = || format!("cannot make the store {}", self.root.display());
+        for entry in fs::read_dir(&self.root).context(say)?.flatten() {
+            let ours = [
+                "lock",
+                "gc.lock",
+                "oci-layout",
+                "oci-layout.new",
+                "index.json",
+                "index.json.new",
+                "blobs",
+                "layers",
+                "containers",
+                "tmp",
+                "capas.json",
+                "capas.json.new",
+            ];
+            if !entry
+                .file_name()
+                .to_str()
+                .is_some_and(|n| ours.contains(&n))
+            {
+                return invalid(format!(
+                    "{} is not an image store and not empty",
+                    self.root.display()
+                ));
+            }
+        }
+        fs::set_permissions(
+            &self.root,
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .context(say)?;
+        let _lock = self.lock()?;
+        if self.root.join("capas.json").exists() {
+            return Ok(());
+        }
+        for dir in ["blobs", "blobs/sha256", "layers", "containers", "tmp"] {
+            make_dir(&self.root.join(dir)).context(say)?;
+        }
+        replace_file(
+            &self.root.join("oci-layout"),
+            br#"{"imageLayoutVersion":"1.0.0"}"#,
+        )?;
+        self.write_index(&Index::default())?;
+        let format = Format {
+            version: VERSION,
+            incompatible: Vec::new(),
+        };
+        replace_file(&self.root.join("capas.json"), &to_json(&format)?)
+    }
+
+    /// Where the store is, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where layers are.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// Where containers are.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// Where staging is.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Where the blob of that digest is, if it is here.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Wait for the right to change names and records.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub fn lock(&self) -> Result<Lock> {
+        let file = self.lock_file("lock")?;
+        file.lock().context(|| "cannot lock the store".to_owned())?;
+        Ok(Lock(file))
+    }
+
+    /// Keep others from removing what seems unused while adding.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub fn lock_adding(&self) -> Result<Lock> {
+        let file = self.lock_file("gc.lock")?;
+        file.lock_shared()
+            .context(|| "cannot lock the store".to_owned())?;
+        Ok(Lock(file))
+    }
+
+    /// The right to remove what nobody refers to, unless somebody is adding.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub fn try_lock_sweeping(&self) -> Result<Option<Lock>> {
+        let file = self.lock_file("gc.lock")?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => {
+                Err(Error::System("cannot lock the store".to_owned(), e))
+            }
+        }
+    }
+
+    fn lock_file(&self, name: &str) -> Result<File> {
+        let path = self.root.join(name);
+        fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// All that is listed.
+    ///
+    /// # Errors
+    /// When `index.json` is damaged.
+    pub fn read_index(&self) -> Result<Index> {
+        document::parse(
+            &read_file(&self.root.join("index.json"), 64 << 20)?,
+            "index.json",
+        )
+    }
+
+    /// Replace `index.json`; the caller holds [`Store::lock`].
+    fn write_index(&self, index: &Index) -> Result<()> {
+        replace_file(&self.root.join("index.json"), &to_json(index)?)
+    }
+
+    /// The content of a small blob, checked against its digest.
+    ///
+    /// # Errors
+    /// When it is missing, too large or damaged.
+    pub fn read_blob(&self, digest: &Digest, max: u64) -> Result<Vec<u8>> {
+        let data = read_file(&self.blob(digest), max)?;
+        if Digest::of(&data) != *digest {
+            return invalid(format!("blob {digest} is damaged"));
+        }
+        Ok(data)
+    }
+}
+
+/// A value as JSON with a newline.
+///
+/// # Errors
+/// When it has no JSON form.
+pub fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut out = serde_json::to_vec(value)
+        .map_err(|e| Error::Invalid(format!("cannot write as JSON: {e}")))?;
+    out.push(b'\n');
+    Ok(out)
+}
+
+fn make_dir(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// A whole file of at most `max` bytes.
+///
+/// # Errors
+/// [`Error::NotFound`] when it is not there; else when it cannot be read.
+pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let say = || format!("cannot read {}", path.display());
+    let file = match File::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(Error::NotFound(format!("{} is not there", path.display())));
+        }
+        file => file.context(say)?,
+    };
+    let mut data = Vec::new();
+    file.take(max + 1).read_to_end(&mut data).context(say)?;
+    if data.len() as u64 > max {
+        return invalid(format!("{} is larger than {max} bytes", path.display()));
+    }
+    Ok(data)
+}
+
+/// Put a new content in place of a file so that a crash leaves the old or the
+/// new one. Callers hold the lock that covers the file, as the name of the
+/// half-made one is fixed.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
+    let say = || format!("cannot write {}", path.display());
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .context(say)?;
+    file.write_all(data).context(say)?;
+    tree::sync(&file).context(say)?;
+    tree::rename(Path::new(&new), path).context(say)?;
+    sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Make the names in a directory durable.
+///
+/// # Errors
+/// As fsync(2).
+pub fn sync_dir(path: &Path) -> Result<()> {
+    let say = || format!("cannot sync {}", path.display());
+    tree::sync(&File::open(path).context(say)?).context(say)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_directories_and_newer_stores_are_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join("letter.txt"), "x").unwrap();
+        let e = Store::open(tmp.path()).unwrap_err().to_string();
+        assert!(e.contains("is not an image store"), "{e}");
+        let root = tmp.path().join("new");
+        Store::open(&root).unwrap();
+        Store::open(&root).unwrap();
+        for (format, word) in [
+            (r#"{"version":2}"#, "format 2"),
+            (r#"{"version":1,"incompatible":["catalogs"]}"#, "catalogs"),
+        ] {
+            fs::write(root.join("capas.json"), format).unwrap();
+            let e = Store::open(&root).unwrap_err().to_string();
+            assert!(e.contains(word), "{e}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod place;
 pub mod probe;
 pub mod process;
+pub mod tree;
 pub mod xattr;
 
 pub use rustix::io::Errno;

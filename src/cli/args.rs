@@ -1,0 +1,196 @@
+//! The command line.
+
+use crate::container::Network;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Container images and containers on the capasfs union filesystem.
+#[derive(Debug, Parser)]
+#[command(name = "capas", version, propagate_version = false)]
+pub struct Cli {
+    /// Where images and containers are kept [env: CAPAS_ROOT]
+    /// [default: /var/lib/capas for root, else under XDG_DATA_HOME]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// The OCI runtime, a name or a path [default: runc, else crun]
+    #[arg(long, global = true, value_name = "PROGRAM")]
+    pub runtime: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load images from an archive or an OCI directory
+    Load(Load),
+    /// List images
+    Images(Images),
+    /// Remove images
+    Rmi(Remove),
+    /// Show all that is known of containers and images, as JSON
+    Inspect(Inspect),
+    /// Make a container without running it
+    Create(Create),
+    /// Mount a container's root and print where
+    Mount(Mount),
+    /// Unmount a container's root
+    #[command(alias = "unmount")]
+    Umount(Names),
+    /// Run a command in a new container
+    Run(Run),
+    /// List containers
+    Ps(Ps),
+    /// Remove containers
+    Rm(Remove),
+    /// Show the version
+    Version,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// Read from this file or directory instead of standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `images`.
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Only this repository, or this name
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub name: Option<String>,
+    /// Accepted for compatibility: all images are always shown
+    #[arg(short, long)]
+    pub all: bool,
+    /// Print only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show the digests of manifests
+    #[arg(long)]
+    pub digests: bool,
+}
+
+/// Arguments of `rm` and `rmi`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Also what is running or in use
+    #[arg(short, long)]
+    pub force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Show how much containers have written
+    #[arg(short, long)]
+    pub size: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// Names or ids of containers; without any, list what is mounted
+    #[arg(value_name = "CONTAINER")]
+    pub names: Vec<String>,
+}
+
+/// Containers.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub names: Vec<String>,
+}
+
+/// Networks by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NetworkName {
+    /// The machine's own
+    Host,
+    /// Loopback alone
+    None,
+}
+
+impl From<NetworkName> for Network {
+    fn from(name: NetworkName) -> Network {
+        match name {
+            NetworkName::Host => Network::Host,
+            NetworkName::None => Network::None,
+        }
+    }
+}
+
+/// Arguments of `create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// A name for the container
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Set a variable, or hand ours on
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Where the command runs
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Who runs the command
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// In place of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// The container's network
+    #[arg(long, alias = "net", value_enum, default_value = "none")]
+    pub network: NetworkName,
+    /// Remove the container when its command has ended
+    #[arg(long)]
+    pub rm: bool,
+    /// Name or id of the image
+    pub image: String,
+    /// The command, in place of the image's
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub args: Vec<String>,
+}
+
+/// Arguments of `run`: those of `create`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What to make.
+    #[command(flatten)]
+    pub create: Create,
+}
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Also containers that do not run
+    #[arg(short, long)]
+    pub all: bool,
+    /// Show how much they have written
+    #[arg(short, long)]
+    pub size: bool,
+    /// Print only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print whole ids and commands
+    #[arg(long)]
+    pub no_trunc: bool,
+}

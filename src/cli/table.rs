@@ -1,0 +1,58 @@
+//! Columns as docker prints them: as wide as the widest cell, three blanks
+//! between, nothing behind the last.
+
+use std::io::Write;
+
+/// Print rows; the first is the heading.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn print(out: &mut dyn Write, rows: &[Vec<String>]) -> std::io::Result<()> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| {
+            rows.iter()
+                .filter_map(|r| r.get(c))
+                .map(|s| s.chars().count())
+                .max()
+        })
+        .map(Option::unwrap_or_default)
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            line.push_str(cell);
+            if i + 1 < row.len() {
+                let blanks = width + 3 - cell.chars().count();
+                line.extend(std::iter::repeat_n(' ', blanks));
+            }
+        }
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// At most `width` characters, the last one `…` if some are missing.
+pub fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut out: String = text.chars().take(width.saturating_sub(1)).collect();
+    out.push('…');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut out = Vec::new();
+        let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
+        print(&mut out, &[row("A", "B"), row("äöü", "x")]).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "A     B\näöü   x\n");
+        assert_eq!(cut("12345", 5), "12345");
+        assert_eq!(cut("123456", 5), "1234…");
+    }
+}

@@ -1,0 +1,230 @@
+//! A new container.
+
+use super::record::{Network, Record, State, Status};
+use super::{Containers, name};
+use crate::store::error::{Context, Error, Result, invalid};
+use crate::store::layer::LayerRecord;
+use crate::store::staging::{Staging, random_hex};
+use crate::store::{Store, sync_dir, to_json};
+use crate::sys::fs::{self as sfs, SetTime};
+use crate::sys::{At, tree};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The image's search path, where it gives none.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a container is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Name or id of the image.
+    pub image: String,
+    /// Name of the container.
+    pub name: Option<String>,
+    /// In place of the image's command.
+    pub args: Vec<String>,
+    /// In place of the image's entry point; an empty one removes it.
+    pub entrypoint: Option<String>,
+    /// `KEY=VALUE`; over the image's.
+    pub env: Vec<String>,
+    /// In place of the image's.
+    pub user: Option<String>,
+    /// In place of the image's.
+    pub working_dir: Option<String>,
+    /// Its network.
+    pub network: Network,
+    /// Removed when it has ended.
+    pub auto_remove: bool,
+}
+
+impl Containers<'_> {
+    /// Make a container.
+    ///
+    /// # Errors
+    /// When there is no such image, the name is taken, or nothing to run.
+    pub fn create(&self, wish: Wish) -> Result<Record> {
+        if let Some(name) = &wish.name {
+            name::check(name)?;
+        }
+        if let Some(dir) = &wish.working_dir
+            && !dir.starts_with('/')
+        {
+            return invalid(format!(
+                "the working directory '{dir}' is invalid, it needs to be an absolute path"
+            ));
+        }
+        let staging = Staging::new(&self.store.tmp())?;
+        // The image must not go between the look at it and the record that
+        // pins it.
+        let _lock = self.store.lock()?;
+        let (image, _) = self.store.find_image(&wish.image)?;
+        let (config, _) = self.store.image_config(&image.id)?;
+        let layers = self.store.image_layers(&config)?;
+        let all = self.list()?;
+        let taken = |name: &str| all.iter().find(|r| r.name == name);
+        let name = match wish.name {
+            Some(name) => match taken(&name) {
+                Some(other) => {
+                    return Err(Error::Conflict(format!(
+                        "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+                        other.id
+                    )));
+                }
+                None => name,
+            },
+            None => name::invent(|name| taken(name).is_some())?,
+        };
+        let run = config.config.unwrap_or_default();
+        // Another entry point comes without the image's arguments.
+        let (entrypoint, cmd) = match wish.entrypoint {
+            Some(path) if path.is_empty() => (Vec::new(), Vec::new()),
+            Some(path) => (vec![path], Vec::new()),
+            None => (
+                run.entrypoint.unwrap_or_default(),
+                run.cmd.unwrap_or_default(),
+            ),
+        };
+        let cmd = if wish.args.is_empty() { cmd } else { wish.args };
+        let record = Record {
+            id: random_hex(32)?,
+            name,
+            image: image.id,
+            image_name: wish.image,
+            image_size: image.size,
+            layers: mounted(&layers),
+            created: now_ns(),
+            entrypoint: entrypoint.len(),
+            args: [entrypoint, cmd].concat(),
+            env: merge_env(run.env.unwrap_or_default(), wish.env),
+            user: wish.user.or(run.user).unwrap_or_default(),
+            working_dir: wish
+                .working_dir
+                .or(run.working_dir)
+                .filter(|d| !d.is_empty())
+                .unwrap_or_else(|| "/".to_owned()),
+            network: wish.network,
+            auto_remove: wish.auto_remove,
+            state: State {
+                status: Status::Created,
+                started: None,
+                finished: None,
+                exit_code: None,
+            },
+        };
+        if record.args.is_empty() {
+            return invalid("no command specified");
+        }
+        self.place(&staging, &record, &layers)?;
+        Ok(record)
+    }
+
+    fn place(&self, staging: &Staging, record: &Record, layers: &[LayerRecord]) -> Result<()> {
+        let made = staging.subdir(&record.id)?;
+        let say = || "cannot make the container".to_owned();
+        for dir in ["upper", "work", "merged", "empty", "bundle"] {
+            let mode = if dir == "bundle" { 0o700 } else { 0o755 };
+            fs::DirBuilder::new()
+                .mode(mode)
+                .create(made.join(dir))
+                .context(say)?;
+        }
+        root_attributes(self.store, &made.join("upper"), layers)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(made.join("config.json"))
+            .context(say)?;
+        file.write_all(&to_json(record)?).context(say)?;
+        tree::sync(&file).context(say)?;
+        tree::rename(&made, &self.dir(&record.id)).context(say)?;
+        sync_dir(&self.store.containers())
+    }
+}
+
+/// Nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// The layers that can be seen, top first. One that hides everything below it
+/// at the root is the last, as union mounts know no opaque root.
+fn mounted(layers: &[LayerRecord]) -> Vec<crate::store::Digest> {
+    let mut out = Vec::new();
+    for layer in layers.iter().rev() {
+        out.push(layer.name());
+        if layer.root_opaque {
+            break;
+        }
+    }
+    out
+}
+
+/// The root of a union mount has the upper's attributes: those that the
+/// topmost layer gives which gives any.
+fn root_attributes(store: &Store, upper: &Path, layers: &[LayerRecord]) -> Result<()> {
+    let say = || "cannot set the attributes of the container's root".to_owned();
+    let upper = File::open(upper).context(say)?;
+    let upper = At::Fd(upper.as_fd());
+    let Some(layer) = layers.iter().rev().find(|l| l.root_entry) else {
+        return sfs::chmod(upper, 0o755).context(say);
+    };
+    let root = File::open(store.layer_dir(&layer.name())).context(say)?;
+    let stat = sfs::stat_fd(&root).context(say)?;
+    if sfs::chown(upper, Some(stat.uid), Some(stat.gid)).is_err() {
+        log::warn!("the owner of the container's root cannot be set");
+    }
+    sfs::chmod(upper, stat.mode & 0o7777).context(say)?;
+    let time = SetTime::At(stat.mtime);
+    sfs::utimens(upper, time, time).context(say)
+}
+
+/// Later settings replace earlier ones of the same name; a bare name takes the
+/// value from our own environment, or removes it.
+fn merge_env(image: Vec<String>, wish: Vec<String>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let has_path = image.iter().chain(&wish).any(|e| e.starts_with("PATH="));
+    if !has_path {
+        out.push(DEFAULT_PATH.to_owned());
+    }
+    for entry in image.into_iter().chain(wish) {
+        let name = key(&entry);
+        let entry = match (entry.contains('='), std::env::var(&name)) {
+            (true, _) => Some(entry),
+            (false, Ok(value)) => Some(format!("{name}={value}")),
+            (false, Err(_)) => None,
+        };
+        match (out.iter().position(|e| key(e) == name), entry) {
+            (Some(at), Some(entry)) => {
+                if let Some(old) = out.get_mut(at) {
+                    *old = entry;
+                }
+            }
+            (Some(at), None) => drop(out.remove(at)),
+            (None, entry) => out.extend(entry),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_is_merged_by_name() {
+        let merged = merge_env(
+            vec!["A=1".into(), "PATH=/bin".into(), "CAPAS_TEST_UNSET".into()],
+            vec!["A=2".into(), "B==".into(), "PATH".into()],
+        );
+        let path = format!("PATH={}", std::env::var("PATH").unwrap());
+        assert_eq!(merged, ["A=2".to_owned(), path, "B==".to_owned()]);
+        assert_eq!(merge_env(vec![], vec![]), [DEFAULT_PATH]);
+    }
+}

@@ -1,0 +1,291 @@
+//! The images that are listed: found by name or id, with what is known of them.
+//!
+//! `index.json` has one descriptor per name, and one without a name for an
+//! image that has none. What people see in lists is kept in annotations, so
+//! that listing reads one file.
+
+use super::digest::Digest;
+use super::document::{
+    Annotations, Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, Manifest, REF_NAME, Top,
+    parse_top,
+};
+use super::error::{Error, Result, invalid, show};
+use super::layer::{LayerRecord, chain_ids};
+use super::reference::{Name, Reference};
+use super::{Store, document};
+
+/// Annotation: the image's id. An entry without it is not ours to list, as its
+/// layers are not unpacked.
+const ID: &str = "io.capas.image.id";
+const CREATED: &str = "io.capas.image.created";
+const SIZE: &str = "io.capas.image.size";
+
+/// An image that is listed.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Digest of its configuration.
+    pub id: Digest,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Its names.
+    pub names: Vec<Reference>,
+    /// RFC 3339, if it is known.
+    pub created: Option<String>,
+    /// Bytes of its layers' files.
+    pub size: u64,
+}
+
+/// How an image was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// By that name.
+    Name(Reference),
+    /// By its id, or the beginning of it.
+    Id,
+}
+
+impl Image {
+    /// A descriptor for `index.json`.
+    pub fn entry(&self, name: Option<&Reference>) -> Descriptor {
+        let mut annotations = Annotations::new();
+        if let Some(name) = name {
+            annotations.insert(REF_NAME.to_owned(), name.to_string());
+        }
+        annotations.insert(ID.to_owned(), self.id.to_string());
+        annotations.insert(SIZE.to_owned(), self.size.to_string());
+        if let Some(created) = &self.created {
+            annotations.insert(CREATED.to_owned(), created.clone());
+        }
+        Descriptor {
+            annotations: Some(annotations),
+            ..self.manifest.clone()
+        }
+    }
+
+    /// Its first name, or its short id.
+    pub fn title(&self) -> String {
+        match self.names.first() {
+            Some(name) => name.familiar_tagged(),
+            None => self.id.short(),
+        }
+    }
+}
+
+/// The images of an index, in its order.
+pub fn images(index: &Index) -> Vec<Image> {
+    let mut out: Vec<Image> = Vec::new();
+    let mut places: std::collections::HashMap<Digest, usize> = std::collections::HashMap::new();
+    for entry in &index.manifests {
+        let Some(Ok(id)) = entry.annotation(ID).map(Digest::parse) else {
+            continue;
+        };
+        let name = entry
+            .annotation(REF_NAME)
+            .and_then(|n| Reference::parse(n).ok());
+        let place = *places.entry(id).or_insert(out.len());
+        if place == out.len() {
+            out.push(Image {
+                id,
+                manifest: Descriptor {
+                    annotations: None,
+                    ..entry.clone()
+                },
+                names: Vec::new(),
+                created: entry.annotation(CREATED).map(str::to_owned),
+                size: entry
+                    .annotation(SIZE)
+                    .and_then(|s| s.parse().ok())
+                    .unwrap_or(0),
+            });
+        }
+        if let Some(image) = out.get_mut(place) {
+            image.names.extend(name);
+        }
+    }
+    out
+}
+
+/// List an image under `name`, which is taken from another that has it. An
+/// image that loses its last name stays, nameless. Returns that image's id.
+pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Option<Digest> {
+    let mut robbed = None;
+    if let Some(name) = name {
+        let full = name.to_string();
+        let taken = index
+            .manifests
+            .iter()
+            .position(|d| d.annotation(REF_NAME) == Some(&full));
+        if let Some(at) = taken {
+            let mut old = index.manifests.remove(at);
+            let id = old.annotation(ID).and_then(|id| Digest::parse(id).ok());
+            if let Some(id) = id.filter(|id| *id != image.id) {
+                let listed = index
+                    .manifests
+                    .iter()
+                    .any(|d| d.annotation(ID) == old.annotation(ID));
+                if !listed {
+                    if let Some(annotations) = &mut old.annotations {
+                        annotations.remove(REF_NAME);
+                    }
+                    index.manifests.push(old);
+                    robbed = Some(id);
+                }
+            }
+        }
+    }
+    let id = image.id.to_string();
+    // A name replaces the nameless entry; without a name any entry is enough.
+    let listed = |d: &Descriptor| d.annotation(ID) == Some(&id);
+    match name {
+        Some(_) => index
+            .manifests
+            .retain(|d| !(listed(d) && d.annotation(REF_NAME).is_none())),
+        None if index.manifests.iter().any(listed) => return robbed,
+        None => {}
+    }
+    index.manifests.push(image.entry(name));
+    robbed
+}
+
+impl Store {
+    /// All images.
+    ///
+    /// # Errors
+    /// When the index is damaged.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        Ok(images(&self.read_index()?))
+    }
+
+    /// The image of that name or id.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn find_image(&self, text: &str) -> Result<(Image, Asked)> {
+        find(self.images()?, text)
+    }
+
+    /// The configuration of an image, and its bytes.
+    ///
+    /// # Errors
+    /// When its blob is damaged.
+    pub fn image_config(&self, id: &Digest) -> Result<(ImageConfig, Vec<u8>)> {
+        let data = self.read_blob(id, MAX_CONFIG)?;
+        Ok((ImageConfig::parse(&data)?, data))
+    }
+
+    /// The manifest of an image.
+    ///
+    /// # Errors
+    /// When its blob is damaged.
+    pub fn image_manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        match parse_top(&self.read_blob(&descriptor.digest, MAX_MANIFEST)?)? {
+            Top::Manifest(manifest) => Ok(manifest),
+            Top::Index(_) => invalid("an index where an image's manifest should be"),
+        }
+    }
+
+    /// The unpacked layers of an image, bottom first.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn image_layers(&self, config: &ImageConfig) -> Result<Vec<LayerRecord>> {
+        let diffs = config.diff_ids();
+        let chains = chain_ids(diffs);
+        diffs
+            .iter()
+            .zip(&chains)
+            .map(|(diff, chain)| {
+                self.find_layer(diff, chain)?
+                    .ok_or_else(|| Error::NotFound(format!("layer {diff} is not in the store")))
+            })
+            .collect()
+    }
+}
+
+/// Find one of `images` as docker does: by name first, then by id.
+///
+/// # Errors
+/// When there is none, or several.
+pub fn find(images: Vec<Image>, text: &str) -> Result<(Image, Asked)> {
+    let absent = || Error::NotFound(format!("No such image: {}", show(text.as_bytes())));
+    if let Ok(name) = Name::parse(text)
+        && !text.starts_with("sha256:")
+    {
+        let found = images.iter().find(|i| {
+            let digest = name
+                .digest
+                .is_none_or(|d| i.manifest.digest == d || i.id == d);
+            digest
+                && match (name.digest, name.tagged) {
+                    (Some(_), false) => i.names.iter().any(|n| n.same_repository(&name.reference)),
+                    _ => i.names.contains(&name.reference),
+                }
+        });
+        if let Some(image) = found {
+            return Ok((image.clone(), Asked::Name(name.reference)));
+        }
+    }
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.is_empty() || hex.len() > 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(absent());
+    }
+    let mut found = images.into_iter().filter(|i| i.id.hex().starts_with(hex));
+    match (found.next(), found.next()) {
+        (Some(image), None) => Ok((image, Asked::Id)),
+        (Some(_), Some(_)) => invalid(format!(
+            "several images begin with {hex}: give more of the id"
+        )),
+        (None, _) => Err(absent()),
+    }
+}
+
+/// The value of an image's configuration as it came, for those who show it.
+///
+/// # Errors
+/// When it is no JSON.
+pub fn raw_config(data: &[u8]) -> Result<serde_json::Value> {
+    document::parse(data, "image configuration")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(n: u8) -> Image {
+        let id = Digest::of(&[n]);
+        Image {
+            id,
+            manifest: Descriptor {
+                media_type: document::MANIFEST.to_owned(),
+                digest: Digest::of(&[n, n]),
+                size: 2,
+                annotations: None,
+                platform: None,
+            },
+            names: Vec::new(),
+            created: None,
+            size: 7,
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_leaves_a_nameless_image() {
+        let mut index = Index::default();
+        let (a, b) = (image(1), image(2));
+        let name = Reference::parse("x:1").unwrap();
+        assert_eq!(assign(&mut index, &a, Some(&name)), None);
+        assert_eq!(assign(&mut index, &a, Some(&name)), None);
+        assert_eq!(images(&index).len(), 1);
+        assert_eq!(assign(&mut index, &b, Some(&name)), Some(a.id));
+        let all = images(&index);
+        assert_eq!(all.len(), 2);
+        assert_eq!(all.iter().find(|i| i.id == a.id).unwrap().names, []);
+        assert_eq!(find(all.clone(), "x:1").unwrap().0.id, b.id);
+        assert_eq!(find(all.clone(), &a.id.hex()[..5]).unwrap().0.id, a.id);
+        assert_eq!(find(all, &a.id.to_string()).unwrap().1, Asked::Id);
+        // A name again, and the nameless entry is gone.
+        assign(&mut index, &a, Some(&Reference::parse("y").unwrap()));
+        assert_eq!(index.manifests.len(), 2);
+        assert!(find(images(&index), "z").is_err());
+    }
+}

@@ -1,0 +1,437 @@
+//! `load`: images of an archive into the store.
+
+mod plan;
+
+use super::archive::{Archive, Range};
+use super::complete::complete;
+use super::digest::Digest;
+use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, parse};
+use super::error::{Context, Error, Result, invalid, show};
+use super::image::{Image, assign};
+use super::layer::{LayerRecord, chain_ids};
+use super::pipeline::{self, Done, Encoding, Job};
+use super::reference::Reference;
+use super::staging::{self, Staging};
+use super::unpack::{Limits, Unpacked, Unpacker};
+use super::{Store, sync_dir, to_json};
+use crate::sys::{Errno, tree};
+use plan::{Plan, PlannedLayer, plan_docker, plan_oci};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// An image that is listed now.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its id.
+    pub id: Digest,
+    /// The names it was given.
+    pub names: Vec<Reference>,
+    /// Images that lost their last name to it, and the name.
+    pub replaced: Vec<(Reference, Digest)>,
+}
+
+impl Store {
+    /// Take in the images of the archive or directory at `path`.
+    ///
+    /// # Errors
+    /// For anything that is not as it must be; then nothing is listed.
+    pub fn load(&self, path: &Path) -> Result<Vec<Loaded>> {
+        let base = path.canonicalize().ok();
+        let base = base.as_deref().unwrap_or(path).file_name();
+        let base = base.and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        self.load_with(&base, |staging| Archive::open(path, staging))
+    }
+
+    /// Take in the images of an archive that comes as a stream.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn load_stream(&self, stream: impl Read + Send) -> Result<Vec<Loaded>> {
+        self.load_with("", |staging| Archive::from_stream(stream, staging))
+    }
+
+    fn load_with(
+        &self,
+        base: &str,
+        open: impl FnOnce(&Staging) -> Result<Archive>,
+    ) -> Result<Vec<Loaded>> {
+        let _adding = self.lock_adding()?;
+        staging::remove_stale(&self.tmp())?;
+        let staging = Staging::new(&self.tmp())?;
+        let archive = open(&staging)?;
+        let plans = if archive.has("index.json") {
+            plan_oci(&archive, base)?
+        } else if archive.has("manifest.json") {
+            plan_docker(&archive)?
+        } else {
+            return invalid("no image archive: it has neither index.json nor manifest.json");
+        };
+        if plans.is_empty() {
+            return invalid("the archive holds no image");
+        }
+        Load {
+            store: self,
+            staging: &staging,
+            archive: &archive,
+            blobs: staging.subdir("blobs")?,
+            trees: staging.subdir("layers")?,
+        }
+        .run(plans)
+    }
+}
+
+/// A layer that was dealt with.
+struct Taken {
+    blob: Descriptor,
+    /// Its tree in staging, unless the store had it.
+    tree: Option<Unpacked>,
+}
+
+struct Load<'a> {
+    store: &'a Store,
+    staging: &'a Staging,
+    archive: &'a Archive,
+    blobs: PathBuf,
+    trees: PathBuf,
+}
+
+impl Load<'_> {
+    fn run(&self, plans: Vec<Plan>) -> Result<Vec<Loaded>> {
+        let mut taken = self.take_layers(&plans)?;
+        let mut images = Vec::new();
+        for plan in plans {
+            let image = self.finish_image(&plan, &mut taken)?;
+            images.push((image, plan.names));
+        }
+        self.commit(images)
+    }
+
+    /// Read every layer once, several at a time.
+    fn take_layers(&self, plans: &[Plan]) -> Result<HashMap<Digest, Taken>> {
+        let mut jobs: Vec<(&PlannedLayer, Digest)> = Vec::new();
+        for plan in plans {
+            for (layer, chain) in plan.layers.iter().zip(chain_ids(plan.config.diff_ids())) {
+                if !jobs.iter().any(|(job, _)| job.diff_id == layer.diff_id) {
+                    jobs.push((layer, chain));
+                }
+            }
+        }
+        let cancel = AtomicBool::new(false);
+        let next = AtomicUsize::new(0);
+        let done: Mutex<Result<HashMap<Digest, Taken>>> = Mutex::new(Ok(HashMap::new()));
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..workers.min(jobs.len()) {
+                scope.spawn(|| {
+                    while let Some((layer, chain)) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        if cancel.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let result = self.take_layer(layer, chain, &cancel);
+                        let Ok(mut done) = done.lock() else { return };
+                        match (result, &mut *done) {
+                            (Ok(taken), Ok(all)) => drop(all.insert(layer.diff_id, taken)),
+                            (Err(e), Ok(_)) => {
+                                cancel.store(true, Ordering::Relaxed);
+                                *done = Err(e);
+                            }
+                            // The first error is the one that is told.
+                            (_, Err(_)) => {}
+                        }
+                    }
+                });
+            }
+        });
+        done.into_inner()
+            .unwrap_or_else(|_| invalid("a thread that reads layers failed"))
+    }
+
+    fn take_layer(
+        &self,
+        layer: &PlannedLayer,
+        chain: &Digest,
+        cancel: &AtomicBool,
+    ) -> Result<Taken> {
+        let found = self.store.find_layer(&layer.diff_id, chain)?.is_some();
+        if found && let Some(blob) = self.known_blob(layer)? {
+            return Ok(Taken { blob, tree: None });
+        }
+        let done = self
+            .read_layer(layer, !found, true, cancel)
+            .map_err(|e| in_layer(&layer.diff_id, e))?;
+        let (digest, size) = done.blob;
+        let media_type = match &layer.described {
+            Some(d) => d.media_type.clone(),
+            None => done.encoding.media_type().to_owned(),
+        };
+        let mut from = self.blobs.join(layer.diff_id.hex()).into_os_string();
+        from.push(".part");
+        let to = self.blobs.join(digest.hex());
+        tree::rename(Path::new(&from), &to).context(|| format!("cannot write {}", to.display()))?;
+        Ok(Taken {
+            blob: Descriptor {
+                media_type,
+                digest,
+                size,
+                annotations: None,
+                platform: None,
+            },
+            tree: done.unpacked,
+        })
+    }
+
+    /// The blob of a layer, if the store has it and need not read it again.
+    fn known_blob(&self, layer: &PlannedLayer) -> Result<Option<Descriptor>> {
+        let has = |digest: &Digest, size: u64| {
+            fs::metadata(self.store.blob(digest)).is_ok_and(|m| m.len() == size)
+        };
+        if let Some(described) = &layer.described {
+            return Ok(has(&described.digest, described.size).then(|| described.clone()));
+        }
+        // In a docker archive only a plain layer is known by its DiffID.
+        let mut source = self.archive.find(&layer.member)?;
+        let size = source.len();
+        let mut magic = [0; 4];
+        let n = source
+            .read(&mut magic)
+            .context(|| "cannot read the layer".to_owned())?;
+        let plain = Encoding::of(magic.get(..n).unwrap_or_default()) == Encoding::Plain;
+        Ok((plain && has(&layer.diff_id, size)).then(|| Descriptor {
+            media_type: Encoding::Plain.media_type().to_owned(),
+            digest: layer.diff_id,
+            size,
+            annotations: None,
+            platform: None,
+        }))
+    }
+
+    fn read_layer(
+        &self,
+        layer: &PlannedLayer,
+        unpack: bool,
+        keep: bool,
+        cancel: &AtomicBool,
+    ) -> Result<Done> {
+        let source: Range = self.archive.find(&layer.member)?;
+        let unpacker = if unpack {
+            Some(self.new_tree(&layer.diff_id)?)
+        } else {
+            None
+        };
+        let mut part = self.blobs.join(layer.diff_id.hex()).into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        pipeline::run(
+            Job {
+                source,
+                expected: layer.described.as_ref().map(|d| (d.digest, d.size)),
+                diff_id: layer.diff_id,
+                keep: keep.then_some(part.as_path()),
+                cancel,
+            },
+            unpacker,
+        )
+    }
+
+    fn new_tree(&self, diff_id: &Digest) -> Result<Unpacker> {
+        let path = self.trees.join(diff_id.hex());
+        let say = || format!("cannot make {}", path.display());
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .context(say)?;
+        let root = File::open(&path).context(say)?;
+        let free = tree::free_bytes(&root).context(say)?;
+        let limits = Limits {
+            bytes: free.saturating_sub(free / 20),
+            ..Limits::default()
+        };
+        Unpacker::new(&root, limits)
+    }
+
+    /// Give every layer of an image its final form and the image its
+    /// documents, all in staging.
+    fn finish_image(&self, plan: &Plan, taken: &mut HashMap<Digest, Taken>) -> Result<Image> {
+        let mut below: Vec<PathBuf> = Vec::new();
+        let mut descriptors = Vec::new();
+        let mut size = 0;
+        for (layer, chain) in plan.layers.iter().zip(chain_ids(plan.config.diff_ids())) {
+            let (record, path) = self
+                .finish_layer(layer, chain, taken, &below)
+                .map_err(|e| in_layer(&layer.diff_id, e))?;
+            size += record.size;
+            if record.root_opaque {
+                below.clear();
+            }
+            below.insert(0, path);
+            let blob = taken.get(&layer.diff_id).map(|t| t.blob.clone());
+            descriptors.extend(blob);
+        }
+        let id = Digest::of(&plan.config_data);
+        self.write_blob(&id, &plan.config_data)?;
+        let manifest = match &plan.manifest {
+            Some((descriptor, data)) => {
+                self.write_blob(&descriptor.digest, data)?;
+                descriptor.clone()
+            }
+            None => {
+                let data = to_json(&Manifest {
+                    schema_version: 2,
+                    media_type: Some(MANIFEST.to_owned()),
+                    config: Descriptor {
+                        media_type: CONFIG.to_owned(),
+                        digest: id,
+                        size: plan.config_data.len() as u64,
+                        annotations: None,
+                        platform: None,
+                    },
+                    layers: descriptors,
+                })?;
+                let digest = Digest::of(&data);
+                self.write_blob(&digest, &data)?;
+                Descriptor {
+                    media_type: MANIFEST.to_owned(),
+                    digest,
+                    size: data.len() as u64,
+                    annotations: None,
+                    platform: None,
+                }
+            }
+        };
+        Ok(Image {
+            id,
+            manifest,
+            names: plan.names.clone(),
+            created: plan.config.created.clone(),
+            size,
+        })
+    }
+
+    /// The record and directory of a layer, which may be in staging.
+    fn finish_layer(
+        &self,
+        layer: &PlannedLayer,
+        chain: Digest,
+        taken: &mut HashMap<Digest, Taken>,
+        below: &[PathBuf],
+    ) -> Result<(LayerRecord, PathBuf)> {
+        for name in [layer.diff_id, chain] {
+            let record = self.trees.join(format!("{}.json", name.hex()));
+            if let Ok(data) = super::read_file(&record, 1 << 20) {
+                let record: LayerRecord = parse(&data, "layer record")?;
+                if record.chain_id.is_none_or(|c| c == chain) && record.diff_id == layer.diff_id {
+                    return Ok((record, self.trees.join(name.hex())));
+                }
+            }
+        }
+        if let Some(record) = self.store.find_layer(&layer.diff_id, &chain)? {
+            let path = self.store.layer_dir(&record.name());
+            return Ok((record, path));
+        }
+        let mut tree = taken.get_mut(&layer.diff_id).and_then(|t| t.tree.take());
+        if tree.is_none() {
+            // Another chain needed the first copy of this tree for itself.
+            let cancel = AtomicBool::new(false);
+            tree = self.read_layer(layer, true, false, &cancel)?.unpacked;
+        }
+        let Some(mut tree) = tree else {
+            return invalid("the layer was not unpacked");
+        };
+        let made = self.trees.join(layer.diff_id.hex());
+        let dependent = !tree.implicit.is_empty() || !tree.links.is_empty();
+        if dependent {
+            let dirs: Vec<&Path> = below.iter().map(PathBuf::as_path).collect();
+            complete(&made, &mut tree, &dirs)?;
+        }
+        let record = LayerRecord {
+            diff_id: layer.diff_id,
+            chain_id: dependent.then_some(chain),
+            size: tree.size,
+            members: tree.members,
+            root_entry: tree.root_entry,
+            root_opaque: tree.root_opaque,
+        };
+        let path = self.trees.join(record.name().hex());
+        if path != made {
+            tree::rename(&made, &path).context(|| format!("cannot write {}", path.display()))?;
+        }
+        let json = self.trees.join(format!("{}.json", record.name().hex()));
+        fs::write(&json, to_json(&record)?)
+            .context(|| format!("cannot write {}", json.display()))?;
+        Ok((record, path))
+    }
+
+    fn write_blob(&self, digest: &Digest, data: &[u8]) -> Result<()> {
+        let path = self.blobs.join(digest.hex());
+        fs::write(&path, data).context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Make durable what is in staging, move it into place, list the images.
+    fn commit(&self, images: Vec<(Image, Vec<Reference>)>) -> Result<Vec<Loaded>> {
+        let root = File::open(self.staging.path())
+            .context(|| "cannot open the staging directory".to_owned())?;
+        tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
+        let _lock = self.store.lock()?;
+        let final_blobs = self.store.root().join("blobs/sha256");
+        move_all(&self.blobs, &final_blobs)?;
+        move_all(&self.trees, &self.store.layers())?;
+        let mut index = self.store.read_index()?;
+        let mut loaded = Vec::new();
+        for (image, names) in images {
+            let mut replaced = Vec::new();
+            for name in &names {
+                if let Some(old) = assign(&mut index, &image, Some(name)) {
+                    replaced.push((name.clone(), old));
+                }
+            }
+            if names.is_empty() {
+                assign(&mut index, &image, None);
+            }
+            loaded.push(Loaded {
+                id: image.id,
+                names,
+                replaced,
+            });
+        }
+        self.store.write_index(&index)?;
+        Ok(loaded)
+    }
+}
+
+/// Rename all in `from` to `to`. A layer's record goes before its directory:
+/// a directory is only believed together with its record. A directory that is
+/// there already is as good as ours.
+fn move_all(from: &Path, to: &Path) -> Result<()> {
+    let say = || format!("cannot write {}", to.display());
+    let entries = fs::read_dir(from).context(say)?;
+    let mut names: Vec<(bool, std::ffi::OsString)> = Vec::new();
+    for entry in entries {
+        let entry = entry.context(say)?;
+        let dir = entry.file_type().context(say)?.is_dir();
+        names.push((dir, entry.file_name()));
+    }
+    names.sort();
+    for (dir, name) in names {
+        match tree::rename(&from.join(&name), &to.join(&name)) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) if dir => {}
+            other => other.context(say)?,
+        }
+    }
+    sync_dir(to)
+}
+
+fn in_layer(diff_id: &Digest, e: Error) -> Error {
+    let id = diff_id.short();
+    match e {
+        Error::Invalid(m) => Error::Invalid(format!("layer {id}: {m}")),
+        Error::NotFound(m) => Error::NotFound(format!("layer {id}: {m}")),
+        Error::System(m, io) => Error::System(format!("layer {id}: {}", show(m.as_bytes())), io),
+        other => other,
+    }
+}

@@ -1,0 +1,233 @@
+//! Image names: `[domain/]path[:tag][@digest]`, with docker's defaults.
+
+use super::digest::Digest;
+use super::error::{Result, invalid, show};
+use std::fmt;
+
+const DEFAULT_DOMAIN: &str = "docker.io";
+const OFFICIAL: &str = "library/";
+
+/// A repository and a tag, complete: `docker.io/library/debian:latest`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reference {
+    domain: String,
+    path: String,
+    tag: String,
+}
+
+/// A name as people give it, before the default tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// With the tag that was given, or `latest`.
+    pub reference: Reference,
+    /// Was a tag given.
+    pub tagged: bool,
+    /// The digest that was given.
+    pub digest: Option<Digest>,
+}
+
+impl Name {
+    /// Read a name by docker's rules.
+    ///
+    /// # Errors
+    /// For anything that is no name.
+    pub fn parse(text: &str) -> Result<Name> {
+        let bad = |why: &str| {
+            invalid(format!(
+                "invalid reference format: \"{}\": {why}",
+                show(text.as_bytes())
+            ))
+        };
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(Digest::parse(digest)?)),
+            None => (text, None),
+        };
+        let slash = rest.rfind('/').map_or(0, |i| i + 1);
+        let last = rest.get(slash..).unwrap_or_default();
+        let (repository, tag) = match last.find(':') {
+            Some(colon) => (
+                rest.get(..slash + colon).unwrap_or_default(),
+                last.get(colon + 1..),
+            ),
+            None => (rest, None),
+        };
+        if tag.is_some_and(|t| !is_tag(t)) {
+            return bad("the tag is not allowed");
+        }
+        let (domain, path) = match repository.split_once('/') {
+            Some((first, path)) if is_domain(first) => (first, path.to_owned()),
+            _ if repository.contains('/') => (DEFAULT_DOMAIN, repository.to_owned()),
+            _ => (DEFAULT_DOMAIN, format!("{OFFICIAL}{repository}")),
+        };
+        let domain = if domain == "index.docker.io" {
+            DEFAULT_DOMAIN
+        } else {
+            domain
+        };
+        let path = if domain == DEFAULT_DOMAIN && !path.contains('/') {
+            format!("{OFFICIAL}{path}")
+        } else {
+            path
+        };
+        if repository.bytes().any(|b| b.is_ascii_uppercase()) && is_path(&path.to_lowercase()) {
+            return bad("repository name must be lowercase");
+        }
+        if !is_path(&path) || domain.len() + path.len() > 254 {
+            return bad("the repository name is not allowed");
+        }
+        Ok(Name {
+            reference: Reference {
+                domain: domain.to_owned(),
+                path,
+                tag: tag.unwrap_or("latest").to_owned(),
+            },
+            tagged: tag.is_some(),
+            digest,
+        })
+    }
+}
+
+impl Reference {
+    /// A name with a tag, or with the default tag; no digest.
+    ///
+    /// # Errors
+    /// As [`Name::parse`], and for a name with a digest.
+    pub fn parse(text: &str) -> Result<Reference> {
+        match Name::parse(text)? {
+            Name {
+                digest: None,
+                reference,
+                ..
+            } => Ok(reference),
+            _ => invalid(format!("\"{}\" holds a digest", show(text.as_bytes()))),
+        }
+    }
+
+    /// The repository as people write it: `debian`, `user/app`, `host/app`.
+    pub fn familiar(&self) -> String {
+        if self.domain != DEFAULT_DOMAIN {
+            return format!("{}/{}", self.domain, self.path);
+        }
+        self.path
+            .strip_prefix(OFFICIAL)
+            .filter(|short| !short.contains('/'))
+            .unwrap_or(&self.path)
+            .to_owned()
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// [`Reference::familiar`] with the tag.
+    pub fn familiar_tagged(&self) -> String {
+        format!("{}:{}", self.familiar(), self.tag)
+    }
+
+    /// Same repository, whatever the tag.
+    pub fn same_repository(&self, other: &Reference) -> bool {
+        self.domain == other.domain && self.path == other.path
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.domain, self.path, self.tag)
+    }
+}
+
+/// The first part is a host only if it cannot be a user's name.
+fn is_domain(part: &str) -> bool {
+    let host = part.split(':').next().unwrap_or_default();
+    let port_ok = part
+        .split_once(':')
+        .is_none_or(|(_, p)| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    let shape = host.split('.').all(|label| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    });
+    shape && port_ok && (part.contains(['.', ':']) || part == "localhost")
+}
+
+/// Lower-case words joined by one `.`, one or two `_`, or any `-`; `/` between.
+fn is_path(path: &str) -> bool {
+    path.split('/').all(|component| {
+        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = component.as_bytes();
+        let ends =
+            bytes.first().is_some_and(|b| word(*b)) && bytes.last().is_some_and(|b| word(*b));
+        let joints = component
+            .split(|c: char| c.is_ascii() && word(c as u8))
+            .filter(|joint| !joint.is_empty());
+        ends && joints
+            .into_iter()
+            .all(|j| matches!(j, "." | "_" | "__") || j.bytes().all(|b| b == b'-'))
+    })
+}
+
+fn is_tag(tag: &str) -> bool {
+    let bytes = tag.as_bytes();
+    let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    bytes.len() <= 128
+        && bytes.first().is_some_and(word)
+        && bytes.iter().all(|b| word(b) || matches!(b, b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_docker_reads_them() {
+        for (text, full, familiar) in [
+            ("debian", "docker.io/library/debian:latest", "debian"),
+            ("debian:12", "docker.io/library/debian:12", "debian"),
+            ("me/app", "docker.io/me/app:latest", "me/app"),
+            (
+                "docker.io/debian",
+                "docker.io/library/debian:latest",
+                "debian",
+            ),
+            ("localhost/x:1", "localhost/x:1", "localhost/x"),
+            (
+                "localhost:5000/x",
+                "localhost:5000/x:latest",
+                "localhost:5000/x",
+            ),
+            (
+                "h.example/a/b__c--d.e:T_1.0-x",
+                "h.example/a/b__c--d.e:T_1.0-x",
+                "h.example/a/b__c--d.e",
+            ),
+        ] {
+            let r = Reference::parse(text).unwrap();
+            assert_eq!(r.to_string(), full);
+            assert_eq!(r.familiar(), familiar);
+            assert_eq!(Reference::parse(full).unwrap(), r);
+        }
+        for bad in [
+            "",
+            "-x",
+            "x-",
+            "Debian",
+            "a//b",
+            "a/../b",
+            "x:",
+            "x:.t",
+            "x:a b",
+            "a___b",
+            "a..b",
+            "/x",
+            "x/",
+            "x@sha256:1",
+            "x\ny",
+        ] {
+            assert!(Name::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

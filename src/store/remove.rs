@@ -1,0 +1,245 @@
+//! Names and images go away, and later what nobody refers to any more.
+
+use super::Store;
+use super::digest::Digest;
+use super::document::{
+    Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, REF_NAME, Top, parse_top,
+};
+use super::error::{Context, Error, Result};
+use super::image::{Asked, Image, find, images};
+use super::layer::chain_ids;
+use super::reference::Reference;
+use super::staging::{Staging, remove_stale};
+use crate::sys::tree;
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+/// A container, as far as images are concerned.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The container's id.
+    pub container: String,
+    /// Its image.
+    pub image: Digest,
+    /// The layers it is mounted from, by the names of their directories.
+    pub layers: Vec<Digest>,
+    /// Is it running.
+    pub running: bool,
+}
+
+impl User {
+    fn short(&self) -> &str {
+        self.container.get(..12).unwrap_or(&self.container)
+    }
+}
+
+/// What was done to an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It lost a name.
+    Name(Reference),
+    /// It is gone.
+    Image(Digest),
+}
+
+impl Store {
+    /// Remove a name, or an image with all its names, by docker's rules.
+    /// `users` is asked while nothing can change.
+    ///
+    /// # Errors
+    /// When there is no such image, or it is in use.
+    pub fn remove_image(
+        &self,
+        text: &str,
+        force: bool,
+        users: impl FnOnce() -> Result<Vec<User>>,
+    ) -> Result<Vec<Removed>> {
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?;
+        let (image, asked) = find(images(&index), text)?;
+        let users: Vec<User> = users()?
+            .into_iter()
+            .filter(|u| u.image == image.id)
+            .collect();
+        let mut removed = Vec::new();
+        let delete = match &asked {
+            Asked::Name(name) => by_name(&image, name, text, force, &users, &mut removed)?,
+            Asked::Id => by_id(&image, force, &users, &mut removed)?,
+        };
+        let id = image.id;
+        for gone in &removed {
+            if let Removed::Name(name) = gone {
+                let full = name.to_string();
+                index
+                    .manifests
+                    .retain(|d| d.annotation(REF_NAME) != Some(&full));
+            }
+        }
+        let left = images(&index).into_iter().any(|i| i.id == id);
+        if delete {
+            let entries = images_of(&index, &id);
+            index.manifests.retain(|d| !entries.contains(d));
+            removed.push(Removed::Image(id));
+        } else if !left {
+            index.manifests.push(image.entry(None));
+        }
+        self.write_index(&index)?;
+        Ok(removed)
+    }
+
+    /// Remove blobs and layers that neither an image nor one of the containers
+    /// `users` refers to, and abandoned staging. Does nothing while something
+    /// is being added: then it happens another time.
+    ///
+    /// # Errors
+    /// When it cannot be known what is in use; then nothing is removed.
+    pub fn sweep(&self, users: impl FnOnce() -> Result<Vec<User>>) -> Result<()> {
+        let Some(sweeping) = self.try_lock_sweeping()? else {
+            return Ok(());
+        };
+        remove_stale(&self.tmp())?;
+        let trash = Staging::new(&self.tmp())?;
+        {
+            let _lock = self.lock()?;
+            let live = self.live(&users()?)?;
+            let blobs = self.root().join("blobs/sha256");
+            throw_away(&blobs, &live.blobs, &trash.subdir("blobs")?)?;
+            throw_away(&self.layers(), &live.layers, &trash.subdir("layers")?)?;
+        }
+        drop(sweeping);
+        Ok(())
+    }
+
+    fn live(&self, users: &[User]) -> Result<Live> {
+        let mut live = Live::default();
+        live.layers
+            .extend(users.iter().flat_map(|u| u.layers.iter()));
+        for descriptor in &self.read_index()?.manifests {
+            self.mark(descriptor, &mut live)?;
+        }
+        Ok(live)
+    }
+
+    fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
+        if !live.blobs.insert(descriptor.digest)
+            || !(descriptor.is_index() || descriptor.is_manifest())
+        {
+            return Ok(());
+        }
+        match parse_top(&self.read_blob(&descriptor.digest, MAX_MANIFEST)?)? {
+            Top::Index(index) => {
+                for inner in &index.manifests {
+                    // Other platforms of a foreign entry need not be here.
+                    if self.blob(&inner.digest).exists() {
+                        self.mark(inner, live)?;
+                    }
+                }
+            }
+            Top::Manifest(manifest) => {
+                live.blobs.insert(manifest.config.digest);
+                live.blobs.extend(manifest.layers.iter().map(|l| l.digest));
+                let data = self.read_blob(&manifest.config.digest, MAX_CONFIG)?;
+                if let Ok(config) = ImageConfig::parse(&data) {
+                    live.layers.extend(config.diff_ids());
+                    live.layers.extend(chain_ids(config.diff_ids()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Live {
+    blobs: HashSet<Digest>,
+    layers: HashSet<Digest>,
+}
+
+fn images_of(index: &Index, id: &Digest) -> Vec<Descriptor> {
+    let all = index.manifests.iter();
+    all.filter(|d| {
+        let alone = Index {
+            manifests: vec![(*d).clone()],
+            ..Index::default()
+        };
+        images(&alone).iter().any(|i| i.id == *id)
+    })
+    .cloned()
+    .collect()
+}
+
+/// A name goes; with the last one the image does, unless it is in use.
+fn by_name(
+    image: &Image,
+    name: &Reference,
+    text: &str,
+    force: bool,
+    users: &[User],
+    removed: &mut Vec<Removed>,
+) -> Result<bool> {
+    let last = image.names.len() <= 1;
+    if last
+        && !force
+        && let Some(user) = users.first()
+    {
+        return Err(Error::Conflict(format!(
+            "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
+            user.short(),
+            image.id.short()
+        )));
+    }
+    removed.push(Removed::Name(name.clone()));
+    Ok(last && !users.iter().any(|u| u.running))
+}
+
+/// An image goes with all its names, if they are in one repository.
+fn by_id(image: &Image, force: bool, users: &[User], removed: &mut Vec<Removed>) -> Result<bool> {
+    let refuse = |how: &str, why: String| {
+        Err(Error::Conflict(format!(
+            "conflict: unable to delete {} ({how}) - {why}",
+            image.id.short()
+        )))
+    };
+    if let Some(user) = users.iter().find(|u| u.running) {
+        let why = format!("image is being used by running container {}", user.short());
+        return refuse("cannot be forced", why);
+    }
+    let one_repository = match image.names.as_slice() {
+        [first, rest @ ..] => rest.iter().all(|n| n.same_repository(first)),
+        [] => true,
+    };
+    if !force {
+        if !one_repository {
+            let why = "image is referenced in multiple repositories".to_owned();
+            return refuse("must be forced", why);
+        }
+        if let Some(user) = users.first() {
+            let why = format!("image is being used by stopped container {}", user.short());
+            return refuse("must be forced", why);
+        }
+    }
+    removed.extend(image.names.iter().cloned().map(Removed::Name));
+    Ok(true)
+}
+
+/// Move everything that is named by a digest which is not `live` to `trash`.
+fn throw_away(from: &Path, live: &HashSet<Digest>, trash: &Path) -> Result<()> {
+    let say = || format!("cannot clean {}", from.display());
+    let mut dead = Vec::new();
+    for entry in fs::read_dir(from).context(say)? {
+        let name = entry.context(say)?.file_name();
+        let Some(text) = name.to_str() else { continue };
+        let hex = text.strip_suffix(".json").unwrap_or(text);
+        if Digest::parse_hex(hex).is_ok_and(|d| !live.contains(&d)) {
+            // A layer's record goes before its directory, which is garbage
+            // without it.
+            dead.push((!text.ends_with(".json"), name));
+        }
+    }
+    dead.sort();
+    for (_, name) in dead {
+        tree::rename(&from.join(&name), &trash.join(&name)).context(say)?;
+    }
+    Ok(())
+}

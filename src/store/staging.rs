@@ -1,0 +1,129 @@
+//! Things in the making: `tmp/<random>/`, held by a lock on the directory.
+//!
+//! A staging directory whose lock can be taken belongs to nobody any more, and
+//! whoever finds it removes it. All that a staging directory holds is garbage
+//! until it has been renamed into place.
+
+use super::error::{Context, Error, Result};
+use crate::sys::tree;
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A staging directory; removed when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+    dir: File,
+}
+
+/// `bytes` random bytes as hex digits.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn random_hex(bytes: usize) -> Result<String> {
+    let mut buf = vec![0; bytes];
+    tree::random(&mut buf).context(|| "cannot get random bytes".to_owned())?;
+    Ok(buf.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+impl Staging {
+    /// A new directory under `tmp`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(tmp: &Path) -> Result<Staging> {
+        for _ in 0..16 {
+            let path = tmp.join(random_hex(8)?);
+            let made = || -> std::io::Result<Option<File>> {
+                fs::DirBuilder::new().mode(0o700).create(&path)?;
+                let dir = File::open(&path)?;
+                // Between mkdir and lock another process may have taken it
+                // for garbage; then it is gone or about to go.
+                let ours = dir.try_lock().is_ok()
+                    && fs::symlink_metadata(&path)
+                        .is_ok_and(|at| dir.metadata().is_ok_and(|held| held.ino() == at.ino()));
+                Ok(ours.then_some(dir))
+            };
+            match made() {
+                Ok(Some(dir)) => return Ok(Staging { path, dir }),
+                Ok(None) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && tmp.is_dir() => {}
+                Err(e) => {
+                    return Err(Error::System(format!("cannot make {}", path.display()), e));
+                }
+            }
+        }
+        Err(Error::Conflict(
+            "cannot keep a staging directory".to_owned(),
+        ))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A directory in it, made if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn subdir(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(Error::System(format!("cannot make {}", path.display()), e))
+            }
+            _ => Ok(path),
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir_all(&self.path) {
+            log::warn!("cannot remove {}: {e}", self.path.display());
+        }
+        let _ = self.dir.unlock();
+    }
+}
+
+/// Remove the staging directories of processes that are gone.
+///
+/// # Errors
+/// When `tmp` cannot be read.
+pub fn remove_stale(tmp: &Path) -> Result<()> {
+    let entries = fs::read_dir(tmp).context(|| format!("cannot read {}", tmp.display()))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(dir) = File::open(&path) else { continue };
+        if dir.try_lock().is_ok()
+            && let Err(e) = fs::remove_dir_all(&path)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            log::warn!("cannot remove {}: {e}", path.display());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_abandoned_staging_is_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let live = Staging::new(tmp.path()).unwrap();
+        fs::write(live.path().join("f"), "x").unwrap();
+        let stale = tmp.path().join("0123456789abcdef");
+        fs::create_dir(&stale).unwrap();
+        fs::write(stale.join("f"), "x").unwrap();
+        remove_stale(tmp.path()).unwrap();
+        assert!(live.path().join("f").exists());
+        assert!(!stale.exists());
+        let path = live.path().to_owned();
+        drop(live);
+        assert!(!path.exists());
+    }
+}

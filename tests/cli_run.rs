@@ -1,0 +1,334 @@
+//! Containers that are mounted by capasfs and run by a real runtime.
+//!
+//! These need root, runc, a static busybox and capasfs itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    dead_code,
+    missing_docs
+)]
+
+#[path = "store/support.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use support::{Bench, Entry, Tar, diffs, docker_archive, entry};
+
+const APPLETS: [&str; 14] = [
+    "sh", "echo", "cat", "ls", "true", "id", "sleep", "touch", "rm", "mkdir", "pwd", "env", "stat",
+    "kill",
+];
+
+struct Cli {
+    bench: Bench,
+}
+
+/// A store with the image `box:1`, or nothing where the test cannot run.
+fn ready() -> Option<Cli> {
+    let found = |paths: &[&str]| paths.iter().map(PathBuf::from).find(|p| p.exists());
+    let busybox = found(&["/bin/busybox", "/usr/bin/busybox"]);
+    let runc = found(&["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]);
+    let missing = match (&busybox, &runc) {
+        (None, _) => Some("busybox"),
+        (_, None) => Some("runc"),
+        _ if !Path::new("/dev/fuse").exists() => Some("/dev/fuse"),
+        _ => None,
+    };
+    if let Some(what) = missing {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "this test needs {what}"
+        );
+        eprintln!("SKIPPED: this test needs {what}");
+        return None;
+    }
+    if !support::root() {
+        return None;
+    }
+    let busybox = std::fs::read(busybox.unwrap()).unwrap();
+    let mut lower = Tar::new();
+    lower
+        .dir("./")
+        .dir("bin/")
+        .dir("etc/")
+        .dir("var/")
+        .dir("var/www/");
+    lower.add(
+        &Entry {
+            mode: 0o1777,
+            ..entry("tmp/", b'5')
+        },
+        b"",
+    );
+    lower.add(
+        &Entry {
+            mode: 0o755,
+            ..entry("bin/busybox", b'0')
+        },
+        &busybox,
+    );
+    for name in APPLETS {
+        lower.hardlink(&format!("bin/{name}"), "bin/busybox");
+    }
+    lower.file(
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/var/www:/bin/sh\n",
+    );
+    lower.file("etc/group", "root:x:0:\nweb:x:33:\nextra:x:44:web\n");
+    lower.file("etc/motd", "lower\n").file("etc/gone", "");
+    let upper = Tar::new()
+        .dir("etc/")
+        .file("etc/motd", "upper\n")
+        .file("etc/.wh.gone", "")
+        .end();
+    let layers = [lower.end(), upper];
+    let cli = Cli {
+        bench: Bench::new(),
+    };
+    cli.bench
+        .load(&docker_archive(&layers, &diffs(&layers), &["box:1"]))
+        .unwrap();
+    Some(cli)
+}
+
+impl Cli {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_capas"));
+        command
+            .env("CAPAS_ROOT", self.bench.store.root())
+            .args(args)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command(args).output().unwrap();
+        (
+            status.code().unwrap(),
+            String::from_utf8(stdout).unwrap(),
+            String::from_utf8(stderr).unwrap(),
+        )
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let (code, out, err) = self.run(args);
+        assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+        out
+    }
+
+    fn spawn(&self, args: &[&str]) -> Child {
+        let child = self.command(args).stdout(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while !self.ok(&["ps"]).contains("Up ") || !self.pid_is_known() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "does not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        child
+    }
+
+    fn pid_is_known(&self) -> bool {
+        let containers = self.bench.store.containers();
+        std::fs::read_dir(containers)
+            .unwrap()
+            .any(|e| e.unwrap().path().join("pid").exists())
+    }
+
+    fn mounts(&self) -> usize {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let root = self.bench.store.root().to_str().unwrap().to_owned();
+        table.lines().filter(|l| l.contains(&root)).count()
+    }
+}
+
+impl Drop for Cli {
+    fn drop(&mut self) {
+        if let Ok(out) = self.command(&["ps", "-aq"]).output() {
+            for id in String::from_utf8_lossy(&out.stdout).lines() {
+                let _ = self.command(&["rm", "-f", id]).output();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_container_is_mounted_changed_and_unmounted() {
+    let Some(c) = ready() else { return };
+    c.ok(&["create", "--name", "one", "box:1"]);
+    let point = c.ok(&["mount", "one"]);
+    let point = Path::new(point.trim_end());
+    assert_eq!(c.ok(&["mount", "one"]).trim_end(), point.to_str().unwrap());
+    assert_eq!(
+        std::fs::read_to_string(point.join("etc/motd")).unwrap(),
+        "upper\n"
+    );
+    assert!(!point.join("etc/gone").exists());
+    std::fs::write(point.join("file.txt"), "00000000000000000\n").unwrap();
+    std::fs::remove_file(point.join("etc/passwd")).unwrap();
+    assert!(c.ok(&["mount"]).contains(point.to_str().unwrap()));
+    assert_eq!(c.ok(&["umount", "one"]), "one\n");
+    assert_eq!(c.mounts(), 0);
+    assert!(c.ok(&["ps", "-as"]).contains("18B (virtual"));
+    let point2 = c.ok(&["mount", "one"]);
+    assert_eq!(Path::new(point2.trim_end()), point);
+    assert!(!point.join("etc/passwd").exists() && point.join("file.txt").exists());
+    c.ok(&["rm", "one"]);
+    assert_eq!(c.mounts(), 0);
+}
+
+#[test]
+fn run_gives_the_commands_output_and_exit_code() {
+    let Some(c) = ready() else { return };
+    let (code, out, err) = c.run(&[
+        "run",
+        "--name",
+        "rr",
+        "box:1",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 7",
+    ]);
+    assert_eq!((code, out.as_str(), err.as_str()), (7, "out\n", "err\n"));
+    assert!(c.ok(&["ps", "-a"]).contains("Exited (7)"));
+    assert_eq!(c.mounts(), 0);
+    assert_eq!(c.ok(&["rm", "rr"]), "rr\n");
+    let out = c.ok(&[
+        "run",
+        "--rm",
+        "-u",
+        "web",
+        "-e",
+        "X=y",
+        "-w",
+        "/var/www",
+        "box:1",
+        "sh",
+        "-c",
+        "id; pwd; env",
+    ]);
+    for line in [
+        "uid=33(web) gid=33(web) groups=33(web),44(extra)",
+        "/var/www",
+        "X=y",
+        "HOME=/var/www",
+    ] {
+        assert!(out.lines().any(|l| l == line), "{line} not in {out}");
+    }
+    assert_eq!(
+        c.ok(&[
+            "run",
+            "--rm",
+            "--entrypoint",
+            "/bin/echo",
+            "box:1",
+            "-n",
+            "-x"
+        ]),
+        "-x"
+    );
+    assert_eq!(c.ok(&["ps", "-aq"]), "");
+    for network in ["none", "host"] {
+        let out = c.ok(&[
+            "run",
+            "--rm",
+            "--network",
+            network,
+            "box:1",
+            "cat",
+            "/proc/net/dev",
+            "/etc/hosts",
+        ]);
+        assert!(out.contains("lo:") && out.contains("localhost"), "{out}");
+    }
+}
+
+#[test]
+fn what_cannot_start_has_dockers_exit_codes() {
+    let Some(c) = ready() else { return };
+    for (args, code) in [
+        (&["nosuch"][..], 127),
+        (&["/no/such"], 127),
+        (&["/etc/motd"], 126),
+        (&["/etc"], 126),
+        (&["sh", "-c", "exit 3"], 3),
+        (&["sh", "-c", "nosuch"], 127),
+    ] {
+        let all = [&["run", "--rm", "box:1"][..], args].concat();
+        assert_eq!(c.run(&all).0, code, "{args:?}");
+    }
+    let (code, _, err) = c.run(&["run", "--rm", "-u", "nobody", "box:1", "true"]);
+    assert_eq!(code, 125);
+    assert_eq!(
+        err,
+        "Error: unable to find user nobody: no matching entries in passwd file\n"
+    );
+    assert_eq!(
+        c.run(&["--runtime", "nosuch", "run", "--rm", "box:1", "true"])
+            .0,
+        125
+    );
+    // What could not start is removed all the same where that was asked.
+    assert_eq!(c.ok(&["ps", "-aq"]), "");
+    assert_eq!(c.mounts(), 0);
+}
+
+#[test]
+fn a_running_container_is_guarded() {
+    let Some(c) = ready() else { return };
+    let mut child = c.spawn(&["run", "--name", "rr", "box:1", "sleep", "1000"]);
+    let (code, _, err) = c.run(&["rm", "rr"]);
+    assert!(code == 1 && err.contains("container is running"), "{err}");
+    let id = c.ok(&["images", "-q"]);
+    let (code, _, err) = c.run(&["rmi", "-f", id.trim_end()]);
+    assert!(
+        code == 1 && err.contains("cannot be forced) - image is being used by running container"),
+        "{err}"
+    );
+    assert_eq!(c.run(&["umount", "rr"]).0, 1);
+    c.ok(&["rm", "-f", "rr"]);
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!((c.ok(&["ps", "-aq"]).as_str(), c.mounts()), ("", 0));
+}
+
+#[test]
+fn signals_reach_the_command() {
+    let Some(c) = ready() else { return };
+    let script = "trap 'exit 5' TERM; while :; do sleep 0.1; done";
+    let mut child = c.spawn(&["run", "--name", "rr", "box:1", "sh", "-c", script]);
+    // The shell needs a moment to set its trap.
+    std::thread::sleep(Duration::from_millis(500));
+    capas::sys::tree::kill(child.id(), 15).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert!(c.ok(&["ps", "-a"]).contains("Exited (5)"));
+}
+
+#[test]
+fn a_killed_capas_leaves_a_container_that_is_told_truthfully() {
+    let Some(c) = ready() else { return };
+    let mut child = c.spawn(&["run", "--name", "rr", "box:1", "sleep", "1000"]);
+    capas::sys::tree::kill(child.id(), capas::sys::tree::SIGKILL).unwrap();
+    child.wait().unwrap();
+    // The runtime and the container live on.
+    assert!(c.ok(&["ps"]).contains("Up "));
+    assert_eq!(c.run(&["rm", "rr"]).0, 1);
+    let all: serde_json::Value = serde_json::from_str(&c.ok(&["inspect", "rr"])).unwrap();
+    let pid = u32::try_from(all[0]["State"]["Pid"].as_u64().unwrap()).unwrap();
+    capas::sys::tree::kill(pid, capas::sys::tree::SIGKILL).unwrap();
+    let begun = Instant::now();
+    while c.ok(&["ps"]).contains("Up ") {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(c.ok(&["ps", "-a"]).contains("Exited (255)"));
+    c.ok(&["umount", "rr"]);
+    c.ok(&["rm", "rr"]);
+    assert_eq!((c.ok(&["ps", "-aq"]).as_str(), c.mounts()), ("", 0));
+}

@@ -1,0 +1,19 @@
+//! The image store: what is loaded is what the archive holds, hostile archives
+//! are refused and leave nothing, and a killed load leaves nothing listed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+#[path = "store/hostile.rs"]
+mod hostile;
+#[path = "store/killed.rs"]
+mod killed;
+#[path = "store/load.rs"]
+mod load;
+#[path = "store/support.rs"]
+mod support;
