@@ -12,8 +12,8 @@ mod common;
 mod harness;
 
 use common::fixture::Target;
-use harness::report::check;
-use harness::run::{Config, Stats};
+use harness::report::check_all;
+use harness::run::Config;
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -32,19 +32,29 @@ fn random_operations() {
         None => (1..=(total as u64).div_ceil(4000)).collect(),
     };
     let each = total / seeds.len();
-    let next = std::sync::Mutex::new(seeds.into_iter());
-    let sum = std::sync::Mutex::new(Stats::default());
-    std::thread::scope(|s| {
-        for _ in 0..2 {
-            s.spawn(|| {
-                loop {
-                    let Some(seed) = next.lock().unwrap().next() else {
-                        break;
-                    };
-                    *sum.lock().unwrap() += check(&Config::new(seed, each, target));
-                }
-            });
+    let configs = seeds.iter().map(|s| Config::new(*s, each, target));
+    let stats = check_all(configs.collect());
+    println!("{target:?}: {stats:?}");
+}
+
+#[test]
+fn random_operations_of_several_threads() {
+    if !common::able_to_mount() {
+        return;
+    }
+    let target = Target::from_env();
+    if target == Target::Plain {
+        return;
+    }
+    let total = number("CAPAS_COUNT").unwrap_or(100_000) as usize / 5;
+    let seeds = number("CAPAS_SEED").map_or(1..=3, |s| s..=s);
+    let each = total / seeds.clone().count();
+    for seed in seeds {
+        let mut config = Config::new(seed, each, target);
+        config.remount_every = 500;
+        match harness::concurrent::run(&config) {
+            Ok(stats) => println!("{target:?}, seed {seed}: {stats:?}"),
+            Err(f) => panic!("{}", harness::report::describe_only(&config, &f)),
         }
-    });
-    println!("{target:?}: {:?}", sum.lock().unwrap());
+    }
 }

@@ -53,14 +53,15 @@ pub struct Fixture {
     dir: Option<tempfile::TempDir>,
     lowers: Vec<PathBuf>,
     before: Mutex<Option<Vec<Fingerprint>>>,
+    descriptors: Option<u64>,
 }
 
 impl Fixture {
     /// An empty one on the filesystem of `CAPAS_TEST_DIR`, else of the system's
     /// temporary directory.
     pub fn new() -> Self {
-        let base = std::env::var_os("CAPAS_TEST_DIR")
-            .map_or_else(std::env::temp_dir, PathBuf::from);
+        let base =
+            std::env::var_os("CAPAS_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = tempfile::Builder::new()
             .prefix("capas-test-")
             .tempdir_in(base)
@@ -72,6 +73,7 @@ impl Fixture {
             dir: Some(dir),
             lowers: Vec::new(),
             before: Mutex::new(None),
+            descriptors: None,
         }
     }
 
@@ -82,12 +84,12 @@ impl Fixture {
 
     /// The upper layer.
     pub fn upper(&self) -> PathBuf {
-        self.path().join("upper")
+        self.writable().join("upper")
     }
 
     /// The workdir.
     pub fn work(&self) -> PathBuf {
-        self.path().join("work")
+        self.writable().join("work")
     }
 
     /// The lower layers, the bottom one first.
@@ -140,6 +142,43 @@ impl Fixture {
                 age(l);
             }
             *before = Some(self.lowers.iter().map(|l| Fingerprint::take(l)).collect());
+        }
+    }
+
+    /// For layers that cannot be walked by path: the test compares them itself.
+    pub fn no_lower_check(&mut self) {
+        *self.before.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Puts upper and workdir on a filesystem of `size` (as tmpfs takes it) of their own.
+    pub fn small_upper(self, size: &str) -> Self {
+        let small = self.path().join("small");
+        std::fs::create_dir(&small).unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&small)
+            .status()
+            .unwrap();
+        assert!(status.success(), "no tmpfs of {size}");
+        for sub in ["upper", "work"] {
+            std::fs::create_dir(small.join(sub)).unwrap();
+        }
+        self
+    }
+
+    /// Lets daemons have no more than `n` descriptors.
+    pub fn descriptors(mut self, n: u64) -> Self {
+        self.descriptors = Some(n);
+        self
+    }
+
+    /// Where upper and workdir lie.
+    fn writable(&self) -> PathBuf {
+        let small = self.path().join("small");
+        if small.exists() {
+            small
+        } else {
+            self.path().to_path_buf()
         }
     }
 
@@ -199,6 +238,7 @@ impl Fixture {
             opts: opts.to_string(),
             dir,
             live: false,
+            descriptors: self.descriptors,
             watch: Watch::start(),
         };
         m.start()?;
@@ -212,6 +252,7 @@ impl Drop for Fixture {
         // A mount that outlived its test would make the removal walk into it.
         let merged = self.path().join("merged");
         let _ = rustix::mount::unmount(&merged, UnmountFlags::DETACH | UnmountFlags::FORCE);
+        let _ = rustix::mount::unmount(self.path().join("small"), UnmountFlags::DETACH);
         if std::env::var_os("CAPAS_KEEP").is_some() {
             eprintln!("kept: {}", self.path().display());
             let _ = self.dir.take().map(tempfile::TempDir::keep);
@@ -229,6 +270,7 @@ pub struct Mounted {
     opts: String,
     dir: PathBuf,
     live: bool,
+    descriptors: Option<u64>,
     watch: Watch,
 }
 
@@ -300,6 +342,12 @@ impl Mounted {
             _ => self.opts.clone(),
         };
         c.args(["-o", &opts, dir]);
+        if let Some(n) = self.descriptors {
+            let mut limited = Command::new("prlimit");
+            limited.arg(format!("--nofile={n}")).arg(c.get_program());
+            limited.args(c.get_args());
+            c = limited;
+        }
         let log = self.dir.with_file_name("mount.log");
         let out = std::fs::File::create(&log).map_err(|e| e.to_string())?;
         c.stdin(std::process::Stdio::null());

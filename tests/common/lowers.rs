@@ -105,25 +105,31 @@ fn walk(at: &Path, path: &[u8], out: &mut BTreeMap<Vec<u8>, String>) {
     }
 }
 
-/// Content with holes skipped: what lies where, so that a filled hole is a change too.
+/// The content: every block that is not zero, with its place. (Where the holes
+/// are is no part of it: writeback alone may turn written blocks into them.)
 fn data(at: &Path) -> u64 {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
     let fd = rustix::fs::open(at, flags, Mode::empty()).unwrap();
     let mut h = Hash::new();
-    let mut buf = vec![0u8; 128 * 1024];
+    let mut buf = vec![0u8; 64 * 4096];
     let mut at = 0;
     while let Ok(from) = rustix::fs::seek(&fd, rustix::fs::SeekFrom::Data(at)) {
+        let mut pos = from / 4096 * 4096;
         let end = rustix::fs::seek(&fd, rustix::fs::SeekFrom::Hole(from)).unwrap();
-        h.update(&from.to_le_bytes());
-        let mut pos = from;
         while pos < end {
-            let room = buf.len().min((end - pos) as usize);
-            let n = rustix::io::pread(&fd, &mut buf[..room], pos).unwrap();
-            assert!(n > 0, "a layer's file shrank while it was read");
-            h.update(&buf[..n]);
+            let n = rustix::io::pread(&fd, &mut buf, pos).unwrap();
+            if n == 0 {
+                break;
+            }
+            for (i, block) in buf[..n].chunks(4096).enumerate() {
+                if block.iter().any(|b| *b != 0) {
+                    h.update(&(pos / 4096 + i as u64).to_le_bytes());
+                    h.update(block);
+                }
+            }
             pos += n as u64;
         }
-        at = end;
+        at = pos;
     }
     h.finish()
 }

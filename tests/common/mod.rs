@@ -8,6 +8,8 @@ pub mod fixture;
 pub mod flatten;
 pub mod lowers;
 pub mod sys;
+// The fixture format is also used by other test programs than these.
+#[allow(unused_imports)]
 pub mod tree;
 
 /// Whether the tests can run: they need root and `/dev/fuse`. Under `CI=true`

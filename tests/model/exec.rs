@@ -6,8 +6,8 @@ use crate::common::tree::{escape, parse_acl, unescape};
 use crate::common::{Hash, pattern};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Statx, StatxFlags,
-    Timespec, Timestamps, XattrFlags,
+    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Statx, StatxFlags, Timespec,
+    Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -382,7 +382,10 @@ fn rm_tree(path: &Path) -> Result<(), Errno> {
 fn readdir_under(op: &Op, path: &Path) -> Outcome {
     let (victims, news) = op.text.split_once(';').unwrap_or((&op.text, ""));
     let split = |s: &str| -> Vec<Vec<u8>> {
-        s.split(',').filter(|n| !n.is_empty()).map(unescape).collect()
+        s.split(',')
+            .filter(|n| !n.is_empty())
+            .map(unescape)
+            .collect()
     };
     let (victims, news) = (split(victims), split(news));
     let touched: BTreeSet<&Vec<u8>> = victims.iter().chain(&news).collect();

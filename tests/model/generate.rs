@@ -399,7 +399,13 @@ impl Generator {
             Verb::Truncate => op.a = self.offset(),
             _ => {
                 // Before 1970, after 2038, and nothing that a run could reach.
-                op.a = self.rng.one(&[-1_000_000_000, 1, 1_234_567_890, 5_000_000_000, 4_294_967_296]);
+                op.a = self.rng.one(&[
+                    -1_000_000_000,
+                    1,
+                    1_234_567_890,
+                    5_000_000_000,
+                    4_294_967_296,
+                ]);
                 op.b = self.rng.one(&[0, 1, 999_999_999, 123_456_789]);
             }
         }
@@ -537,7 +543,9 @@ impl Generator {
                     self.take(&join(&op.path, &name));
                 }
                 for n in news.split(',').filter(|n| !n.is_empty()) {
-                    self.paths.entry(join(&op.path, n.as_bytes())).or_insert('-');
+                    self.paths
+                        .entry(join(&op.path, n.as_bytes()))
+                        .or_insert('-');
                 }
             }
             _ => {}
@@ -547,7 +555,8 @@ impl Generator {
     /// Takes a name and all below it out; the keys are relative to it.
     fn take(&mut self, path: &[u8]) -> Vec<(Vec<u8>, char)> {
         let mut out = Vec::new();
-        let inside = |p: &[u8]| p == path || (p.starts_with(path) && p.get(path.len()) == Some(&b'/'));
+        let inside =
+            |p: &[u8]| p == path || (p.starts_with(path) && p.get(path.len()) == Some(&b'/'));
         self.paths.retain(|p, k| {
             if inside(p) {
                 out.push((p[path.len()..].to_vec(), *k));

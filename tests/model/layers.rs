@@ -48,7 +48,12 @@ impl Layers {
         }
         let fresh = self.merged.len() < 5;
         for _ in 0..size {
-            match self.rng.weighted(&[30, 55, if fresh { 0 } else { 22 }, if fresh { 0 } else { 8 }]) {
+            match self.rng.weighted(&[
+                30,
+                55,
+                if fresh { 0 } else { 22 },
+                if fresh { 0 } else { 8 },
+            ]) {
                 0 => self.add_dir(base, &mut here, &mut out),
                 1 => self.add_other(base, &mut here, &mut out),
                 2 => self.hide(base, &mut here, &mut out),
@@ -136,7 +141,9 @@ impl Layers {
     }
 
     fn dir_line(&mut self, path: &str) -> String {
-        let mode = self.rng.one(&["0755", "0700", "0711", "1777", "2750", "0555", "0000"]);
+        let mode = self
+            .rng
+            .one(&["0755", "0700", "0711", "1777", "2750", "0555", "0000"]);
         let mut line = format!("{path} dir {mode} {}", self.owner());
         line.push_str(&self.extra(true));
         if self.rng.chance(10) {
@@ -146,7 +153,8 @@ impl Layers {
     }
 
     fn owner(&mut self) -> &'static str {
-        self.rng.one(&["0:0", "0:0", "1000:1000", "0:50", "65534:7"])
+        self.rng
+            .one(&["0:0", "0:0", "1000:1000", "0:50", "65534:7"])
     }
 
     fn extra(&mut self, user: bool) -> String {
@@ -341,4 +349,3 @@ pub fn odd_names() -> [Vec<u8>; 4] {
         b"...".to_vec(),
     ]
 }
-

@@ -128,7 +128,9 @@ fn bytes_of(v: &str) -> Vec<u8> {
     if let Some(text) = v.strip_prefix('"') {
         return unescape(text.strip_suffix('"').unwrap());
     }
-    let hex = v.strip_prefix("0x").unwrap_or_else(|| panic!("value {v:?}"));
+    let hex = v
+        .strip_prefix("0x")
+        .unwrap_or_else(|| panic!("value {v:?}"));
     (0..hex.len() / 2)
         .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
         .collect()
@@ -140,9 +142,11 @@ fn write_file(path: &Path, words: &[&str], line: &str) {
         .unwrap_or_else(|e| panic!("{line:?}: {e}"));
     let size: Option<usize> = value(words, "size=").map(|v| v.parse().unwrap());
     let data = match value(words, "data=") {
-        Some(v) if v.starts_with('@') => {
-            pattern(v[1..].parse().unwrap(), 0, size.expect("data=@ needs size="))
-        }
+        Some(v) if v.starts_with('@') => pattern(
+            v[1..].parse().unwrap(),
+            0,
+            size.expect("data=@ needs size="),
+        ),
         Some(v) => bytes_of(v),
         None => Vec::new(),
     };
@@ -194,7 +198,11 @@ pub fn parse_acl(text: &str) -> Option<Vec<u8>> {
         let bit = |c, v| if perm.contains(c) { v } else { 0u16 };
         out.extend(tag.to_le_bytes());
         out.extend((bit('r', 4) | bit('w', 2) | bit('x', 1)).to_le_bytes());
-        let id: u32 = if id.is_empty() { u32::MAX } else { id.parse().ok()? };
+        let id: u32 = if id.is_empty() {
+            u32::MAX
+        } else {
+            id.parse().ok()?
+        };
         out.extend(id.to_le_bytes());
     }
     Some(out)
