@@ -77,7 +77,10 @@ fn holes_stay_holes() {
         std::io::Write::write_all(&mut &f, b"!").unwrap();
     }
     m.remount();
-    assert!(kib(&fx.upper()) < 200, "{} KiB", kib(&fx.upper()));
+    // Kernel overlayfs copies holes within 1 MiB of data.
+    let kernel = matches!(m.target(), Target::Overlay | Target::OverlayBare);
+    let most = if kernel { 5000 } else { 200 };
+    assert!(kib(&fx.upper()) < most, "{} KiB", kib(&fx.upper()));
     let f = fs::File::open(m.at("sparse")).unwrap();
     assert_eq!(f.metadata().unwrap().len(), 1_073_741_825);
     let mut b = [0];

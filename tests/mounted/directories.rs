@@ -208,7 +208,9 @@ fn rm_rf_under_load_leaves_nothing() {
 
 #[test]
 fn what_the_workdir_held_before_does_no_harm() {
-    let Some((fx, mut m)) = mounted(&["/f file data=\"lower\"\n/d/x file"], &[]) else {
+    let why = "a deep leftover makes the mount read-only";
+    let not = [(Target::Overlay, why), (Target::OverlayBare, why)];
+    let Some((fx, mut m)) = mounted(&["/f file data=\"lower\"\n/d/x file"], &not) else {
         return;
     };
     m.unmount();

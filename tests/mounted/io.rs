@@ -67,6 +67,10 @@ fn holes_can_be_found_and_made() {
             .write(round == 1)
             .open(m.at("f"))
             .unwrap();
+        if round == 1 && m.target() != Target::Capasfs {
+            eprintln!("kernel overlayfs fills holes that are near data at copy-up");
+            break;
+        }
         assert_eq!(
             rustix::fs::seek(&f, SeekFrom::Hole(0)),
             Ok(4096),
@@ -324,6 +328,7 @@ fn truncation_on_open_and_by_path() {
         .set_len(400_000)
         .unwrap();
     assert_eq!(old.metadata().unwrap().len(), 10);
+    drop(old);
     m.remount();
     let len = |n: &str| fs::metadata(m.at(n)).unwrap().len();
     assert_eq!((len("a"), len("b"), len("c")), (0, 10, 400_000));
