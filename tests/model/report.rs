@@ -29,6 +29,15 @@ pub fn parse(text: &str) -> Vec<Op> {
         .collect()
 }
 
+/// The seeds of `seeds.txt`.
+pub fn known_seeds() -> Vec<u64> {
+    include_str!("seeds.txt")
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|l| l.split_whitespace().next()?.parse().ok())
+        .collect()
+}
+
 /// The text of a failure.
 pub fn describe(config: &Config, failure: Failure) -> String {
     let Failure { mut what, mut log } = failure;
@@ -48,8 +57,10 @@ pub fn describe_only(config: &Config, failure: &Failure) -> String {
     let text: String = log.iter().map(|op| format!("{op}\n")).collect();
     let _ = std::fs::write(&file, &text);
     let mut out = format!(
-        "seed {} on {:?} failed\n{what}\n",
-        config.seed, config.target
+        "seed {} on {:?} failed\n{}\n",
+        config.seed,
+        config.target,
+        short(what)
     );
     let _ = writeln!(out, "the last of {} operations:", log.len());
     for op in log.iter().rev().take(25).rev() {

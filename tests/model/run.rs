@@ -113,11 +113,11 @@ pub struct Setup {
     pub start: i64,
 }
 
-/// The present second.
+/// The present second, less what the coarse clock of timestamps lags behind.
 pub fn now() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs() as i64)
+        .map_or(0, |d| d.as_secs() as i64 - 2)
 }
 
 /// Makes the layers of a seed: two to four of them, every third seed with
@@ -200,7 +200,10 @@ fn kernel_layer(seed: u64, fixture: &Fixture) -> PathBuf {
         generator.note(&op, &outcome);
     }
     exec.close_all();
-    rustix::mount::unmount(&aside, rustix::mount::UnmountFlags::empty()).unwrap();
+    // A child that another thread just forked holds copies of the descriptors until its exec.
+    while rustix::mount::unmount(&aside, rustix::mount::UnmountFlags::empty()) == Err(Errno::BUSY) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     upper
 }
 

@@ -95,7 +95,7 @@ pub fn compare(a: &Dump, b: &Dump) -> Option<String> {
             continue;
         }
         n += 1;
-        if n > 25 {
+        if n > 10 {
             continue;
         }
         for (sign, line) in [('-', x), ('+', y)] {
@@ -104,7 +104,7 @@ pub fn compare(a: &Dump, b: &Dump) -> Option<String> {
             }
         }
     }
-    if n > 25 {
+    if n > 10 {
         let _ = writeln!(out, "… {n} paths in all");
     }
     (n > 0).then_some(out)
@@ -241,7 +241,7 @@ impl Dumper<'_> {
         };
         for name in names {
             let hidden = |p: &&str| name.starts_with(p.as_bytes());
-            if self.options.hide_xattrs.iter().any(|p| hidden(&p)) {
+            if self.options.hide_xattrs.iter().any(hidden) {
                 continue;
             }
             let _ = match sys::xattr(at, &name) {
