@@ -150,6 +150,17 @@ impl Fixture {
         *self.before.lock().unwrap() = Some(Vec::new());
     }
 
+    /// The end of what the daemon logged, if anything.
+    pub fn daemon_log(&self) -> String {
+        let text = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(12)..];
+        if last.is_empty() {
+            return String::new();
+        }
+        format!("the daemon's log ends with:\n    {}\n", last.join("\n    "))
+    }
+
     /// Puts upper and workdir on a filesystem of `size` (as tmpfs takes it) of their own.
     pub fn small_upper(self, size: &str) -> Self {
         let small = self.path().join("small");
@@ -249,6 +260,9 @@ impl Fixture {
 impl Drop for Fixture {
     fn drop(&mut self) {
         let changed = self.lower_changes();
+        if std::thread::panicking() {
+            eprint!("{}", self.daemon_log());
+        }
         // A mount that outlived its test would make the removal walk into it.
         let merged = self.path().join("merged");
         let _ = rustix::mount::unmount(&merged, UnmountFlags::DETACH | UnmountFlags::FORCE);
@@ -338,6 +352,10 @@ impl Mounted {
             Target::Overlay => format!("redirect_dir=follow,metacopy=on,{}", self.opts),
             Target::OverlayBare => {
                 format!("redirect_dir=off,metacopy=off,index=off,{}", self.opts)
+            }
+            Target::Capasfs => {
+                let log = self.dir.with_file_name("daemon.log");
+                format!("{},log={}", self.opts, log.display())
             }
             _ => self.opts.clone(),
         };

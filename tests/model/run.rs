@@ -587,7 +587,11 @@ pub fn run(config: &Config, source: &Source) -> Result<Stats, Failure> {
             }),
             None => Ok(stats),
         },
-        Err(what) => Err(Failure { what, log }),
+        Err(what) => {
+            let said = setup.fixture.daemon_log();
+            let what = format!("{what}\n{said}");
+            Err(Failure { what, log })
+        }
     }
 }
 
