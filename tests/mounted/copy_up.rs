@@ -1,0 +1,241 @@
+//! What a copy-up costs and keeps.
+
+use super::{Target, ino, kib, mounted};
+use crate::common::pattern;
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+
+const BARE: (Target, &str) = (Target::OverlayBare, "no metacopy");
+const PEERS: (Target, &str) = (
+    Target::FuseOverlayfs,
+    "copies all data, holes filled (peers.md 1b)",
+);
+
+#[test]
+fn a_chmod_of_a_large_file_copies_no_data() {
+    let spec = "/big file 0644 size=67108864 data=@3";
+    let Some((fx, mut m)) = mounted(&[spec], &[BARE, PEERS]) else {
+        return;
+    };
+    let before = kib(&fx.upper());
+    fs::set_permissions(m.at("big"), fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(m.at("big"), Some(7), Some(7)).unwrap();
+    m.remount();
+    assert!(kib(&fx.upper()) - before < 64);
+    let st = fs::metadata(m.at("big")).unwrap();
+    assert_eq!(
+        (st.mode() & 0o7777, st.uid(), st.len()),
+        (0o600, 7, 67_108_864)
+    );
+    let f = fs::File::open(m.at("big")).unwrap();
+    let mut buf = [0; 6];
+    f.read_exact_at(&mut buf, 33_554_432).unwrap();
+    assert_eq!(buf.as_slice(), pattern(3, 33_554_432, 6));
+}
+
+#[test]
+fn metadata_only_copies_hold_their_data_through_write_and_remount() {
+    let Some((fx, mut m)) = mounted(&["/f file 0644 size=3000000 data=@9"], &[BARE, PEERS]) else {
+        return;
+    };
+    let number = ino(&m.at("f"));
+    fs::set_permissions(m.at("f"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(m.at("f"), m.at("g")).unwrap();
+    fs::create_dir(m.at("d")).unwrap();
+    fs::rename(m.at("g"), m.at("d/h")).unwrap();
+    m.remount();
+    assert!(kib(&fx.upper()) < 100, "{} KiB", kib(&fx.upper()));
+    assert!(fs::read(m.at("d/h")).unwrap() == pattern(9, 0, 3_000_000));
+    let f = fs::OpenOptions::new()
+        .write(true)
+        .open(m.at("d/h"))
+        .unwrap();
+    f.write_all_at(b"here", 2_000_000).unwrap();
+    drop(f);
+    let mut want = pattern(9, 0, 3_000_000);
+    want[2_000_000..2_000_004].copy_from_slice(b"here");
+    for _ in 0..2 {
+        assert!(fs::read(m.at("d/h")).unwrap() == want);
+        assert_eq!(ino(&m.at("d/h")), number);
+        assert_eq!(super::mode(&m.at("d/h")), 0o600);
+        m.remount();
+    }
+}
+
+#[test]
+fn holes_stay_holes() {
+    let spec = "/sparse file size=1073741824 at=4096:\"a\" at=1073000000:\"z\"\n\
+                /half file size=10485760 at=0:\"x\"";
+    let Some((fx, mut m)) = mounted(&[spec], &[PEERS]) else {
+        return;
+    };
+    for name in ["sparse", "half"] {
+        let f = fs::OpenOptions::new()
+            .append(true)
+            .open(m.at(name))
+            .unwrap();
+        std::io::Write::write_all(&mut &f, b"!").unwrap();
+    }
+    m.remount();
+    // Kernel overlayfs copies holes within 1 MiB of data.
+    let kernel = matches!(m.target(), Target::Overlay | Target::OverlayBare);
+    let most = if kernel { 5000 } else { 200 };
+    assert!(kib(&fx.upper()) < most, "{} KiB", kib(&fx.upper()));
+    let f = fs::File::open(m.at("sparse")).unwrap();
+    assert_eq!(f.metadata().unwrap().len(), 1_073_741_825);
+    let mut b = [0];
+    for (at, want) in [
+        (4096, b'a'),
+        (1_073_000_000, b'z'),
+        (1_073_741_824, b'!'),
+        (500_000_000, 0),
+    ] {
+        f.read_exact_at(&mut b, at).unwrap();
+        assert_eq!(b[0], want, "at {at}");
+    }
+}
+
+#[test]
+fn inode_numbers_stay_over_every_change() {
+    let spec =
+        "/d/f file data=\"x\"\n/d/s symlink -> f\n/d/p fifo\n/d/c char dev=1:3\n/d/sub dir\n/o dir";
+    let Some((_fx, mut m)) = mounted(&[spec], &[(Target::OverlayBare, "EXDEV for directories")])
+    else {
+        return;
+    };
+    let all = ["f", "s", "p", "c", "sub"];
+    let numbers: Vec<u64> = all.iter().map(|n| ino(&m.at(&format!("d/{n}")))).collect();
+    let dir = ino(&m.at("d"));
+    fs::write(m.at("d/f"), "y").unwrap();
+    for n in all {
+        std::os::unix::fs::lchown(m.at(&format!("d/{n}")), Some(3), None).unwrap();
+    }
+    fs::rename(m.at("d"), m.at("o/e")).unwrap();
+    for round in 0..2 {
+        let listed = crate::common::sys::list(&m.at("o/e")).unwrap();
+        for (n, number) in all.iter().zip(&numbers) {
+            assert_eq!(
+                ino(&m.at(&format!("o/e/{n}"))),
+                *number,
+                "{n} round {round}"
+            );
+            let e = listed.iter().find(|e| e.name.to_str() == Some(n)).unwrap();
+            assert_eq!(e.ino, *number, "d_ino of {n} round {round}");
+        }
+        assert_eq!(ino(&m.at("o/e")), dir);
+        m.remount();
+    }
+}
+
+#[test]
+fn a_large_file_open_for_reading_is_not_written_below() {
+    // In any order and any number of times; the fixture compares the lower layer.
+    let Some((_fx, m)) = mounted(&["/f file 0644 size=1000000 data=@5\n/g link /f"], &[]) else {
+        return;
+    };
+    let path = m.at("f");
+    let read = |f: &fs::File| {
+        let mut b = vec![0; 1000];
+        f.read_exact_at(&mut b, 500_000).unwrap();
+        b
+    };
+    let old: Vec<fs::File> = (0..3).map(|_| fs::File::open(&path).unwrap()).collect();
+    let map = crate::common::sys::Mapping::new(&old[0], 1_000_000, false).unwrap();
+    assert_eq!(map.read(0, 10).unwrap(), pattern(5, 0, 10));
+    for round in 0..5u8 {
+        let name = if round % 2 == 0 { "f" } else { "g" };
+        let w = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(m.at(name))
+            .unwrap();
+        w.write_all_at(&[round; 1000], 500_000).unwrap();
+        assert_eq!(read(&w), [round; 1000], "the writer sees its own");
+        let again = fs::File::open(m.at(name)).unwrap();
+        assert_eq!(
+            read(&again),
+            [round; 1000],
+            "a new reader sees it, round {round}"
+        );
+        for f in &old {
+            let got = read(f);
+            let lower = pattern(5, 500_000, 1000);
+            let known = (0..=round).any(|r| got == [r; 1000]);
+            assert!(
+                got == lower || known,
+                "an old reader sees the old or the new"
+            );
+        }
+    }
+    drop(map);
+    drop(old);
+    assert_eq!(read(&fs::File::open(m.at("f")).unwrap())[0], 4);
+}
+
+#[test]
+fn small_files_are_coherent_for_every_descriptor_and_mapping() {
+    let Some((_fx, m)) = mounted(&["/f file 0644 size=20000 data=@5"], &[]) else {
+        return;
+    };
+    let old = fs::File::open(m.at("f")).unwrap();
+    let map = crate::common::sys::Mapping::new(&old, 20_000, false).unwrap();
+    assert_eq!(map.read(9000, 5).unwrap(), pattern(5, 9000, 5));
+    let w = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(m.at("f"))
+        .unwrap();
+    w.write_all_at(b"fresh", 9000).unwrap();
+    let mut b = [0; 5];
+    old.read_exact_at(&mut b, 9000).unwrap();
+    assert_eq!(&b, b"fresh", "an old descriptor");
+    if m.target() == Target::Overlay || m.target() == Target::OverlayBare {
+        eprintln!("old mappings are not coherent on kernel overlayfs (its documentation says so)");
+    } else {
+        assert_eq!(map.read(9000, 5).unwrap(), b"fresh", "an old mapping");
+    }
+    let shared = crate::common::sys::Mapping::new(&w, 20_000, true).unwrap();
+    shared.write(100, b"mapped").unwrap();
+    let mut b = [0; 6];
+    fs::File::open(m.at("f"))
+        .unwrap()
+        .read_exact_at(&mut b, 100)
+        .unwrap();
+    assert_eq!(&b, b"mapped", "a store through a mapping");
+    w.write_all_at(b"after", 100).unwrap();
+    assert_eq!(
+        shared.read(100, 6).unwrap(),
+        b"afterd",
+        "a write shows in the mapping"
+    );
+}
+
+#[test]
+fn symlinks_devices_and_fifos_are_copied_up_as_they_are() {
+    let spec = "/s symlink -> a/b/c 1:2 mtime=5.5\n/p fifo 0640 3:4 mtime=6.5\n\
+                /c char 0620 5:6 dev=1:3 mtime=7.5\n/b block 0600 dev=240:9 mtime=8.5\n/k sock 0700 mtime=9.5";
+    let Some((_fx, mut m)) = mounted(&[spec], &[]) else {
+        return;
+    };
+    for n in ["s", "p", "c", "b", "k"] {
+        fs::hard_link(m.at(n), m.at(&format!("{n}2"))).unwrap();
+    }
+    m.remount();
+    let options = crate::common::tree::DumpOptions {
+        mtime: crate::common::tree::Mtime::Exact,
+        hide_names: vec!["s2", "p2", "c2", "b2", "k2"],
+        ..Default::default()
+    };
+    let dump = crate::common::tree::dump(m.path(), &options).text();
+    for want in [
+        "/s symlink 0777 1:2 nlink=2 -> a/b/c mtime=5.500000000",
+        "/p fifo 0640 3:4 nlink=2 mtime=6.500000000",
+        "/c char 0620 5:6 nlink=2 dev=1:3 mtime=7.500000000",
+        "/b block 0600 0:0 nlink=2 dev=240:9 mtime=8.500000000",
+        "/k sock 0700 0:0 nlink=2 mtime=9.500000000",
+    ] {
+        assert!(dump.contains(want), "{want}\nnot in\n{dump}");
+    }
+    symlink("over", m.at("new")).unwrap();
+    assert_eq!(fs::read_link(m.at("new")).unwrap().to_str(), Some("over"));
+}

@@ -1,0 +1,304 @@
+//! Names of any length and bytes, deep trees, large directories, readdir.
+
+use super::{Target, mounted};
+use crate::common::sys::{getdents, list};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+#[test]
+fn names_of_255_bytes_and_of_any_bytes() {
+    let long = "L".repeat(255);
+    let spec = format!(
+        "/{long} file data=\"x\"\n/\\xff\\xfe\\x01 file data=\"y\"\n/d/{long} dir\n/d/{long}/f file"
+    );
+    let Some((_fx, mut m)) = mounted(&[&spec], &[(Target::FuseOverlayfs, "251 bytes at most")])
+    else {
+        return;
+    };
+    let odd = m.path().join(OsStr::from_bytes(b"\xff\xfe\x01"));
+    fs::write(m.at(&long), "changed").unwrap();
+    fs::write(&odd, "changed").unwrap();
+    for n in 252..=255 {
+        fs::write(m.at(&"n".repeat(n)), "new").unwrap();
+        fs::create_dir(m.at(&"d".repeat(n))).unwrap();
+    }
+    let e = fs::write(m.at(&"n".repeat(256)), "new").unwrap_err();
+    assert_eq!(e.raw_os_error(), Some(libc::ENAMETOOLONG));
+    let e = fs::metadata(m.at(&"n".repeat(256))).unwrap_err();
+    assert_eq!(e.raw_os_error(), Some(libc::ENAMETOOLONG));
+    m.remount();
+    let at = |n: usize| m.at(&"n".repeat(n));
+    assert_eq!(fs::read_to_string(at(255)).unwrap(), "new");
+    fs::rename(at(255), at(251)).unwrap();
+    fs::rename(m.at(&long), at(255)).unwrap();
+    fs::remove_file(&odd).unwrap();
+    fs::remove_dir_all(m.at(&format!("d/{long}"))).unwrap();
+    m.remount();
+    assert_eq!(
+        fs::read_to_string(m.at(&"n".repeat(255))).unwrap(),
+        "changed"
+    );
+    assert!(fs::symlink_metadata(&odd).is_err() && fs::symlink_metadata(m.at(&long)).is_err());
+    assert!(list(&m.at("d")).unwrap().is_empty());
+}
+
+#[test]
+fn trees_deeper_than_path_max() {
+    let Some((fx, mut m)) = mounted(
+        &["/f file"],
+        &[(
+            Target::FuseOverlayfs,
+            "ENOENT from 4 kB on (reliability.md)",
+        )],
+    ) else {
+        return;
+    };
+    let name = "deep".repeat(50);
+    let dive = |root: &Path, make: bool| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut fd = rustix::fs::open(root, flags, Mode::empty()).unwrap();
+        for n in 0..60 {
+            if make {
+                rustix::fs::mkdirat(&fd, &name, Mode::from_raw_mode(0o755)).unwrap();
+            }
+            fd = rustix::fs::openat(&fd, &name, flags, Mode::empty())
+                .unwrap_or_else(|e| panic!("level {n}: {e}"));
+        }
+        fd
+    };
+    let bottom = dive(m.path(), true);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let f = rustix::fs::openat(&bottom, "f", flags, Mode::from_raw_mode(0o600)).unwrap();
+    rustix::io::pwrite(&f, b"deep", 0).unwrap();
+    drop((f, bottom));
+    m.remount();
+    let bottom = dive(m.path(), false);
+    let f = rustix::fs::openat(
+        &bottom,
+        "f",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(rustix::io::pread(&f, &mut buf, 0).unwrap(), 4);
+    rustix::fs::unlinkat(&bottom, "f", AtFlags::empty()).unwrap();
+    drop((f, bottom));
+    // What was made can be removed, and std's removal works by descriptors.
+    fs::remove_dir_all(m.at(&name)).unwrap();
+    drop(m);
+    drop(fx);
+}
+
+#[test]
+fn a_deep_lower_tree_is_copied_up() {
+    if !crate::common::able_to_mount() {
+        return;
+    }
+    let target = Target::from_env();
+    if target == Target::FuseOverlayfs {
+        eprintln!("not on fuse-overlayfs: ENOENT from 4 kB on (reliability.md)");
+        return;
+    }
+    let mut fx = crate::common::fixture::Fixture::new();
+    let low = fx.add_lower();
+    let name = "x".repeat(200);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let walk = |root: &Path, make: bool| {
+        let mut fd = rustix::fs::open(root, flags, Mode::empty()).unwrap();
+        for _ in 0..40 {
+            if make {
+                rustix::fs::mkdirat(&fd, &name, Mode::from_raw_mode(0o755)).unwrap();
+            }
+            fd = rustix::fs::openat(&fd, &name, flags, Mode::empty()).unwrap();
+        }
+        fd
+    };
+    let fd = walk(&low, true);
+    let create = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    rustix::fs::openat(&fd, "f", create, Mode::from_raw_mode(0o600)).unwrap();
+    drop(fd);
+    // This depth is beyond what the fixture's walk by path can read: it stays unsealed
+    // and is compared here.
+    fx.no_lower_check();
+    let mut m = fx.mount(target, "");
+    let fd = walk(m.path(), false);
+    let f = rustix::fs::openat(&fd, "f", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    rustix::io::pwrite(&f, b"up", 0).unwrap();
+    drop((f, fd));
+    m.remount();
+    let fd = walk(m.path(), false);
+    assert_eq!(
+        rustix::fs::statat(&fd, "f", AtFlags::empty())
+            .unwrap()
+            .st_size,
+        2
+    );
+    let fd = walk(&low, false);
+    assert_eq!(
+        rustix::fs::statat(&fd, "f", AtFlags::empty())
+            .unwrap()
+            .st_size,
+        0
+    );
+}
+
+#[test]
+fn a_directory_of_100000_entries() {
+    if !crate::common::able_to_mount() {
+        return;
+    }
+    let target = Target::from_env();
+    let mut fx = crate::common::fixture::Fixture::new();
+    let low = fx.add_lower().join("d");
+    fs::create_dir(&low).unwrap();
+    // Links to a few inodes: quick to make, and names are what counts here.
+    for n in 0..50_000 {
+        if n % 10_000 == 0 {
+            fs::write(low.join(format!("seed{n}")), "").unwrap();
+        }
+        fs::hard_link(
+            low.join(format!("seed{}", n / 10_000 * 10_000)),
+            low.join(format!("low{n}")),
+        )
+        .unwrap();
+    }
+    let mut m = fx.mount(target, "");
+    for n in 0..50_000 {
+        fs::File::create(m.at(&format!("d/up{n}"))).unwrap();
+    }
+    for _ in 0..2 {
+        let found = list(&m.at("d")).unwrap();
+        let distinct: HashSet<_> = found.iter().map(|e| &e.name).collect();
+        assert_eq!((found.len(), distinct.len()), (100_005, 100_005));
+        m.remount();
+    }
+    m.touch();
+    assert!(m.at("d/low49999").exists() && m.at("d/up49999").exists());
+    fs::remove_file(m.at("d/up7")).unwrap();
+    fs::remove_file(m.at("d/low7")).unwrap();
+    assert_eq!(list(&m.at("d")).unwrap().len(), 100_003);
+}
+
+fn open_dir(path: &Path) -> rustix::fd::OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).unwrap()
+}
+
+#[test]
+fn readdir_loses_and_doubles_nothing_while_names_go() {
+    let spec: String = (0..1000).map(|n| format!("/d/low{n} file\n")).collect();
+    let Some((_fx, m)) = mounted(&[&spec], &[]) else {
+        return;
+    };
+    for n in 0..1000 {
+        fs::write(m.at(&format!("d/up{n}")), "").unwrap();
+    }
+    // One holds a place while the other removes what is read: as rm -rf does.
+    let holder = open_dir(&m.at("d"));
+    let mut seen: Vec<_> = getdents(&holder, 4096).unwrap();
+    let mut gone = 0;
+    for n in (0..1000).step_by(2) {
+        fs::remove_file(m.at(&format!("d/low{n}"))).unwrap();
+        fs::remove_file(m.at(&format!("d/up{n}"))).unwrap();
+        fs::write(m.at(&format!("d/new{n}")), "").unwrap();
+        gone += 2;
+    }
+    loop {
+        let part = getdents(&holder, 4096).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        seen.extend(part);
+    }
+    assert_eq!(gone, 1000);
+    for n in (1..1000).step_by(2) {
+        for kind in ["low", "up"] {
+            let name = format!("{kind}{n}");
+            let times = seen.iter().filter(|e| e.name == *name.as_str()).count();
+            assert_eq!(times, 1, "{name}");
+        }
+    }
+    let distinct: HashSet<_> = seen.iter().map(|e| &e.name).collect();
+    assert_eq!(distinct.len(), seen.len(), "a name was listed twice");
+}
+
+#[test]
+fn rewinddir_sees_new_names_and_offsets_can_be_sought() {
+    let spec: String = (0..300).map(|n| format!("/d/f{n} file\n")).collect();
+    let Some((_fx, m)) = mounted(&[&spec], &[]) else {
+        return;
+    };
+    fs::write(m.at("d/up"), "").unwrap();
+    let dir = open_dir(&m.at("d"));
+    let first = getdents(&dir, 2048).unwrap();
+    let offset = first.last().unwrap().off;
+    let mut rest = Vec::new();
+    loop {
+        let part = getdents(&dir, 2048).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        rest.extend(part);
+    }
+    fs::remove_file(m.at(&format!("d/{}", first[0].name.to_str().unwrap()))).unwrap();
+    rustix::fs::seek(&dir, rustix::fs::SeekFrom::Start(offset as u64)).unwrap();
+    let mut again = Vec::new();
+    loop {
+        let part = getdents(&dir, 2048).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        again.extend(part);
+    }
+    let names =
+        |v: &[crate::common::sys::Entry]| -> Vec<_> { v.iter().map(|e| e.name.clone()).collect() };
+    assert_eq!(names(&rest), names(&again), "telldir, then seekdir");
+    fs::write(m.at("d/new"), "").unwrap();
+    fs::remove_file(m.at("d/up")).unwrap();
+    rustix::fs::seek(&dir, rustix::fs::SeekFrom::Start(0)).unwrap();
+    let mut all = Vec::new();
+    loop {
+        let part = getdents(&dir, 2048).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        all.extend(names(&part));
+    }
+    assert!(all.iter().any(|n| n == "new"), "rewinddir");
+    assert!(!all.iter().any(|n| n == "up"));
+    assert_eq!(all.len(), 300);
+}
+
+#[test]
+fn readdir_while_names_are_renamed_shows_each_lasting_name_once() {
+    let spec: String = (0..400).map(|n| format!("/d/stay{n} file\n")).collect();
+    let Some((_fx, m)) = mounted(&[&spec], &[]) else {
+        return;
+    };
+    fs::write(m.at("d/a0"), "").unwrap();
+    std::thread::scope(|s| {
+        let mover = s.spawn(|| {
+            for n in 0..300 {
+                fs::rename(m.at(&format!("d/a{n}")), m.at(&format!("d/a{}", n + 1))).unwrap();
+            }
+        });
+        while !mover.is_finished() {
+            let found = list(&m.at("d")).unwrap();
+            let stay: Vec<_> = found
+                .iter()
+                .filter(|e| e.name.as_bytes().starts_with(b"stay"))
+                .collect();
+            let distinct: HashSet<_> = stay.iter().map(|e| &e.name).collect();
+            assert_eq!((stay.len(), distinct.len()), (400, 400));
+        }
+        mover.join().unwrap();
+    });
+    assert!(fs::symlink_metadata(m.at("d/a300")).is_ok());
+    let none = rustix::fs::unlinkat(CWD, m.at("d/a0"), AtFlags::empty());
+    assert_eq!(none, Err(rustix::io::Errno::NOENT));
+}
