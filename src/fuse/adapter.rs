@@ -94,7 +94,7 @@ impl Adapter {
     }
 
     fn reply_attr(&self, attr: &Attr, reply: ReplyAttr) {
-        let ttl = if attr.borrowed {
+        let ttl = if attr.volatile {
             Duration::ZERO
         } else {
             self.ttl
@@ -396,7 +396,7 @@ impl Filesystem for Adapter {
                 return reply.error(op("open", ino).failed(e));
             }
         };
-        if opened.cleared {
+        if opened.stale {
             self.late.attributes_changed(ino);
         }
         let Io::Passthrough { source } = opened.io else {
@@ -466,8 +466,12 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        if self.union.release(ino.0) {
+        let released = self.union.release(ino.0);
+        if released.last {
             self.backings.idle(ino.0);
+        }
+        if released.stale {
+            self.late.attributes_changed(ino);
         }
         reply.ok();
     }
@@ -573,10 +577,12 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _flags: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        let result = self.union.create(parent.0, name, mode, umask, caller(req));
+        let result = self
+            .union
+            .create(parent.0, name, mode, umask, flags, caller(req));
         let (attr, opened) = match result {
             Ok(made) => made,
             Err(e) => return reply.error(op_name("create", parent, name).failed(e)),

@@ -113,7 +113,7 @@ pub(super) fn file_attr(stat: &Stat, ino: u64) -> FileAttr {
 /// How long attributes hold: not at all where the reply carries the kernel's
 /// number in the place of `st_ino`, so that the kernel asks again.
 pub(super) fn attr_ttl(attr: &Attr, ttl: Duration) -> Duration {
-    if attr.id == attr.stat.ino && !attr.borrowed {
+    if attr.id == attr.stat.ino && !attr.volatile {
         ttl
     } else {
         Duration::ZERO

@@ -129,6 +129,8 @@ impl Union {
             (Some(file), InUpper::Meta) => Some(file.data().clone()),
             _ => None,
         };
+        // A store to a shared mapping passes us by.
+        let volatile = state.shared_writer;
         state.mode_hint = stat.mode;
         state.size_hint = stat.size;
         drop(state);
@@ -142,7 +144,7 @@ impl Union {
         Ok(Attr {
             id: node.id,
             stat,
-            borrowed: false,
+            volatile,
         })
     }
 
@@ -161,14 +163,14 @@ impl Union {
         let _moving = self.topology.read();
         let place = self.place(&node)?;
         let at = place.at();
-        if set.uid.is_some() || set.gid.is_some() {
+        // chown(2) with both ids -1 comes without any field, and clears
+        // set-id bits like every chown.
+        if set.is_chown() {
             let uid = set.uid.filter(|_| !self.uids.squashes());
             let gid = set.gid.filter(|_| !self.gids.squashes());
             let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
             let gid = gid.map(|id| self.gids.stored(id)).transpose()?;
-            if uid.is_some() || gid.is_some() {
-                self.chown(at, uid, gid)?;
-            }
+            self.chown(at, uid, gid)?;
         }
         if let Some(size) = set.size {
             let file = self.open_data(&node, true)?;
@@ -298,12 +300,22 @@ impl Union {
     }
 }
 
+impl SetAttr {
+    fn is_chown(&self) -> bool {
+        let other = self.mode.is_some()
+            || self.size.is_some()
+            || self.atime.is_some()
+            || self.mtime.is_some();
+        self.uid.is_some() || self.gid.is_some() || !other
+    }
+}
+
 impl Attr {
     /// The same, as the answer to a question about `asked`.
     pub(super) fn asked_of(self, asked: &Node) -> Attr {
         Attr {
             id: asked.id,
-            borrowed: self.borrowed || self.id != asked.id,
+            volatile: self.volatile || self.id != asked.id,
             ..self
         }
     }

@@ -149,10 +149,11 @@ impl Union {
         name: &OsStr,
         mode: u32,
         umask: u32,
+        flags: i32,
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
-        let attr = self.make(parent, name, Make::File, mode, umask, caller)?;
-        let opened = self.opened_new(&attr)?;
+        let mut attr = self.make(parent, name, Make::File, mode, umask, caller)?;
+        let opened = self.opened_new(&mut attr, flags)?;
         Ok((attr, opened))
     }
 

@@ -14,7 +14,7 @@ use super::{
     attr::Place,
     copy_up::Want,
     create::Caller,
-    node::{InUpper, IoMode, LowerFile, Node},
+    node::{InUpper, IoMode, LowerFile, Node, State},
     options::Fsync,
 };
 use crate::sys::{
@@ -61,8 +61,18 @@ pub enum Source {
 pub struct Opened {
     /// The way.
     pub io: Io,
-    /// Set-id bits were cleared by truncation.
-    pub cleared: bool,
+    /// The kernel is to drop the attributes that it has: set-id bits were
+    /// cleared by truncation, or a mapping may change the file unseen.
+    pub stale: bool,
+}
+
+/// The answer to a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// It was the node's last.
+    pub last: bool,
+    /// The kernel is to drop the attributes that it has.
+    pub stale: bool,
 }
 
 /// What changed the data of a file.
@@ -153,6 +163,7 @@ impl Union {
             },
             IoMode::PassUpper => {
                 state.stale_cache |= writes;
+                cleared |= state.may_map(flags);
                 Io::Passthrough {
                     source: Source::Upper,
                 }
@@ -162,7 +173,7 @@ impl Union {
             },
         };
         state.opens += 1;
-        Ok(Opened { io, cleared })
+        Ok(Opened { io, stale: cleared })
     }
 
     fn choose(&self, upper: InUpper, mode: u32, size: u64) -> IoMode {
@@ -193,7 +204,7 @@ impl Union {
         let keep = !std::mem::take(&mut state.stale_cache);
         Ok(Opened {
             io: Io::Cached { keep },
-            cleared: false,
+            stale: false,
         })
     }
 
@@ -216,20 +227,24 @@ impl Union {
         }
     }
 
-    /// An open file description is gone. True if it was the node's last.
-    pub fn release(&self, id: u64) -> bool {
+    /// An open file description is gone.
+    pub fn release(&self, id: u64) -> Released {
         let Ok(node) = self.node(id) else {
-            return true;
+            return Released {
+                last: true,
+                stale: false,
+            };
         };
         let mut state = node.state.lock();
         state.opens = state.opens.saturating_sub(1);
-        if state.opens > 0 {
-            return false;
+        let last = state.opens == 0;
+        let stale = last && std::mem::take(&mut state.shared_writer);
+        if last {
+            state.io = IoMode::Closed;
+            drop(state);
+            self.files.forget(node.serial);
         }
-        state.io = IoMode::Closed;
-        drop(state);
-        self.files.forget(node.serial);
-        true
+        Released { last, stale }
     }
 
     /// Read through the daemon; fewer bytes only at the end.
@@ -388,7 +403,7 @@ impl Union {
     ///
     /// # Errors
     /// As [`Union::make`].
-    pub(super) fn opened_new(&self, attr: &Attr) -> Result<Opened> {
+    pub(super) fn opened_new(&self, attr: &mut Attr, flags: i32) -> Result<Opened> {
         let node = self.node(attr.id)?;
         let mut state = node.state.lock();
         if state.io == IoMode::Closed {
@@ -397,12 +412,21 @@ impl Union {
         state.opens += 1;
         let io = if state.io == IoMode::PassUpper {
             state.stale_cache = true;
+            attr.volatile |= state.may_map(flags);
             Io::Passthrough {
                 source: Source::Upper,
             }
         } else {
             Io::Cached { keep: false }
         };
-        Ok(Opened { io, cleared: false })
+        Ok(Opened { io, stale: false })
+    }
+}
+
+impl State {
+    /// An open by passthrough: if it lets the file be mapped for writing, its
+    /// attributes are not to be kept while it is open. True if that is new.
+    fn may_map(&mut self, flags: i32) -> bool {
+        flags & ACCESS == libc::O_RDWR && !std::mem::replace(&mut self.shared_writer, true)
     }
 }

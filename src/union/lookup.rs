@@ -28,6 +28,7 @@ pub(super) struct Found {
     pub nlink: Option<Count>,
     pub lower: Option<LowerFile>,
     pub lowers: Vec<Arc<LowerDir>>,
+    pub redirect: Option<OsString>,
     pub impure: bool,
     /// It was copied up from a lower inode.
     pub origin: bool,
@@ -45,6 +46,7 @@ impl Found {
             nlink: None,
             lower: None,
             lowers: Vec::new(),
+            redirect: None,
             impure: false,
             origin: false,
             ino,
@@ -115,6 +117,7 @@ impl Union {
             nlink: found.nlink,
             lower: found.lower,
             lowers: found.lowers,
+            redirect: found.redirect,
             impure: found.impure,
             origin: found.origin,
             ..State::default()
@@ -187,6 +190,7 @@ impl Union {
                 top = Some(stat);
                 found.lowers = dirs;
             }
+            found.redirect = marks.redirect.filter(|to| to.as_bytes().starts_with(b"/"));
         }
         let from = top.unwrap_or(stat);
         found.ino = self.inos.map(from.dev, from.ino);

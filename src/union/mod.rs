@@ -23,7 +23,7 @@ mod xattr;
 
 pub use attr::SetAttr;
 pub use create::{Caller, Make};
-pub use file::{Changed, Io, Opened, PASSTHROUGH_FROM, Source};
+pub use file::{Changed, Io, Opened, PASSTHROUGH_FROM, Released, Source};
 pub use open::SetupError;
 pub use readdir::Entry;
 
@@ -51,9 +51,10 @@ pub struct Attr {
     pub id: u64,
     /// With `ino` the union's number, ids mapped, links counted.
     pub stat: Stat,
-    /// They are of the node that the name belongs to since a copy-up: changes
-    /// of that one are not seen through this one.
-    pub borrowed: bool,
+    /// They may change behind the kernel's back: they are of another node, to
+    /// which the name went over at a copy-up, or a passthrough mapping may
+    /// change the file.
+    pub volatile: bool,
 }
 
 /// The writable layer and its work directory.

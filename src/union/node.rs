@@ -49,6 +49,11 @@ pub(super) struct LowerFile {
 }
 
 impl LowerFile {
+    /// The same name in the same directory of the same layer.
+    pub(super) fn same(&self, other: &LowerFile) -> bool {
+        self.name == other.name && self.dir.same(&other.dir)
+    }
+
     /// Where the data is.
     pub(super) fn data(&self) -> &LowerFile {
         let mut file = self;
@@ -118,6 +123,8 @@ pub(super) struct State {
     pub lowers: Vec<Arc<LowerDir>>,
     /// It was copied up from a lower inode, whose number it shows.
     pub origin: bool,
+    /// The redirect of the upper directory, an absolute path.
+    pub redirect: Option<OsString>,
     /// The upper directory is marked impure.
     pub impure: bool,
     /// The upper directory has `.wh.*` files; unknown until somebody looks.
@@ -132,6 +139,8 @@ pub(super) struct State {
     pub io: IoMode,
     /// Open file descriptions.
     pub opens: u32,
+    /// Open by passthrough for reading and writing, so perhaps mapped shared.
+    pub shared_writer: bool,
     /// Written by passthrough: pages cached before are stale.
     pub stale_cache: bool,
     /// Kept open because it has no name any more.

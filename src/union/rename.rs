@@ -172,11 +172,19 @@ impl Union {
             let lowers = node.state.lock().lowers.clone();
             match lowers.first() {
                 Some(top) => {
-                    let redirect = top.path();
-                    if redirect.len() > REDIRECT_MAX || !self.leads_to(&redirect, node)? {
-                        return Err(Errno::XDEV);
+                    // As kernel overlayfs writes it, or else, where the stack
+                    // came about in another way, the topmost one's own path.
+                    let candidates = [self.redirect_path(node), top.path()];
+                    let mut found = None;
+                    for redirect in candidates {
+                        if redirect.len() <= REDIRECT_MAX && self.leads_to(&redirect, node)? {
+                            found = Some(redirect);
+                            break;
+                        }
                     }
+                    let redirect = found.ok_or(Errno::XDEV)?;
                     self.set_mark(at, Mark::Redirect, redirect.as_encoded_bytes())?;
+                    node.state.lock().redirect = Some(redirect);
                 }
                 None if new.covers || new.here => self.set_mark(at, Mark::Opaque, b"y")?,
                 None => {}
@@ -190,6 +198,34 @@ impl Union {
             self.make_impure(&new.parent)?;
         }
         Ok(())
+    }
+
+    /// The path of a directory in the layers below the upper: its names up to
+    /// a directory whose redirect says the rest.
+    fn redirect_path(&self, node: &Arc<Node>) -> OsString {
+        let mut names: Vec<OsString> = Vec::new();
+        let mut at = node.clone();
+        let mut path = loop {
+            let (redirect, link) = {
+                let state = at.state.lock();
+                (state.redirect.clone(), state.links.first().cloned())
+            };
+            if let Some(redirect) = redirect {
+                break redirect;
+            }
+            match link {
+                Some(link) => {
+                    names.push(link.name);
+                    at = link.parent;
+                }
+                None => break OsString::new(),
+            }
+        };
+        while let Some(name) = names.pop() {
+            path.push("/");
+            path.push(name);
+        }
+        path
     }
 
     /// Does a redirect find just the directories that are merged now.
@@ -213,19 +249,26 @@ impl Union {
             }
             state.lower.clone().ok_or(Errno::STALE)?
         };
-        let redirect = lower.dir.path_of(&lower.name);
-        if redirect.len() > REDIRECT_MAX {
-            return Ok(false);
+        let mut candidates = vec![lower.dir.path_of(&lower.name)];
+        if let Some(link) = node.link() {
+            let mut path = self.redirect_path(&link.parent);
+            path.push("/");
+            path.push(link.name);
+            candidates.push(path);
         }
-        let same = match self.find_redirect(&[], &redirect)? {
-            InLowers::File(_, found) => found.name == lower.name && found.dir.same(&lower.dir),
-            _ => false,
-        };
-        if same {
-            let place = self.place(node)?;
-            self.set_mark(place.at(), Mark::Redirect, redirect.as_encoded_bytes())?;
+        for redirect in candidates {
+            if redirect.len() > REDIRECT_MAX {
+                continue;
+            }
+            if let InLowers::File(_, found) = self.find_redirect(&[], &redirect)?
+                && found.data().same(lower.data())
+            {
+                let place = self.place(node)?;
+                self.set_mark(place.at(), Mark::Redirect, redirect.as_encoded_bytes())?;
+                return Ok(true);
+            }
         }
-        Ok(same)
+        Ok(false)
     }
 
     fn exchange(&self, old: &Side, new: &Side) -> Result<()> {
