@@ -46,7 +46,7 @@ pub fn run(config: &Config) -> Result<Stats, Failure> {
                 base: base[1..].into(),
                 shared: Some(b"shared".to_vec()),
                 suffix: format!("-w{n}"),
-                no_links: false,
+                ..Scope::default()
             };
             Worker {
                 pair: Pair::new(mounted.path(), &setup.reference, setup.start, config.target),
