@@ -222,8 +222,9 @@ pub struct Pair {
     old_maps: Vec<Option<(Identity, Vec<u8>)>>,
     lower_files: HashSet<Identity>,
     written: HashSet<Identity>,
-    /// Descriptors whose file had no set-id bits when they were opened.
-    no_set_id: [bool; SLOTS],
+    /// Of descriptors, and after them of mappings: the file, if it had no
+    /// set-id bits when it was opened, or was open like that already.
+    no_set_id: [Option<Identity>; SLOTS + MAPS],
     kernel: bool,
     fuse: bool,
     declined: usize,
@@ -246,7 +247,7 @@ impl Pair {
             old_maps: (0..MAPS).map(|_| None).collect(),
             lower_files,
             written: HashSet::new(),
-            no_set_id: [false; SLOTS],
+            no_set_id: [None; SLOTS + MAPS],
             kernel: matches!(server, Target::Overlay | Target::OverlayBare),
             fuse: server.is_fuse(),
             declined: 0,
@@ -259,6 +260,7 @@ impl Pair {
         self.reference.close_all();
         self.old_slots.iter_mut().for_each(|s| *s = None);
         self.old_maps.iter_mut().for_each(|s| *s = None);
+        self.no_set_id = [None; SLOTS + MAPS];
     }
 
     /// Does `op` on both and compares what came of it.
@@ -304,9 +306,10 @@ impl Pair {
     }
 
     /// A write by root through a descriptor from before the file got its set-id
-    /// bits clears them on capasfs: the kernel writes to the backing file with
-    /// the daemon's rights, which lack CAP_FSETID on purpose. With it, an
-    /// unprivileged writer's old descriptor would leave the bits in place.
+    /// bits clears them on capasfs, and so does any other one from then until
+    /// that is closed: the kernel writes to the backing file with the daemon's
+    /// rights, which lack CAP_FSETID on purpose. With it, an unprivileged
+    /// writer's old descriptor would leave the bits in place.
     fn adopt_cleared(&self, op: &Op) {
         if !self.fuse || !matches!(op.verb, Verb::Pwrite | Verb::Write) {
             return;
@@ -314,10 +317,19 @@ impl Pair {
         let (Some(r), Some(t)) = (self.reference.slot(op.slot), self.target.slot(op.slot)) else {
             return;
         };
-        let mode = |fd| rustix::fs::fstat(fd).map_or(0, |st| st.st_mode);
-        let (want, got) = (mode(r), mode(t));
-        if self.no_set_id[op.slot] && want != got && want & !0o6000 == got & !0o6000 {
-            let _ = rustix::fs::fchmod(r, rustix::fs::Mode::from_raw_mode(got & 0o7777));
+        // Not what the kernel remembers: it does not know of this change.
+        let mode = |fd| {
+            let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+            rustix::fs::statx(fd, "", flags, StatxFlags::MODE).map_or(0, |st| st.stx_mode)
+        };
+        let want = mode(r);
+        if want & 0o6000 == 0 || self.no_set_id[op.slot].is_none() {
+            return;
+        }
+        let got = mode(t);
+        if want != got && want & !0o6000 == got & !0o6000 {
+            let to = rustix::fs::Mode::from_raw_mode(u32::from(got) & 0o7777);
+            let _ = rustix::fs::fchmod(r, to);
         }
     }
 
@@ -332,7 +344,8 @@ impl Pair {
                 };
                 self.old_slots[op.slot] = None;
                 let mode = rustix::fs::fstat(fd).map_or(0, |st| st.st_mode);
-                self.no_set_id[op.slot] = mode & 0o6000 == 0;
+                let clean = mode & 0o6000 == 0 || self.no_set_id.contains(&Some(id));
+                self.no_set_id[op.slot] = clean.then_some(id);
                 if op.a as u32 & OFlags::RWMODE.bits() != OFlags::RDONLY.bits() {
                     self.written.insert(id);
                 } else if (size > PASSTHROUGH || self.kernel)
@@ -346,14 +359,21 @@ impl Pair {
                     }
                 }
             }
-            Verb::Close => self.old_slots[op.slot] = None,
+            Verb::Close => {
+                self.old_slots[op.slot] = None;
+                self.no_set_id[op.slot] = None;
+            }
             Verb::Truncate => self.written.extend(truncated),
             Verb::WriteFile => self.written.extend(identity(&self.reference.at(&op.path))),
             Verb::Map => {
                 let m = op.slot % MAPS;
                 self.old_maps[m] = self.mapped_old(op.a as usize);
+                self.no_set_id[SLOTS + m] = self.no_set_id[op.a as usize];
             }
-            Verb::Unmap => self.old_maps[op.slot % MAPS] = None,
+            Verb::Unmap => {
+                self.old_maps[op.slot % MAPS] = None;
+                self.no_set_id[SLOTS + op.slot % MAPS] = None;
+            }
             _ => {}
         }
     }
