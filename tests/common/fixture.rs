@@ -404,6 +404,7 @@ impl Mounted {
             }
         }
         self.live = false;
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.target.is_fuse() && daemon_of(&self.dir) {
             if Instant::now() > deadline {
                 return Err("the daemon does not end".to_string());

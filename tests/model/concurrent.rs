@@ -6,7 +6,7 @@ use super::generate::{Generator, Scope};
 use super::op::{Op, Verb};
 use super::rng::Rng;
 use super::run::{Config, Failure, Numbers, Pair, Stats, compare_trees, setup};
-use crate::common::fixture::{Mounted, Target};
+use crate::common::fixture::Mounted;
 use crate::common::tree::{self, DumpOptions, Mtime, escape};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -28,7 +28,6 @@ pub fn run(config: &Config) -> Result<Stats, Failure> {
         .fixture
         .try_mount(config.target, &config.opts)
         .map_err(fail)?;
-    let kernel = matches!(config.target, Target::Overlay | Target::OverlayBare);
     let options = DumpOptions {
         mtime: Mtime::NowFrom(setup.start),
         hide_names: vec!["chaos"],
@@ -47,10 +46,10 @@ pub fn run(config: &Config) -> Result<Stats, Failure> {
                 base: base[1..].into(),
                 shared: Some(b"shared".to_vec()),
                 suffix: format!("-w{n}"),
-                no_links: false,
+                ..Scope::default()
             };
             Worker {
-                pair: Pair::new(mounted.path(), &setup.reference, setup.start, kernel),
+                pair: Pair::new(mounted.path(), &setup.reference, setup.start, config.target),
                 generator: Generator::new(config.seed * 10 + n as u64, scope),
                 log: Vec::new(),
                 ok: 0,
@@ -68,7 +67,7 @@ pub fn run(config: &Config) -> Result<Stats, Failure> {
                 mounted.path(),
                 &options,
                 &mut numbers,
-                kernel,
+                config.target,
             )
             .map_err(|e| fail(format!("{when} round {round}: {e}")))
         };

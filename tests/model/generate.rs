@@ -22,6 +22,9 @@ pub struct Scope {
     pub suffix: String,
     /// Names with several links are left alone and none are made.
     pub no_links: bool,
+    /// No attributes `user.overlay.*`: kernel overlayfs with `trusted.*` marks
+    /// stores them as they are, and capasfs believes both families.
+    pub no_user_marks: bool,
 }
 
 /// The generator: names it believes to exist, and what is held open.
@@ -158,7 +161,8 @@ impl Generator {
     }
 
     fn xattr_name(&mut self) -> String {
-        self.rng
+        let name = self
+            .rng
             .one(&[
                 "user.a",
                 "user.b",
@@ -172,7 +176,11 @@ impl Generator {
                 "user.overlay.whiteout",
                 "security.foo",
             ])
-            .to_string()
+            .to_string();
+        if self.scope.no_user_marks && name.starts_with("user.overlay.") {
+            return "user.c".to_string();
+        }
+        name
     }
 
     /// The next operation.

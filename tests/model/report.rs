@@ -53,7 +53,11 @@ pub fn describe(config: &Config, failure: Failure) -> String {
 /// As [`describe`], without looking for a shorter list.
 pub fn describe_only(config: &Config, failure: &Failure) -> String {
     let Failure { what, log } = failure;
-    let file = std::env::temp_dir().join(format!("capas-model-{}.ops", config.seed));
+    let file = std::env::temp_dir().join(format!(
+        "capas-model-{}-{}.ops",
+        config.seed,
+        std::process::id()
+    ));
     let text: String = log.iter().map(|op| format!("{op}\n")).collect();
     let _ = std::fs::write(&file, &text);
     let mut out = format!(
