@@ -140,7 +140,7 @@ impl Containers<'_> {
             .open(made.join("config.json"))
             .context(say)?;
         file.write_all(&to_json(record)?).context(say)?;
-        tree::sync(&file).context(say)?;
+        sfs::sync(&file, false).context(say)?;
         tree::rename(&made, &self.dir(&record.id)).context(say)?;
         sync_dir(&self.store.containers())
     }

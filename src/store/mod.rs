@@ -31,6 +31,7 @@
 pub mod archive;
 pub mod complete;
 pub mod digest;
+pub mod discard;
 pub mod document;
 pub mod error;
 pub mod image;
@@ -48,6 +49,7 @@ pub use digest::Digest;
 pub use error::{Context, Error, Result};
 pub use reference::{Name, Reference};
 
+use crate::sys::fs as sfs;
 use crate::sys::tree;
 use document::Index;
 use error::invalid;
@@ -155,6 +157,11 @@ impl Store {
         }
         for dir in ["blobs", "blobs/sha256", "layers", "containers", "tmp"] {
             make_dir(&self.root.join(dir)).context(say)?;
+        }
+        // Layers and containers are made there. Without the flag they are only
+        // made more slowly.
+        if let Ok(tmp) = File::open(self.tmp()) {
+            let _ = tree::spread_subdirs(&tmp);
         }
         replace_file(
             &self.root.join("oci-layout"),
@@ -326,7 +333,7 @@ pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
         .open(&new)
         .context(say)?;
     file.write_all(data).context(say)?;
-    tree::sync(&file).context(say)?;
+    sfs::sync(&file, false).context(say)?;
     tree::rename(Path::new(&new), path).context(say)?;
     sync_dir(path.parent().unwrap_or(Path::new("/")))
 }
@@ -337,7 +344,7 @@ pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
 /// As fsync(2).
 pub fn sync_dir(path: &Path) -> Result<()> {
     let say = || format!("cannot sync {}", path.display());
-    tree::sync(&File::open(path).context(say)?).context(say)
+    sfs::sync_dir(File::open(path).context(say)?).context(say)
 }
 
 #[cfg(test)]
