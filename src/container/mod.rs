@@ -140,16 +140,28 @@ impl<'a> Containers<'a> {
     pub fn hold(&self, record: &Record) -> Result<Held> {
         let dir = self.dir(&record.id);
         let file = File::open(&dir).context(|| format!("cannot open {}", dir.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Held(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::Conflict(format!(
-                "container {} is in use by another process",
-                record.name
-            ))),
-            Err(fs::TryLockError::Error(e)) => {
-                Err(Error::System(format!("cannot lock {}", dir.display()), e))
+        // Those who only look whether somebody has it are soon done.
+        for _ in 0..10 {
+            match file.try_lock() {
+                Ok(()) => return Ok(Held(file)),
+                Err(fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                Err(fs::TryLockError::Error(e)) => {
+                    return Err(Error::System(format!("cannot lock {}", dir.display()), e));
+                }
             }
         }
+        Err(Error::Conflict(format!(
+            "container {} is in use by another process",
+            record.name
+        )))
+    }
+
+    /// Does somebody hold it.
+    fn is_held(&self, record: &Record) -> bool {
+        let file = File::open(self.dir(&record.id));
+        file.is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// Change a container's record.
@@ -176,8 +188,7 @@ impl<'a> Containers<'a> {
             return (record.state.status, record.state.exit_code);
         }
         let alive = process::from_pid_file(&self.dir(&record.id).join("pid")).is_some();
-        let held = matches!(self.hold(record), Err(Error::Conflict(_)));
-        if alive || held {
+        if alive || self.is_held(record) {
             (Status::Running, None)
         } else {
             (Status::Exited, Some(process::UNKNOWN_EXIT))

@@ -64,9 +64,9 @@ impl Store {
         staging::remove_stale(&self.tmp())?;
         let staging = Staging::new(&self.tmp())?;
         let archive = open(&staging)?;
-        let plans = if archive.has("index.json") {
+        let plans = if archive.has("index.json")? {
             plan_oci(&archive, base)?
-        } else if archive.has("manifest.json") {
+        } else if archive.has("manifest.json")? {
             plan_docker(&archive)?
         } else {
             return invalid("no image archive: it has neither index.json nor manifest.json");

@@ -266,6 +266,38 @@ fn bombs() {
     let layer = Tar::new().pax(&[("comment", &big)]).file("f", "x").end();
     let archive = docker_archive(&[gzip(&layer)], &diffs(&[layer]), &["x:1"]);
     b.refused(&archive, "metadata exceeds limit");
+    // A record whose size, added to the one before, wraps around.
+    let mut tar = Tar::new();
+    tar.pax(&[("comment", &[b'c'; 2000])]);
+    let at = tar.0.len();
+    tar.add(&entry("long", b'L'), b"");
+    tar.0[at + 124..at + 136].copy_from_slice(&[
+        0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0x00,
+    ]);
+    tar.checksum(at);
+    b.layer_refused(&tar.file("f", "x").end(), "metadata exceeds limit");
+    // Sizes that do not fit, in whose low bits another one is hidden.
+    for high in [[0x80, 0, 0, 1], [0x81, 0, 0, 0], [0xff, 0xff, 0xff, 0xff]] {
+        let mut tar = Tar::new();
+        tar.file("f", "x");
+        tar.0[124..128].copy_from_slice(&high);
+        tar.0[128..136].copy_from_slice(&1u64.to_be_bytes());
+        tar.checksum(0);
+        b.layer_refused(&tar.end(), "too large");
+    }
+    // Sparse extension blocks that say there is another one, for ever.
+    let mut tar = Tar::new();
+    tar.add(&entry("s", b'S'), b"");
+    tar.0[257..265].copy_from_slice(b"ustar  \0");
+    tar.0[482] = 1;
+    tar.0[483..495].copy_from_slice(b"00000000000\0");
+    tar.checksum(0);
+    let mut block = [0; 512];
+    block[504] = 1;
+    for _ in 0..20_000 {
+        tar.0.extend_from_slice(&block);
+    }
+    b.layer_refused(&tar.end(), "without end");
     // A size that no disk has.
     let pax = Tar::new()
         .pax(&[("size", b"4611686018427387904")])
@@ -537,4 +569,59 @@ fn images_and_layers_must_agree() {
     b.refused(&docker_archive(&[layer], &two, &["x:1"]), "layers");
     let many: Vec<String> = (0..1001).map(|n| hex(&[n as u8])).collect();
     b.refused(&docker_archive(&[], &many, &["x:1"]), "1000 layers");
+}
+
+#[test]
+fn any_change_of_a_header_is_an_error_or_another_layer() {
+    let whole = Tar::new()
+        .dir("d/")
+        .pax(&[("mtime", b"1.5"), ("SCHILY.xattr.user.x", b"y")])
+        .file("d/f", "content")
+        .symlink("l", "d")
+        .hardlink("h", "d/f")
+        .file("d/.wh.g", "")
+        .end();
+    let b = Bench::new();
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % (1 << 30)).unwrap()
+    };
+    let mut passed = 0;
+    for round in 0..500 {
+        let mut tar = Tar(whole.clone());
+        let headers = tar.0.len() / 512 - 2;
+        for _ in 0..=random() % 4 {
+            let at = random() % headers * 512;
+            tar.0[at + random() % 512] = u8::try_from(random() % 256).unwrap();
+            tar.checksum(at);
+        }
+        let path = b.dir.path().join(format!("outside-{round}"));
+        fs::create_dir(&path).unwrap();
+        fs::create_dir(path.join("tree")).unwrap();
+        let root = fs::File::open(path.join("tree")).unwrap();
+        let mut unpacker = Unpacker::new(&root, Limits::default()).unwrap();
+        let mut data = Some(std::mem::take(&mut tar.0));
+        let mut reader = Reader::new(|_| Ok(data.take().unwrap_or_default()));
+        let run = || -> capas::store::Result<()> {
+            while let Some(member) = reader.member()? {
+                unpacker.add(&member, &mut reader)?;
+            }
+            unpacker.finish().map(drop)
+        };
+        match run() {
+            Ok(()) => passed += 1,
+            Err(e) => assert!(!e.to_string().contains('\n'), "{e}"),
+        }
+        let beside: Vec<_> = fs::read_dir(&path).unwrap().collect();
+        assert_eq!(beside.len(), 1, "something is outside of the tree");
+        capas::store::discard::remove_tree(&path).unwrap();
+    }
+    assert!(
+        passed > 50 && passed < 1450,
+        "{passed} of 1500 were accepted"
+    );
+    b.untouched();
 }

@@ -8,6 +8,9 @@ use std::path::Path;
 
 type Wrap = fn(&[u8]) -> Vec<u8>;
 
+/// cap_net_raw=ep, as a file has it.
+const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 fn base() -> Vec<u8> {
     Tar::new()
         .dir("bin/")
@@ -126,6 +129,7 @@ fn attributes_are_kept_to_the_nanosecond_and_bit() {
         .pax(&[
             ("mtime", b"1234567890.123456789"),
             ("SCHILY.xattr.user.k", b"v\0\xff\n"),
+            ("SCHILY.xattr.security.capability", CAPABILITY),
         ])
         .add(
             &Entry {
@@ -195,6 +199,8 @@ fn attributes_are_kept_to_the_nanosecond_and_bit() {
     let file = fs::File::open(tree.join("suid")).unwrap();
     let at = At::Fd(std::os::fd::AsFd::as_fd(&file));
     assert_eq!(xattr::get(at, c"user.k").unwrap().unwrap(), b"v\0\xff\n");
+    let capability = xattr::get(at, c"security.capability").unwrap().unwrap();
+    assert_eq!(capability, CAPABILITY);
     let sgid = stat("sgid");
     assert_eq!((sgid.mode() & 0o7777, sgid.gid()), (0o2775, 50));
     assert_eq!((sgid.mtime(), sgid.mtime_nsec()), (-2, 500_000_000));
