@@ -445,3 +445,24 @@ fn a_layer_that_is_here_is_not_read_again() {
     let archive = docker_archive(&[other], &diffs(&[base()]), &["y"]);
     assert_eq!(b.load(&archive).unwrap()[0].names[0].familiar(), "y");
 }
+
+#[test]
+fn one_layer_in_two_compressions_keeps_both_blobs() {
+    let b = Bench::new();
+    let dir = b.dir.path().join("both");
+    let index = dir.join("index.json");
+    let mut manifests = Vec::new();
+    for (wrap, name) in [(gzip as Wrap, "gzip"), (zstd, "zstd")] {
+        oci_dir(&dir, &[base(), top()], wrap, name);
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        manifests.push(json["manifests"][0].clone());
+    }
+    let both = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+    fs::write(&index, both.to_string()).unwrap();
+    assert_eq!(b.store.load(&dir).unwrap().len(), 2);
+    for entry in fs::read_dir(dir.join("blobs/sha256")).unwrap() {
+        let entry = entry.unwrap();
+        let kept = b.store.root().join("blobs/sha256").join(entry.file_name());
+        assert_eq!(fs::read(kept).unwrap(), fs::read(entry.path()).unwrap());
+    }
+}
