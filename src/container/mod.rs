@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! <root>/containers/<id>/
-//!   config.json     the record, replaced under the store's lock
+//!   config.json     the record, never changed
+//!   state.json      what it is doing, replaced under the store's lock; not
+//!                   synced, as nothing runs any more after a crash of the machine
 //!   upper/, work/   the writable layer, and capasfs's work directory
 //!   merged/         where it is mounted
 //!   empty/          the lower layer of an image without layers
@@ -27,11 +29,11 @@ pub mod size;
 pub mod user;
 
 pub use create::Wish;
-pub use record::{Network, Record, Status};
+pub use record::{Network, Record, State, Status};
 
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::remove::User;
-use crate::store::{Store, document, read_file, replace_file, to_json};
+use crate::store::{Store, document, read_file, replace_volatile, to_json};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -86,10 +88,15 @@ impl<'a> Containers<'a> {
     fn read(&self, id: &str) -> Result<Record> {
         let data = read_file(&self.dir(id).join("config.json"), MAX_RECORD)?;
         let what = format!("record of container {}", show(id.as_bytes()));
-        let record: Record = document::parse(&data, &what)?;
+        let mut record: Record = document::parse(&data, &what)?;
         if record.id != id {
             return invalid(format!("bad {what}: it names another container"));
         }
+        record.state = match read_file(&self.dir(id).join("state.json"), MAX_RECORD) {
+            Ok(data) => document::parse(&data, &what).unwrap_or_else(|_| State::unknown()),
+            Err(Error::NotFound(_)) => State::default(),
+            Err(e) => return Err(e),
+        };
         Ok(record)
     }
 
@@ -164,7 +171,7 @@ impl<'a> Containers<'a> {
         file.is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
-    /// Change a container's record.
+    /// Change a container's state.
     ///
     /// # Errors
     /// When it is gone, and those of `change`.
@@ -176,7 +183,7 @@ impl<'a> Containers<'a> {
         let _lock = self.store.lock()?;
         let mut record = self.read(id)?;
         change(&mut record)?;
-        replace_file(&self.dir(id).join("config.json"), &to_json(&record)?)?;
+        replace_volatile(&self.dir(id).join("state.json"), &to_json(&record.state)?)?;
         Ok(record)
     }
 

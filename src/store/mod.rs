@@ -322,6 +322,20 @@ pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// When the directory cannot be written.
 pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
+    replace(path, data, true)?;
+    sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// As [`replace_file`] for what means nothing after a restart of the machine:
+/// the disk is not waited for, and readers must bear a damaged file.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn replace_volatile(path: &Path, data: &[u8]) -> Result<()> {
+    replace(path, data, false)
+}
+
+fn replace(path: &Path, data: &[u8], durable: bool) -> Result<()> {
     let say = || format!("cannot write {}", path.display());
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -333,9 +347,10 @@ pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
         .open(&new)
         .context(say)?;
     file.write_all(data).context(say)?;
-    sfs::sync(&file, false).context(say)?;
-    tree::rename(Path::new(&new), path).context(say)?;
-    sync_dir(path.parent().unwrap_or(Path::new("/")))
+    if durable {
+        sfs::sync(&file, false).context(say)?;
+    }
+    tree::rename(Path::new(&new), path).context(say)
 }
 
 /// Make the names in a directory durable.
