@@ -9,6 +9,8 @@
     missing_docs
 )]
 
+#[path = "store/corrupt.rs"]
+mod corrupt;
 #[path = "store/hostile.rs"]
 mod hostile;
 #[path = "store/killed.rs"]

@@ -38,7 +38,7 @@ pub fn images(store: &Store, args: &args::Images, output: &mut Output<'_>) -> Ou
         let nameless = image.names.is_empty() && wanted.is_none();
         let lines = if nameless { vec![None] } else { names };
         if args.quiet {
-            if !lines.is_empty() {
+            for _ in lines {
                 writeln!(output.out, "{id}")?;
             }
             continue;

@@ -122,19 +122,7 @@ fn spec(record: &Record, root: &Path, ids: &Ids, binds: Vec<Mount>) -> Result<Sp
             Path::new("tmpfs"),
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            Path::new("devpts"),
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
+        mount("/dev/pts", "devpts", Path::new("devpts"), devpts_options()),
         mount(
             "/dev/shm",
             "tmpfs",
@@ -195,6 +183,22 @@ fn namespace(kind: LinuxNamespaceType) -> LinuxNamespace {
     let mut namespace = LinuxNamespace::default();
     namespace.set_typ(kind);
     namespace
+}
+
+/// Terminals belong to the group tty, where it can be named.
+fn devpts_options() -> &'static [&'static str] {
+    let all = &[
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ];
+    match (creds::in_first_user_namespace(), all) {
+        (true, all) => all,
+        (false, [without @ .., _]) => without,
+    }
 }
 
 /// The specification's, and what docker hides besides.

@@ -1,6 +1,6 @@
 //! A new container.
 
-use super::record::{Network, Record, State, Status};
+use super::record::{Network, Record, State};
 use super::{Containers, name};
 use crate::store::error::{Context, Error, Result, invalid};
 use crate::store::layer::LayerRecord;
@@ -108,12 +108,7 @@ impl Containers<'_> {
                 .unwrap_or_else(|| "/".to_owned()),
             network: wish.network,
             auto_remove: wish.auto_remove,
-            state: State {
-                status: Status::Created,
-                started: None,
-                finished: None,
-                exit_code: None,
-            },
+            state: State::default(),
         };
         if record.args.is_empty() {
             return invalid("no command specified");
@@ -140,9 +135,13 @@ impl Containers<'_> {
             .open(made.join("config.json"))
             .context(say)?;
         file.write_all(&to_json(record)?).context(say)?;
-        tree::sync(&file).context(say)?;
+        sfs::sync(&file, false).context(say)?;
         tree::rename(&made, &self.dir(&record.id)).context(say)?;
-        sync_dir(&self.store.containers())
+        // One that goes by itself may go with the machine's power too.
+        match record.auto_remove {
+            true => Ok(()),
+            false => sync_dir(&self.store.containers()),
+        }
     }
 }
 

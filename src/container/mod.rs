@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! <root>/containers/<id>/
-//!   config.json     the record, replaced under the store's lock
+//!   config.json     the record, never changed
+//!   state.json      what it is doing, replaced under the store's lock; not
+//!                   synced, as nothing runs any more after a crash of the machine
 //!   upper/, work/   the writable layer, and capasfs's work directory
 //!   merged/         where it is mounted
 //!   empty/          the lower layer of an image without layers
@@ -27,11 +29,11 @@ pub mod size;
 pub mod user;
 
 pub use create::Wish;
-pub use record::{Network, Record, Status};
+pub use record::{Network, Record, State, Status};
 
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::remove::User;
-use crate::store::{Store, document, read_file, replace_file, to_json};
+use crate::store::{Store, document, read_file, replace_volatile, to_json};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -86,10 +88,15 @@ impl<'a> Containers<'a> {
     fn read(&self, id: &str) -> Result<Record> {
         let data = read_file(&self.dir(id).join("config.json"), MAX_RECORD)?;
         let what = format!("record of container {}", show(id.as_bytes()));
-        let record: Record = document::parse(&data, &what)?;
+        let mut record: Record = document::parse(&data, &what)?;
         if record.id != id {
             return invalid(format!("bad {what}: it names another container"));
         }
+        record.state = match read_file(&self.dir(id).join("state.json"), MAX_RECORD) {
+            Ok(data) => document::parse(&data, &what).unwrap_or_else(|_| State::unknown()),
+            Err(Error::NotFound(_)) => State::default(),
+            Err(e) => return Err(e),
+        };
         Ok(record)
     }
 
@@ -140,19 +147,31 @@ impl<'a> Containers<'a> {
     pub fn hold(&self, record: &Record) -> Result<Held> {
         let dir = self.dir(&record.id);
         let file = File::open(&dir).context(|| format!("cannot open {}", dir.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Held(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::Conflict(format!(
-                "container {} is in use by another process",
-                record.name
-            ))),
-            Err(fs::TryLockError::Error(e)) => {
-                Err(Error::System(format!("cannot lock {}", dir.display()), e))
+        // Those who only look whether somebody has it are soon done.
+        for _ in 0..10 {
+            match file.try_lock() {
+                Ok(()) => return Ok(Held(file)),
+                Err(fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                Err(fs::TryLockError::Error(e)) => {
+                    return Err(Error::System(format!("cannot lock {}", dir.display()), e));
+                }
             }
         }
+        Err(Error::Conflict(format!(
+            "container {} is in use by another process",
+            record.name
+        )))
     }
 
-    /// Change a container's record.
+    /// Does somebody hold it.
+    fn is_held(&self, record: &Record) -> bool {
+        let file = File::open(self.dir(&record.id));
+        file.is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    }
+
+    /// Change a container's state.
     ///
     /// # Errors
     /// When it is gone, and those of `change`.
@@ -164,7 +183,7 @@ impl<'a> Containers<'a> {
         let _lock = self.store.lock()?;
         let mut record = self.read(id)?;
         change(&mut record)?;
-        replace_file(&self.dir(id).join("config.json"), &to_json(&record)?)?;
+        replace_volatile(&self.dir(id).join("state.json"), &to_json(&record.state)?)?;
         Ok(record)
     }
 
@@ -176,8 +195,7 @@ impl<'a> Containers<'a> {
             return (record.state.status, record.state.exit_code);
         }
         let alive = process::from_pid_file(&self.dir(&record.id).join("pid")).is_some();
-        let held = matches!(self.hold(record), Err(Error::Conflict(_)));
-        if alive || held {
+        if alive || self.is_held(record) {
             (Status::Running, None)
         } else {
             (Status::Exited, Some(process::UNKNOWN_EXIT))

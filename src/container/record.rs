@@ -1,14 +1,16 @@
 //! What is written down about a container.
 
+use super::process::UNKNOWN_EXIT;
 use crate::store::Digest;
 use crate::store::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// What a container is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Never run.
+    #[default]
     Created,
     /// Running.
     Running,
@@ -28,7 +30,7 @@ pub enum Network {
 }
 
 /// The part of a record that changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// As written; see [`super::Containers::status`] for what is true now.
     pub status: Status,
@@ -41,6 +43,17 @@ pub struct State {
     /// Of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+}
+
+impl State {
+    /// Of a container whose state was lost with the machine's power.
+    pub fn unknown() -> State {
+        State {
+            status: Status::Exited,
+            exit_code: Some(UNKNOWN_EXIT),
+            ..State::default()
+        }
+    }
 }
 
 /// A container. Everything that running it takes is here, so that it does not
@@ -75,7 +88,8 @@ pub struct Record {
     pub network: Network,
     /// Removed when it has ended.
     pub auto_remove: bool,
-    /// What it is doing.
+    /// What it is doing; kept in a file of its own.
+    #[serde(skip)]
     pub state: State,
 }
 
@@ -150,12 +164,7 @@ mod tests {
             working_dir: "/".into(),
             network: Network::None,
             auto_remove: false,
-            state: State {
-                status: Status::Created,
-                started: None,
-                finished: None,
-                exit_code: None,
-            },
+            state: State::default(),
         };
         assert!(r.exit(Some(1), 0).is_err());
         r.start(1).unwrap();

@@ -72,7 +72,7 @@ impl Containers<'_> {
             }
         }
         // The process that ran it still unmounts.
-        while matches!(self.hold(record), Err(Error::Conflict(_))) && begun.elapsed() < KILL_WAIT {
+        while self.is_held(record) && begun.elapsed() < KILL_WAIT {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())

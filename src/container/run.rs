@@ -26,13 +26,15 @@ impl Containers<'_> {
     pub fn run(&self, record: &Record, runtime: Option<&Path>) -> Result<u8> {
         let _held = self.hold(record)?;
         let result = find_runtime(runtime).and_then(|runtime| self.run_held(record, &runtime));
-        let unmounted = self.unmount(record);
-        if record.auto_remove {
-            self.remove_held(record)?;
+        // What the command said is worth more than what is left behind it.
+        let cleaned = match record.auto_remove {
+            true => self.remove_held(record),
+            false => self.unmount(record),
+        };
+        if let Err(e) = cleaned {
+            log::warn!("{e}");
         }
-        let code = result?;
-        unmounted?;
-        Ok(code)
+        result
     }
 
     fn run_held(&self, record: &Record, runtime: &Path) -> Result<u8> {

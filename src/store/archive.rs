@@ -4,7 +4,8 @@
 use super::error::{Context, Error, Result, invalid, show};
 use super::pipeline::{Encoding, decoder};
 use super::staging::Staging;
-use super::tarball::{Found, Headers, Kind, padding};
+use super::tarball::{Found, Headers, Kind, MAX_HEADER, padding};
+use crate::sys::fs as sfs;
 use crate::sys::tree::{self, Links};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -132,8 +133,15 @@ impl Archive {
     }
 
     /// Is there a member of that name.
-    pub fn has(&self, name: &str) -> bool {
-        self.find(name).is_ok()
+    ///
+    /// # Errors
+    /// When it cannot be known.
+    pub fn has(&self, name: &str) -> Result<bool> {
+        match self.find(name) {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// The member `name`, links followed within the archive.
@@ -152,9 +160,12 @@ impl Archive {
         match self {
             Archive::Dir(dir) => {
                 use std::os::unix::ffi::OsStrExt;
-                let file = tree::open_file_beneath(dir, OsStr::from_bytes(&key), Links::InRoot)
-                    .map_err(|_| absent())?;
-                let end = file.metadata().map_err(|_| absent())?.len();
+                let say = || format!("cannot open {}", show(&key));
+                let file = tree::open_file_beneath(dir, OsStr::from_bytes(&key), Links::InRoot);
+                let Some(file) = sfs::absent(file).context(say)? else {
+                    return Err(absent());
+                };
+                let end = file.metadata().context(say)?.len();
                 Ok(Range {
                     file: Arc::new(file),
                     pos: 0,
@@ -255,7 +266,10 @@ fn index(file: File) -> Result<Archive> {
         }
         let data = buf.get(..filled).unwrap_or_default();
         match headers.next(data)? {
-            Found::Need(n) if n > filled && filled == need => need = n.max(need + 1),
+            Found::Need(n) if n > MAX_HEADER => {
+                return invalid("bad tar archive: a header without end");
+            }
+            Found::Need(n) if n > filled && filled == need => need = n,
             Found::Need(_) if data.iter().all(|b| *b == 0) => break,
             Found::Need(_) => return invalid("the archive is truncated, or no archive"),
             Found::End(_) => break,

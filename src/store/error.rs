@@ -83,18 +83,21 @@ impl From<Error> for std::io::Error {
     }
 }
 
+/// Characters of foreign text that a message holds at most.
+const SHOWN: usize = 500;
+
 /// Bytes from outside as they may be shown in a one-line message.
 pub fn show(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let mut out = String::with_capacity(text.len().min(200));
-    for c in text.chars().take(160) {
+    let mut out = String::with_capacity(text.len().min(SHOWN));
+    for c in text.chars().take(SHOWN) {
         if c.is_control() {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
-    if text.chars().nth(160).is_some() {
+    if text.chars().nth(SHOWN).is_some() {
         out.push('…');
     }
     out

@@ -16,7 +16,7 @@ use super::unpack::{Limits, Unpacked, Unpacker};
 use super::{Store, sync_dir, to_json};
 use crate::sys::{Errno, tree};
 use plan::{Plan, PlannedLayer, plan_docker, plan_oci};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
@@ -64,9 +64,9 @@ impl Store {
         staging::remove_stale(&self.tmp())?;
         let staging = Staging::new(&self.tmp())?;
         let archive = open(&staging)?;
-        let plans = if archive.has("index.json") {
+        let plans = if archive.has("index.json")? {
             plan_oci(&archive, base)?
-        } else if archive.has("manifest.json") {
+        } else if archive.has("manifest.json")? {
             plan_docker(&archive)?
         } else {
             return invalid("no image archive: it has neither index.json nor manifest.json");
@@ -83,6 +83,15 @@ impl Store {
         }
         .run(plans)
     }
+}
+
+/// One blob to be read.
+struct LayerJob<'a> {
+    number: usize,
+    layer: &'a PlannedLayer,
+    chain: Digest,
+    /// The first blob of the layer is unpacked, others are only checked.
+    unpack: bool,
 }
 
 /// A layer that was dealt with.
@@ -113,11 +122,19 @@ impl Load<'_> {
 
     /// Read every layer once, several at a time.
     fn take_layers(&self, plans: &[Plan]) -> Result<HashMap<Digest, Taken>> {
-        let mut jobs: Vec<(&PlannedLayer, Digest)> = Vec::new();
+        let mut jobs: Vec<LayerJob<'_>> = Vec::new();
+        let mut trees = HashSet::new();
+        let mut blobs = HashSet::new();
         for plan in plans {
             for (layer, chain) in plan.layers.iter().zip(chain_ids(plan.config.diff_ids())) {
-                if !jobs.iter().any(|(job, _)| job.diff_id == layer.diff_id) {
-                    jobs.push((layer, chain));
+                let blob = layer.described.as_ref().map(|d| d.digest);
+                if blobs.insert((layer.diff_id, blob)) {
+                    jobs.push(LayerJob {
+                        number: jobs.len(),
+                        layer,
+                        chain,
+                        unpack: trees.insert(layer.diff_id),
+                    });
                 }
             }
         }
@@ -128,15 +145,18 @@ impl Load<'_> {
         std::thread::scope(|scope| {
             for _ in 0..workers.min(jobs.len()) {
                 scope.spawn(|| {
-                    while let Some((layer, chain)) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
-                    {
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if cancel.load(Ordering::Relaxed) {
                             return;
                         }
-                        let result = self.take_layer(layer, chain, &cancel);
+                        let result = self.take_layer(job, &cancel);
                         let Ok(mut done) = done.lock() else { return };
                         match (result, &mut *done) {
-                            (Ok(taken), Ok(all)) => drop(all.insert(layer.diff_id, taken)),
+                            (Ok(taken), Ok(all)) if job.unpack => {
+                                all.insert(job.layer.diff_id, taken);
+                            }
+                            // Another blob of a layer that one job unpacks.
+                            (Ok(_), Ok(_)) => {}
                             (Err(e), Ok(_)) => {
                                 cancel.store(true, Ordering::Relaxed);
                                 *done = Err(e);
@@ -152,28 +172,23 @@ impl Load<'_> {
             .unwrap_or_else(|_| invalid("a thread that reads layers failed"))
     }
 
-    fn take_layer(
-        &self,
-        layer: &PlannedLayer,
-        chain: &Digest,
-        cancel: &AtomicBool,
-    ) -> Result<Taken> {
-        let found = self.store.find_layer(&layer.diff_id, chain)?.is_some();
+    fn take_layer(&self, job: &LayerJob<'_>, cancel: &AtomicBool) -> Result<Taken> {
+        let layer = job.layer;
+        let found = !job.unpack || self.store.find_layer(&layer.diff_id, &job.chain)?.is_some();
         if found && let Some(blob) = self.known_blob(layer)? {
             return Ok(Taken { blob, tree: None });
         }
+        let part = self.blobs.join(format!("{}.part", job.number));
         let done = self
-            .read_layer(layer, !found, true, cancel)
+            .read_layer(layer, !found, Some(&part), cancel)
             .map_err(|e| in_layer(&layer.diff_id, e))?;
         let (digest, size) = done.blob;
         let media_type = match &layer.described {
             Some(d) => d.media_type.clone(),
             None => done.encoding.media_type().to_owned(),
         };
-        let mut from = self.blobs.join(layer.diff_id.hex()).into_os_string();
-        from.push(".part");
         let to = self.blobs.join(digest.hex());
-        tree::rename(Path::new(&from), &to).context(|| format!("cannot write {}", to.display()))?;
+        tree::rename(&part, &to).context(|| format!("cannot write {}", to.display()))?;
         Ok(Taken {
             blob: Descriptor {
                 media_type,
@@ -215,7 +230,7 @@ impl Load<'_> {
         &self,
         layer: &PlannedLayer,
         unpack: bool,
-        keep: bool,
+        keep: Option<&Path>,
         cancel: &AtomicBool,
     ) -> Result<Done> {
         let source: Range = self.archive.find(&layer.member)?;
@@ -224,15 +239,12 @@ impl Load<'_> {
         } else {
             None
         };
-        let mut part = self.blobs.join(layer.diff_id.hex()).into_os_string();
-        part.push(".part");
-        let part = PathBuf::from(part);
         pipeline::run(
             Job {
                 source,
                 expected: layer.described.as_ref().map(|d| (d.digest, d.size)),
                 diff_id: layer.diff_id,
-                keep: keep.then_some(part.as_path()),
+                keep,
                 cancel,
             },
             unpacker,
@@ -338,7 +350,7 @@ impl Load<'_> {
         if tree.is_none() {
             // Another chain needed the first copy of this tree for itself.
             let cancel = AtomicBool::new(false);
-            tree = self.read_layer(layer, true, false, &cancel)?.unpacked;
+            tree = self.read_layer(layer, true, None, &cancel)?.unpacked;
         }
         let Some(mut tree) = tree else {
             return invalid("the layer was not unpacked");

@@ -31,6 +31,7 @@
 pub mod archive;
 pub mod complete;
 pub mod digest;
+pub mod discard;
 pub mod document;
 pub mod error;
 pub mod image;
@@ -48,6 +49,7 @@ pub use digest::Digest;
 pub use error::{Context, Error, Result};
 pub use reference::{Name, Reference};
 
+use crate::sys::fs as sfs;
 use crate::sys::tree;
 use document::Index;
 use error::invalid;
@@ -155,6 +157,11 @@ impl Store {
         }
         for dir in ["blobs", "blobs/sha256", "layers", "containers", "tmp"] {
             make_dir(&self.root.join(dir)).context(say)?;
+        }
+        // Layers and containers are made there. Without the flag they are only
+        // made more slowly.
+        if let Ok(tmp) = File::open(self.tmp()) {
+            let _ = tree::spread_subdirs(&tmp);
         }
         replace_file(
             &self.root.join("oci-layout"),
@@ -315,6 +322,20 @@ pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// When the directory cannot be written.
 pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
+    replace(path, data, true)?;
+    sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// As [`replace_file`] for what means nothing after a restart of the machine:
+/// the disk is not waited for, and readers must bear a damaged file.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn replace_volatile(path: &Path, data: &[u8]) -> Result<()> {
+    replace(path, data, false)
+}
+
+fn replace(path: &Path, data: &[u8], durable: bool) -> Result<()> {
     let say = || format!("cannot write {}", path.display());
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -326,9 +347,10 @@ pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
         .open(&new)
         .context(say)?;
     file.write_all(data).context(say)?;
-    tree::sync(&file).context(say)?;
-    tree::rename(Path::new(&new), path).context(say)?;
-    sync_dir(path.parent().unwrap_or(Path::new("/")))
+    if durable {
+        sfs::sync(&file, false).context(say)?;
+    }
+    tree::rename(Path::new(&new), path).context(say)
 }
 
 /// Make the names in a directory durable.
@@ -337,7 +359,7 @@ pub fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
 /// As fsync(2).
 pub fn sync_dir(path: &Path) -> Result<()> {
     let say = || format!("cannot sync {}", path.display());
-    tree::sync(&File::open(path).context(say)?).context(say)
+    sfs::sync_dir(File::open(path).context(say)?).context(say)
 }
 
 #[cfg(test)]

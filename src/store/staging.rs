@@ -4,6 +4,7 @@
 //! whoever finds it removes it. All that a staging directory holds is garbage
 //! until it has been renamed into place.
 
+use super::discard::remove_tree;
 use super::error::{Context, Error, Result};
 use crate::sys::tree;
 use std::fs::{self, File};
@@ -81,7 +82,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Err(e) = fs::remove_dir_all(&self.path) {
+        if let Err(e) = remove_tree(&self.path) {
             log::warn!("cannot remove {}: {e}", self.path.display());
         }
         let _ = self.dir.unlock();
@@ -98,7 +99,7 @@ pub fn remove_stale(tmp: &Path) -> Result<()> {
         let path = entry.path();
         let Ok(dir) = File::open(&path) else { continue };
         if dir.try_lock().is_ok()
-            && let Err(e) = fs::remove_dir_all(&path)
+            && let Err(e) = remove_tree(&path)
             && e.kind() != std::io::ErrorKind::NotFound
         {
             log::warn!("cannot remove {}: {e}", path.display());

@@ -7,10 +7,13 @@ use super::error::{Context, Error, Result, invalid, show};
 use super::pax;
 use crate::sys::fs::Time;
 use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
-use tar_core::{EntryType, HEADER_SIZE, SparseEntry};
+use tar_core::{EntryType, HEADER_SIZE, Header, SparseEntry};
 
 /// Longest path of a member, and deepest.
 pub const MAX_PATH: usize = 4096;
+/// No header with its records and maps takes more; without this bound a few
+/// bytes could ask for all the memory.
+pub const MAX_HEADER: usize = 4 << 20;
 /// One block of an archive.
 const BLOCK: u64 = HEADER_SIZE as u64;
 
@@ -93,6 +96,7 @@ impl Headers {
     /// # Errors
     /// For a malformed archive.
     pub fn next(&mut self, data: &[u8]) -> Result<Found> {
+        check_sizes(data)?;
         let bad = |e: &dyn std::fmt::Display| Error::Invalid(format!("bad tar archive: {e}"));
         match self.0.parse(data).map_err(|e| bad(&e))? {
             ParseEvent::NeedData { min_bytes } => Ok(Found::Need(min_bytes)),
@@ -125,6 +129,46 @@ impl Headers {
             }
         }
     }
+}
+
+/// Look at the sizes of a member's headers before the parser does, which drops
+/// the high bits of numbers that do not fit and adds without checking.
+fn check_sizes(data: &[u8]) -> Result<()> {
+    let mut rest = data;
+    let mut total = 0u64;
+    while let Some((header, after)) = rest.split_at_checked(HEADER_SIZE) {
+        for field in [
+            header.get(124..136),
+            header.get(108..116),
+            header.get(116..124),
+        ] {
+            // Base 256: a number of 64 bits, and not negative.
+            let (first, rest) = match field.unwrap_or_default() {
+                [first, rest @ ..] => (*first, rest),
+                [] => (0, [].as_slice()),
+            };
+            let (high, _) = rest.split_at(rest.len().saturating_sub(8));
+            let fits = first < 0x80 || (first == 0x80 && high.iter().all(|b| *b == 0));
+            if !fits {
+                return invalid("bad tar archive: a number is too large");
+            }
+        }
+        if !matches!(header.get(156), Some(b'x' | b'g' | b'L' | b'K')) {
+            break;
+        }
+        let size = match <&[u8; HEADER_SIZE]>::try_from(header) {
+            Ok(header) => Header::from_bytes(header).entry_size(),
+            Err(_) => break,
+        };
+        let size = size.map_err(|e| Error::Invalid(format!("bad tar archive: {e}")))?;
+        total = total.saturating_add(size);
+        if total > Limits::default().max_metadata_size.into() {
+            return invalid("bad tar archive: metadata exceeds limit");
+        }
+        let step = usize::try_from(size + padding(size)).unwrap_or(usize::MAX);
+        rest = after.get(step..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Content is padded to whole blocks.
@@ -293,8 +337,8 @@ impl<C: FnMut(Vec<u8>) -> std::io::Result<Vec<u8>>> Reader<C> {
         loop {
             let data = self.buf.get(self.pos..).unwrap_or_default();
             match self.headers.next(data)? {
-                Found::Need(n) if n <= data.len() => {
-                    return invalid("bad tar archive: the parser does not advance");
+                Found::Need(n) if n <= data.len() || n > MAX_HEADER => {
+                    return invalid("bad tar archive: a header without end");
                 }
                 Found::Need(_) => {
                     if !self.grow()? {

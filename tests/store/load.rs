@@ -8,6 +8,9 @@ use std::path::Path;
 
 type Wrap = fn(&[u8]) -> Vec<u8>;
 
+/// cap_net_raw=ep, as a file has it.
+const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 fn base() -> Vec<u8> {
     Tar::new()
         .dir("bin/")
@@ -126,6 +129,7 @@ fn attributes_are_kept_to_the_nanosecond_and_bit() {
         .pax(&[
             ("mtime", b"1234567890.123456789"),
             ("SCHILY.xattr.user.k", b"v\0\xff\n"),
+            ("SCHILY.xattr.security.capability", CAPABILITY),
         ])
         .add(
             &Entry {
@@ -195,6 +199,8 @@ fn attributes_are_kept_to_the_nanosecond_and_bit() {
     let file = fs::File::open(tree.join("suid")).unwrap();
     let at = At::Fd(std::os::fd::AsFd::as_fd(&file));
     assert_eq!(xattr::get(at, c"user.k").unwrap().unwrap(), b"v\0\xff\n");
+    let capability = xattr::get(at, c"security.capability").unwrap().unwrap();
+    assert_eq!(capability, CAPABILITY);
     let sgid = stat("sgid");
     assert_eq!((sgid.mode() & 0o7777, sgid.gid()), (0o2775, 50));
     assert_eq!((sgid.mtime(), sgid.mtime_nsec()), (-2, 500_000_000));
@@ -438,4 +444,25 @@ fn a_layer_that_is_here_is_not_read_again() {
     other[600] ^= 1;
     let archive = docker_archive(&[other], &diffs(&[base()]), &["y"]);
     assert_eq!(b.load(&archive).unwrap()[0].names[0].familiar(), "y");
+}
+
+#[test]
+fn one_layer_in_two_compressions_keeps_both_blobs() {
+    let b = Bench::new();
+    let dir = b.dir.path().join("both");
+    let index = dir.join("index.json");
+    let mut manifests = Vec::new();
+    for (wrap, name) in [(gzip as Wrap, "gzip"), (zstd, "zstd")] {
+        oci_dir(&dir, &[base(), top()], wrap, name);
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        manifests.push(json["manifests"][0].clone());
+    }
+    let both = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+    fs::write(&index, both.to_string()).unwrap();
+    assert_eq!(b.store.load(&dir).unwrap().len(), 2);
+    for entry in fs::read_dir(dir.join("blobs/sha256")).unwrap() {
+        let entry = entry.unwrap();
+        let kept = b.store.root().join("blobs/sha256").join(entry.file_name());
+        assert_eq!(fs::read(kept).unwrap(), fs::read(entry.path()).unwrap());
+    }
 }

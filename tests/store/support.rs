@@ -68,6 +68,14 @@ impl Tar {
         self
     }
 
+    /// Make the header at `at` valid again after it was changed.
+    pub fn checksum(&mut self, at: usize) {
+        let h = &mut self.0[at..at + 512];
+        h[148..156].fill(b' ');
+        let sum: u32 = h.iter().map(|b| u32::from(*b)).sum();
+        h[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+
     pub fn dir(&mut self, name: &str) -> &mut Self {
         self.add(&entry(name, b'5'), b"")
     }

@@ -107,7 +107,13 @@ impl Unpacker {
         let at = At::Fd(dir.as_fd());
         self.own(at, attributes.uid, attributes.gid)?;
         self.attributes(at, &attributes.xattrs)?;
-        sfs::chmod(at, attributes.mode).map_err(|e| system("cannot set its mode", e))?;
+        // Without privileges the tree can only be moved into place, and later
+        // away, while its root is writable.
+        let mode = match path.is_empty() && !self.privileged {
+            true => attributes.mode | 0o700,
+            false => attributes.mode,
+        };
+        sfs::chmod(at, mode).map_err(|e| system("cannot set its mode", e))?;
         let time = SetTime::At(attributes.mtime);
         sfs::utimens(at, time, time).map_err(|e| system("cannot set its time", e))
     }
