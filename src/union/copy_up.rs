@@ -178,7 +178,7 @@ impl Union {
         }
         let mut indexed_as = None;
         if let (Some(links), Some(origin)) = (indexed, origin) {
-            self.set_mark(to, Mark::Nlink, b"L+0")?;
+            self.set_mark(to, Mark::Nlink, &nlink::lower(0))?;
             indexed_as = Some((links, Links::new_name(&origin)));
         }
         let _moving = self.topology.read();

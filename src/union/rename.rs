@@ -92,6 +92,9 @@ impl Union {
         } else if how == Replace::Exchange {
             return Err(Errno::NOENT);
         }
+        if how == Replace::Yes {
+            self.may_replace(old_stat, &new)?;
+        }
         if marks::is_wh(new_name) {
             self.set_mark(At::Name(old.dir.as_fd(), name), Mark::Plain, b"y")?;
         }
@@ -162,6 +165,19 @@ impl Union {
             node,
             here,
         })
+    }
+
+    /// What the target forbids, before anything is changed.
+    fn may_replace(&self, old: Stat, new: &Side) -> Result<()> {
+        let Some((target, stat)) = &new.node else {
+            return Ok(());
+        };
+        match (old.is_dir(), stat.is_dir()) {
+            (true, false) => Err(Errno::NOTDIR),
+            (false, true) => Err(Errno::ISDIR),
+            (true, true) if !self.is_empty_dir(target)? => Err(Errno::NOTEMPTY),
+            _ => Ok(()),
+        }
     }
 
     /// Before something moves from `old` to `new`: what it needs so that it is
@@ -259,18 +275,8 @@ impl Union {
         };
         let mut leaving = None;
         if let Some((target, stat)) = &new.node {
-            match (old_stat.is_dir(), stat.is_dir()) {
-                (true, false) => return Err(Errno::NOTDIR),
-                (false, true) => return Err(Errno::ISDIR),
-                _ => {}
-            }
-            if target.is_dir() {
-                if !self.is_empty_dir(target)? {
-                    return Err(Errno::NOTEMPTY);
-                }
-                if new.here {
-                    self.empty_of_whiteouts(target, new)?;
-                }
+            if target.is_dir() && new.here {
+                self.empty_of_whiteouts(target, new)?;
             }
             leaving = Some((
                 target,
