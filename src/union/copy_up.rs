@@ -141,7 +141,7 @@ impl Union {
                 let staged = upper.work.file()?;
                 let fd = staged.fd().ok_or(Errno::BADF)?;
                 match want {
-                    Want::Meta if self.options.metacopy && stat.size > 0 => {
+                    Want::Meta if self.options.metacopy && self.has_marks() && stat.size > 0 => {
                         got = InUpper::Meta;
                         fs::truncate(fd, stat.size)?;
                     }
