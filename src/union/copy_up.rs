@@ -160,6 +160,10 @@ impl Union {
         };
         let to = staged.fd().map_or(staged.at(), |fd| At::Fd(fd.as_fd()));
         self.copy_attributes(from, &stat, to)?;
+        if want == Want::Empty {
+            // Its data is gone when it appears: so this is when it changed.
+            fs::utimens(to, SetTime::At(stat.atime), SetTime::Now)?;
+        }
         if got == InUpper::Meta {
             self.set_mark(to, Mark::Metacopy, b"")?;
         }
@@ -267,7 +271,9 @@ impl Union {
         Ok(())
     }
 
-    /// The data of a metacopy. It is believed only once its mark is gone.
+    /// The data of a metacopy. It is believed only once its mark is gone. In
+    /// place, since other names and changes of attributes may come meanwhile;
+    /// so who dies here may leave a newer modification time.
     fn copy_up_data(&self, node: &Arc<Node>, want: Want) -> Result<()> {
         let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
         let place = {
@@ -284,12 +290,13 @@ impl Union {
         if want == Want::Empty {
             fs::truncate(&fd, 0)?;
         } else {
-            self.copy_data(&lower, &fd, stat.size)?;
+            let copied = self.copy_data(&lower, &fd, stat.size);
+            let times = fs::utimens(at, SetTime::At(stat.atime), SetTime::At(stat.mtime));
+            copied.and(times)?;
         }
         if let Some(value) = capability {
             xattr::set(at, c"security.capability", &value, 0)?;
         }
-        fs::utimens(at, SetTime::At(stat.atime), SetTime::At(stat.mtime))?;
         if self.options.fsync != Fsync::Volatile {
             fs::sync(&fd, true)?;
         }
