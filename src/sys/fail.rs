@@ -9,12 +9,16 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 static FAIL_AT: AtomicU64 = AtomicU64::new(0);
 /// An errno to return, or 0 = die as by SIGKILL.
 static ACTION: AtomicI32 = AtomicI32::new(0);
+/// All calls from the chosen one on meet the action.
+static STAYS: AtomicBool = AtomicBool::new(false);
 
 /// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The call is not made and gives this error.
     Error(Errno),
+    /// So do all that follow, as on a file system that has become read-only.
+    ErrorFrom(Errno),
     /// The process is killed before the call.
     Kill,
     /// Nothing: calls are only counted.
@@ -27,11 +31,12 @@ pub fn arm(nth: u64, action: Action) {
     FAIL_AT.store(if action == Action::Count { 0 } else { nth }, SeqCst);
     ACTION.store(
         match action {
-            Action::Error(e) => e.raw_os_error(),
+            Action::Error(e) | Action::ErrorFrom(e) => e.raw_os_error(),
             Action::Kill | Action::Count => 0,
         },
         SeqCst,
     );
+    STAYS.store(matches!(action, Action::ErrorFrom(_)), SeqCst);
     ARMED.store(true, SeqCst);
 }
 
@@ -69,7 +74,8 @@ pub(super) fn hit() -> Result<()> {
 #[cold]
 fn hit_armed() -> Result<()> {
     let n = COUNT.fetch_add(1, SeqCst) + 1;
-    if n != FAIL_AT.load(SeqCst) {
+    let at = FAIL_AT.load(SeqCst);
+    if at == 0 || n < at || (n > at && !STAYS.load(SeqCst)) {
         return Ok(());
     }
     match ACTION.load(SeqCst) {

@@ -127,6 +127,7 @@ impl Union {
         }
         let data = match (&state.lower, state.upper) {
             (Some(file), InUpper::Meta) => Some(file.data().clone()),
+            (Some(file), InUpper::No) => file.data.as_ref().map(|_| file.data().clone()),
             _ => None,
         };
         // A store to a shared mapping passes us by.

@@ -141,7 +141,7 @@ impl Union {
                 let staged = upper.work.file()?;
                 let fd = staged.fd().ok_or(Errno::BADF)?;
                 match want {
-                    Want::Meta if self.options.metacopy && stat.size > 0 => {
+                    Want::Meta if self.options.metacopy && self.has_marks() && stat.size > 0 => {
                         got = InUpper::Meta;
                         fs::truncate(fd, stat.size)?;
                     }
@@ -160,6 +160,10 @@ impl Union {
         };
         let to = staged.fd().map_or(staged.at(), |fd| At::Fd(fd.as_fd()));
         self.copy_attributes(from, &stat, to)?;
+        if want == Want::Empty {
+            // Its data is gone when it appears: so this is when it changed.
+            fs::utimens(to, SetTime::At(stat.atime), SetTime::Now)?;
+        }
         if got == InUpper::Meta {
             self.set_mark(to, Mark::Metacopy, b"")?;
         }
@@ -178,7 +182,7 @@ impl Union {
         }
         let mut indexed_as = None;
         if let (Some(links), Some(origin)) = (indexed, origin) {
-            self.set_mark(to, Mark::Nlink, b"L+0")?;
+            self.set_mark(to, Mark::Nlink, &nlink::lower(0))?;
             indexed_as = Some((links, Links::new_name(&origin)));
         }
         let _moving = self.topology.read();
@@ -267,7 +271,9 @@ impl Union {
         Ok(())
     }
 
-    /// The data of a metacopy. It is believed only once its mark is gone.
+    /// The data of a metacopy. It is believed only once its mark is gone. In
+    /// place, since other names and changes of attributes may come meanwhile;
+    /// so who dies here may leave a newer modification time.
     fn copy_up_data(&self, node: &Arc<Node>, want: Want) -> Result<()> {
         let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
         let place = {
@@ -284,12 +290,13 @@ impl Union {
         if want == Want::Empty {
             fs::truncate(&fd, 0)?;
         } else {
-            self.copy_data(&lower, &fd, stat.size)?;
+            let copied = self.copy_data(&lower, &fd, stat.size);
+            let times = fs::utimens(at, SetTime::At(stat.atime), SetTime::At(stat.mtime));
+            copied.and(times)?;
         }
         if let Some(value) = capability {
             xattr::set(at, c"security.capability", &value, 0)?;
         }
-        fs::utimens(at, SetTime::At(stat.atime), SetTime::At(stat.mtime))?;
         if self.options.fsync != Fsync::Volatile {
             fs::sync(&fd, true)?;
         }

@@ -114,7 +114,7 @@ impl Union {
         } else {
             let staged = self.stage(what, &plan)?;
             if opaque {
-                self.set_mark(staged.at(), Mark::Opaque, b"y")?;
+                self.set_opaque(staged.at())?;
             }
             if plain {
                 self.set_mark(staged.at(), Mark::Plain, b"y")?;

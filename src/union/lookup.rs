@@ -103,6 +103,7 @@ impl Union {
                 if !known {
                     state.links.push(link());
                 }
+                state.origin |= found.origin;
                 if state.lower.is_none() {
                     state.lower = found.lower;
                 }
@@ -268,6 +269,7 @@ impl Union {
                             InUpper::Data
                         };
                         found.index = Some(index);
+                        found.origin = true;
                     }
                 }
             }

@@ -128,9 +128,34 @@ impl Union {
         self.belief.own == Family::Trusted || matches!(kind, libc::S_IFREG | libc::S_IFDIR)
     }
 
-    /// Set a private attribute.
+    /// Can the upper hold private attributes.
+    fn has_marks(&self) -> bool {
+        self.belief.own == Family::Trusted || self.features.has(Features::XATTR)
+    }
+
+    /// Set a private attribute. Where the upper has none, what only helps is
+    /// left out, and what cannot be done without is refused.
     fn set_mark(&self, at: At<'_>, mark: Mark, value: &[u8]) -> Result<()> {
-        crate::sys::xattr::set(at, self.mark(mark), value, 0)
+        if self.has_marks() {
+            return crate::sys::xattr::set(at, self.mark(mark), value, 0);
+        }
+        match mark {
+            Mark::Origin | Mark::Impure | Mark::Nlink => Ok(()),
+            Mark::Redirect => Err(Errno::XDEV),
+            Mark::Plain => Err(Errno::PERM),
+            Mark::Opaque | Mark::Metacopy | Mark::Whiteout => Err(Errno::OPNOTSUPP),
+        }
+    }
+
+    /// Make a directory of the upper hide the lowers.
+    fn set_opaque(&self, at: At<'_>) -> Result<()> {
+        if self.has_marks() {
+            return self.set_mark(at, Mark::Opaque, b"y");
+        }
+        let name = std::ffi::OsStr::new(crate::layer::marks::WH_OPAQUE);
+        let flags = libc::O_CREAT | libc::O_WRONLY;
+        let dir = crate::sys::fs::path_of(at)?;
+        crate::sys::fs::open(dir, name, flags, 0o600).map(drop)
     }
 
     /// Remove a private attribute, which may be absent.

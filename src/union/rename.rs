@@ -73,6 +73,7 @@ impl Union {
         self.prepare(&from, name, true)?;
         self.prepare(&to, new_name, how == Replace::Exchange)?;
         let _moving = self.topology.write();
+        self.renew_whiteout(&to, new_name)?;
         let old = self.side(&from, name)?;
         let new = self.side(&to, new_name)?;
         let Some((old_node, old_stat)) = old.node.clone() else {
@@ -91,6 +92,9 @@ impl Union {
             }
         } else if how == Replace::Exchange {
             return Err(Errno::NOENT);
+        }
+        if how == Replace::Yes {
+            self.may_replace(old_stat, &new)?;
         }
         if marks::is_wh(new_name) {
             self.set_mark(At::Name(old.dir.as_fd(), name), Mark::Plain, b"y")?;
@@ -117,7 +121,7 @@ impl Union {
         };
         if node.is_dir() {
             let merged = !node.state.lock().lowers.is_empty();
-            if merged && self.options.redirect_dir != RedirectDir::On {
+            if merged && (self.options.redirect_dir != RedirectDir::On || !self.has_marks()) {
                 return Err(Errno::XDEV);
             }
         }
@@ -164,6 +168,37 @@ impl Union {
         })
     }
 
+    /// A `.wh.NAME` that another driver has left would make a merged directory
+    /// that takes the name opaque: a whiteout of ours takes its place.
+    fn renew_whiteout(&self, parent: &Arc<Node>, name: &OsStr) -> Result<()> {
+        if !self.has_marks() {
+            return Ok(());
+        }
+        let dir = self.upper_dir(parent)?;
+        if let (super::create::Under::Wh, _) = match self.vacant(parent, &dir, name) {
+            Err(Errno::EXIST) => return Ok(()),
+            found => found?,
+        } && let Some(wh) = marks::wh_name(name)
+        {
+            self.hide(parent, &dir, name)?;
+            fs::unlink(&*dir, &wh, false)?;
+        }
+        Ok(())
+    }
+
+    /// What the target forbids, before anything is changed.
+    fn may_replace(&self, old: Stat, new: &Side) -> Result<()> {
+        let Some((target, stat)) = &new.node else {
+            return Ok(());
+        };
+        match (old.is_dir(), stat.is_dir()) {
+            (true, false) => Err(Errno::NOTDIR),
+            (false, true) => Err(Errno::ISDIR),
+            (true, true) if !self.is_empty_dir(target)? => Err(Errno::NOTEMPTY),
+            _ => Ok(()),
+        }
+    }
+
     /// Before something moves from `old` to `new`: what it needs so that it is
     /// read the same there.
     fn describe(&self, node: &Arc<Node>, old: &Side, new: &Side) -> Result<()> {
@@ -186,7 +221,7 @@ impl Union {
                     self.set_mark(at, Mark::Redirect, redirect.as_encoded_bytes())?;
                     node.state.lock().redirect = Some(redirect);
                 }
-                None if new.covers || new.here => self.set_mark(at, Mark::Opaque, b"y")?,
+                None if new.covers || new.here => self.set_opaque(at)?,
                 None => {}
             }
         }
@@ -302,18 +337,8 @@ impl Union {
         };
         let mut leaving = None;
         if let Some((target, stat)) = &new.node {
-            match (old_stat.is_dir(), stat.is_dir()) {
-                (true, false) => return Err(Errno::NOTDIR),
-                (false, true) => return Err(Errno::ISDIR),
-                _ => {}
-            }
-            if target.is_dir() {
-                if !self.is_empty_dir(target)? {
-                    return Err(Errno::NOTEMPTY);
-                }
-                if new.here {
-                    self.empty_of_whiteouts(target, new)?;
-                }
+            if target.is_dir() && new.here {
+                self.empty_of_whiteouts(target, new)?;
             }
             leaving = Some((
                 target,
@@ -351,7 +376,13 @@ impl Union {
         let from = At::Fd(dir.as_fd());
         let staged = self.upper()?.work.dir()?;
         self.copy_attributes(from, &self.stat(from)?, staged.at())?;
-        self.set_mark(staged.at(), Mark::Opaque, b"y")?;
+        if self.has_marks() {
+            self.set_opaque(staged.at())?;
+        } else {
+            // A mark inside would not leave it empty; this one beside it hides
+            // as much, and changes nothing yet.
+            self.make_wh(&new.parent, &new.dir, &new.name)?;
+        }
         self.fds.forget(target.serial);
         staged.install(&*new.dir, &new.name, Onto::Anything)?;
         let mut state = target.state.lock();

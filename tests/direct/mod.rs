@@ -1,0 +1,239 @@
+//! Tests straight on the union, without a mount: layers in a temporary
+//! directory, operations as text, and what the union shows as a tree.
+
+// Each test program uses its own part of these helpers.
+#![allow(dead_code)]
+
+pub mod cases;
+pub mod ops;
+pub mod variant;
+pub mod view;
+
+use crate::common::lowers::Fingerprint;
+use crate::common::tree;
+use capas::layer::open::{OpenDir, OpenLayers};
+use capas::sys::{Errno, fs, probe::Features};
+use capas::union::{Union, options::Options};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Layers, and the union of them.
+pub struct Rig {
+    /// Holds `lower0` (the top one) and so on, `upper`, `work`.
+    pub dir: PathBuf,
+    pub options: Options,
+    pub features: Features,
+    union: RefCell<Option<Union>>,
+    /// Numbers that a kernel would hold, each as often as it was looked up.
+    held: RefCell<Vec<u64>>,
+    labels: RefCell<HashMap<String, u64>>,
+    lowers: usize,
+    /// When the trees were made.
+    pub since: i64,
+    before: Vec<Fingerprint>,
+    has_upper: Cell<bool>,
+}
+
+/// `{x*N}` is x repeated N times.
+pub fn expand(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (inside, after) = after.split_once('}').expect("a closing brace");
+        let (what, n) = inside.rsplit_once('*').expect("{text*N}");
+        out.push_str(before);
+        out.push_str(&what.repeat(n.parse().unwrap()));
+        rest = after;
+    }
+    out + rest
+}
+
+/// Access times in the future, which `relatime` leaves alone.
+fn read_lately(dir: &Path, at: i64) {
+    for e in crate::common::sys::list(dir).unwrap() {
+        let path = dir.join(&e.name);
+        if e.kind == 'd' {
+            read_lately(&path, at);
+        } else {
+            set_atime(&path, at);
+        }
+    }
+    set_atime(dir, at);
+}
+
+fn set_atime(path: &Path, at: i64) {
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: at,
+            tv_nsec: 0,
+        },
+        last_modification: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+impl Rig {
+    /// Make the trees below `dir`, lowers top first.
+    pub fn build(dir: &Path, lowers: &[String], upper: Option<&str>) {
+        for (i, spec) in lowers.iter().enumerate() {
+            let lower = dir.join(format!("lower{i}"));
+            std::fs::create_dir(&lower).unwrap();
+            tree::build(&lower, &expand(spec));
+            read_lately(&lower, now() + 3600);
+        }
+        if let Some(spec) = upper {
+            std::fs::create_dir(dir.join("upper")).unwrap();
+            std::fs::create_dir(dir.join("work")).unwrap();
+            tree::build(&dir.join("upper"), &expand(spec));
+        }
+    }
+
+    /// The union of what [`Rig::build`] made.
+    pub fn new(dir: &Path, options: Options, features: Features) -> Rig {
+        let lowers = (0..).take_while(|i| dir.join(format!("lower{i}")).exists());
+        let lowers = lowers.count();
+        let before = (0..lowers).map(|i| Fingerprint::take(&dir.join(format!("lower{i}"))));
+        Rig {
+            dir: dir.to_owned(),
+            options,
+            features,
+            union: RefCell::new(None),
+            held: RefCell::default(),
+            labels: RefCell::default(),
+            lowers,
+            since: now() - 600,
+            before: before.collect(),
+            has_upper: Cell::new(dir.join("upper").exists()),
+        }
+    }
+
+    /// Start it.
+    pub fn open(&self) -> Result<(), String> {
+        let open = |name: &str| OpenDir {
+            fd: fs::open_dir_path(CWD, self.dir.join(name).as_os_str()).unwrap(),
+            path: name.into(),
+            idmapped: false,
+        };
+        let upper = self.has_upper.get();
+        let layers = OpenLayers {
+            lower: (0..self.lowers)
+                .map(|i| open(&format!("lower{i}")))
+                .collect(),
+            upper: upper.then(|| open("upper")),
+            work: upper.then(|| open("work")),
+            locks: Vec::new(),
+        };
+        let union = Union::open(layers, &self.options, self.features);
+        *self.union.borrow_mut() = Some(union.map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    /// End it as a clean unmount does.
+    pub fn close(&self) {
+        self.held.borrow_mut().clear();
+        if let Some(union) = self.union.borrow_mut().take() {
+            union.close();
+        }
+    }
+
+    /// End it and start it again.
+    pub fn remount(&self) {
+        self.close();
+        self.open().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Use the union.
+    pub fn with<T>(&self, f: impl FnOnce(&Union) -> T) -> T {
+        f(self.union.borrow().as_ref().expect("it is open"))
+    }
+
+    /// The number of a path, looked up part by part as the kernel does.
+    pub fn id(&self, path: &str) -> Result<u64, Errno> {
+        let mut id = 1;
+        for part in path.split('/').filter(|p| !p.is_empty()) {
+            let name = tree::unescape(part);
+            id = self.child(id, &name)?;
+        }
+        Ok(id)
+    }
+
+    /// Look up one name; it stays known until [`Rig::forget`].
+    pub fn child(&self, id: u64, name: &[u8]) -> Result<u64, Errno> {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(name);
+        let attr = self.with(|u| u.lookup(id, name))?;
+        self.held.borrow_mut().push(attr.id);
+        Ok(attr.id)
+    }
+
+    /// A number that an operation has made known.
+    pub fn hold(&self, id: u64) {
+        self.held.borrow_mut().push(id);
+    }
+
+    /// The kernel drops its caches.
+    pub fn forget(&self) {
+        for id in self.held.borrow_mut().drain(..) {
+            self.with(|u| u.forget(id, 1));
+        }
+    }
+
+    /// What differs in the lowers from what was built, if anything.
+    pub fn lowers_changed(&self) -> Option<String> {
+        self.before.iter().enumerate().find_map(|(i, before)| {
+            let now = Fingerprint::take(&self.dir.join(format!("lower{i}")));
+            before.changes(&now)
+        })
+    }
+
+    /// What is in the work directory, which should be nothing.
+    pub fn leftovers(&self) -> Vec<String> {
+        let dir = self.dir.join("work/work");
+        let Ok(entries) = std::fs::read_dir(dir) else {
+            return Vec::new();
+        };
+        entries
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// Names in the hard link index.
+    pub fn index(&self) -> Vec<std::ffi::OsString> {
+        let Ok(entries) = std::fs::read_dir(self.dir.join("work/index")) else {
+            return Vec::new();
+        };
+        entries.map(|e| e.unwrap().file_name()).collect()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// These tests need root: marks are trusted attributes. Under `CI=true` its
+/// absence is a failure.
+pub fn able() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "this test needs root"
+    );
+    eprintln!("SKIPPED: this test needs root");
+    false
+}

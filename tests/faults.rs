@@ -1,0 +1,576 @@
+//! Every mutating operation, with each call that changes a file system failing
+//! in turn, and with the process dying there. Afterwards the tree must be the
+//! old one or the new one: live, after a remount, and for whoever tries again.
+//!
+//! Without arguments, two errors and the kill; `--all`: every error, once and
+//! from then on, also with strict syncs and without each ability; a word
+//! chooses the operations that contain it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing, clippy::print_stderr, missing_docs)]
+
+mod common;
+mod direct;
+
+use capas::sys::Errno;
+use capas::sys::fail::{self, Action};
+use capas::union::options::Fsync;
+use common::tree::{Dump, compare};
+use direct::{Rig, ops, variant::Variant};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+const OPS: &str = include_str!("cases/faults.ops");
+
+const TOP: &str = r#"
+/ dir mtime=1.000000001
+/low dir 0755 mtime=2.000000002 user.k="dir"
+/low/f file 0644 7:8 data="0123456789" mtime=3.000000003 user.k="v"
+/low/big file 0600 size=5000 data=@4 mtime=4.000000004
+/low/set file 6755 7:8 data="set" mtime=5.5 cap=0x0100000200040000000000000000000000000000
+/low/acl file 0644 data="acl" acl=u::rw-,u:9:rw-,g::r--,m::rw-,o::r--
+/low/sub dir 0750 mtime=6.000000006 user.k="sub"
+/low/sub/x file data="x" mtime=6.5
+/low/empty dir 0700
+/low/h1 file data="hard" mtime=7.5
+/low/h2 link /low/h1
+/hl link /low/h1
+/k1 file data="index" mtime=8.5
+/k2 link /k1
+/merged/gone file data="gone"
+/merged/gonedir/a file
+/merged/meta file 0644 data="metadata" mtime=9.5
+/merged/up file data="old"
+/mw/a file
+/mw/b file
+/rd/x file data="rd"
+/rd/sub/y file
+/sym symlink -> /low/f
+/acl dir default=u::rwx,u:9:rwx,g::r-x,m::rwx,o::---
+"#;
+
+const BOTTOM: &str = r#"
+/low/bottom file data="bottom"
+/merged/b file data="b" mtime=10.5
+/rd/z file data="z"
+/opq/hidden file
+"#;
+
+const SETUP: &str = r#"
+mkdir /pure 0755
+create /pure/f 0644 "pure"
+create /pure/set 0644 "set"
+chown /pure/set 9:9
+chmod /pure/set 6755
+mkdir /pure/e 0700
+utimens /pure/f 1.5 1.5
+utimens /pure/set 1.5 1.5
+unlink /merged/gone
+unlink /merged/gonedir/a
+rmdir /merged/gonedir
+chmod /merged/meta 0640
+write /merged/up 0 "new"
+utimens /merged/up 2.5 2.5
+unlink /mw/a
+unlink /mw/b
+rename /rd /merged/moved
+unlink /opq/hidden
+rmdir /opq
+mkdir /opq 0711
+chmod /k1 0640
+create /upl1 0644 "upl"
+link /upl1 /upl2
+mkdir /merged/gonedirless 0755
+"#;
+
+struct Op {
+    /// All but the last are done before.
+    steps: Vec<&'static str>,
+}
+
+impl Op {
+    fn name(&self) -> String {
+        self.steps.join(" ; ")
+    }
+
+    fn last(&self) -> &'static str {
+        self.steps.last().unwrap()
+    }
+}
+
+fn all_ops() -> Vec<Op> {
+    OPS.lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .map(|l| Op {
+            steps: l.split(" ; ").collect(),
+        })
+        .collect()
+}
+
+/// Layers with everything in them, as an earlier mount left them.
+fn prepare(dir: &Path, variant: &Variant) {
+    Rig::build(dir, &[TOP.into(), BOTTOM.into()], Some(""));
+    let mut options = variant.options.clone();
+    options.fsync = Fsync::Volatile;
+    let rig = Rig::new(dir, options, variant.features);
+    rig.open().unwrap();
+    for line in SETUP.lines().filter(|l| !l.is_empty()) {
+        // What a variant cannot do is not there in it.
+        let done = rig.op(line);
+        assert!(
+            done.is_ok() || variant.name != "default",
+            "{line}: {done:?}"
+        );
+    }
+    rig.close();
+}
+
+/// The tree without what no operation promises: times of directories.
+fn view(rig: &Rig) -> Dump {
+    let mut dump = rig.view();
+    for line in dump.lines.values_mut() {
+        if line.starts_with("dir ") {
+            let words: Vec<&str> = line
+                .split(' ')
+                .filter(|w| !w.starts_with("mtime="))
+                .collect();
+            *line = words.join(" ");
+        }
+    }
+    dump
+}
+
+#[derive(Default, Clone)]
+struct Count {
+    errors: usize,
+    kills: usize,
+    /// The error was reported and all was done.
+    done: usize,
+    /// Times or counts differed.
+    about: usize,
+    calls: u64,
+}
+
+/// What the operation makes of the tree.
+struct Expected {
+    old: Dump,
+    new: Dump,
+    /// The same for those who look after another mount.
+    calls: u64,
+    index: usize,
+    result: Result<(), Errno>,
+}
+
+type Look = fn(&Expected, &Dump) -> Result<bool, String>;
+
+struct Bed {
+    dir: tempfile::TempDir,
+    rig: Rig,
+}
+
+/// On a tmpfs where there is one: syncs of a disk take most of the time, and
+/// say nothing here. `CAPAS_TEST_DIR` is another place.
+fn base() -> std::path::PathBuf {
+    let shm = Path::new("/dev/shm");
+    match std::env::var_os("CAPAS_TEST_DIR") {
+        Some(dir) => dir.into(),
+        None if shm.is_dir() => shm.into(),
+        None => std::env::temp_dir(),
+    }
+}
+
+fn bed(variant: &Variant) -> Bed {
+    let dir = tempfile::Builder::new()
+        .prefix("capas-fault.")
+        .tempdir_in(base())
+        .unwrap();
+    prepare(dir.path(), variant);
+    let rig = Rig::new(dir.path(), variant.options.clone(), variant.features);
+    Bed { dir, rig }
+}
+
+fn before(rig: &Rig, op: &Op) {
+    rig.open().unwrap();
+    for step in &op.steps[..op.steps.len() - 1] {
+        rig.op(step).unwrap();
+    }
+}
+
+fn expect(op: &Op, variant: &Variant) -> Expected {
+    let Bed { dir: _dir, rig } = bed(variant);
+    before(&rig, op);
+    let old = view(&rig);
+    let index = rig.index().len();
+    fail::arm(0, Action::Count);
+    let result = rig.op(op.last());
+    let calls = fail::disarm();
+    let new = view(&rig);
+    rig.remount();
+    let again = view(&rig);
+    if let Some(diff) = compare(&new, &again) {
+        panic!("{}: without a fault, after a remount:\n{diff}", op.name());
+    }
+    Expected {
+        old,
+        new,
+        calls,
+        index: index.max(rig.index().len()),
+        result,
+    }
+}
+
+/// Old (false) or new (true), or what the mix is.
+fn which(e: &Expected, got: &Dump) -> Result<bool, String> {
+    let Some(from_new) = compare(&e.new, got) else {
+        return Ok(true);
+    };
+    let Some(from_old) = compare(&e.old, got) else {
+        return Ok(false);
+    };
+    Err(format!(
+        "a mix: from old (-) to it (+)\n{from_old}from new (-) to it (+)\n{from_new}"
+    ))
+}
+
+/// The same, but for what a fault that lasts, or death, may leave otherwise:
+/// the modification time of a metacopy that was getting its data, and the
+/// count of links while a temporary one cannot be removed.
+fn about(e: &Expected, got: &Dump) -> Result<bool, String> {
+    which(e, got).or_else(|mix| {
+        let lax = |dump: &Dump| {
+            let mut dump = dump.clone();
+            for line in dump.lines.values_mut() {
+                let (text, _) = line.split_once(" nlink is ").unwrap_or((line, ""));
+                let words = text.split(' ');
+                let kept = words.filter(|w| !w.starts_with("mtime=") && !w.starts_with("nlink="));
+                *line = kept.collect::<Vec<_>>().join(" ");
+            }
+            dump
+        };
+        let (old, new, now) = (lax(&e.old), lax(&e.new), lax(got));
+        let state = match (compare(&new, &now), compare(&old, &now)) {
+            (None, _) => true,
+            (_, None) => false,
+            _ => return Err(mix),
+        };
+        ABOUT.fetch_add(1, SeqCst);
+        Ok(state)
+    })
+}
+
+static ABOUT: AtomicUsize = AtomicUsize::new(0);
+
+/// After a fault: everything that must hold of the directories.
+fn aftermath(
+    e: &Expected,
+    op: &Op,
+    rig: &Rig,
+    live: Option<bool>,
+    look: Look,
+) -> Result<bool, String> {
+    rig.remount();
+    let state = look(e, &view(rig)).map_err(|m| format!("after a remount: {m}"))?;
+    if live.is_some_and(|l| l != state) && compare(&e.old, &e.new).is_some() {
+        return Err(format!("new live: {live:?}, after a remount: {state}"));
+    }
+    if rig.index().len() > e.index {
+        return Err(format!("index: {:?}", rig.index()));
+    }
+    if !state {
+        let again = rig.op(op.last());
+        if again.map_err(ops::name_of) != e.result.map_err(ops::name_of) {
+            return Err(format!("tried again: {again:?}"));
+        }
+        match look(e, &view(rig)) {
+            Ok(true) => {}
+            other => return Err(format!("tried again: {other:?}")),
+        }
+    }
+    rig.close();
+    if !rig.leftovers().is_empty() {
+        return Err(format!("in the work directory: {:?}", rig.leftovers()));
+    }
+    match rig.lowers_changed() {
+        Some(diff) => Err(format!("a lower was changed:\n{diff}")),
+        None => Ok(state),
+    }
+}
+
+/// One error at one point.
+fn error_at(
+    e: &Expected,
+    op: &Op,
+    variant: &Variant,
+    n: u64,
+    action: Action,
+) -> Result<bool, String> {
+    let Bed { dir: _dir, rig } = bed(variant);
+    before(&rig, op);
+    fail::arm(n, action);
+    let result = rig.op(op.last());
+    fail::disarm();
+    let single = matches!(action, Action::Error(_));
+    // In the fixture these are metacopies.
+    let meta = op.name().contains("/merged/meta") || op.name().contains("/k");
+    let look: Look = if single && !meta { which } else { about };
+    let live = look(e, &view(&rig)).map_err(|m| format!("gave {result:?}, live: {m}"))?;
+    if result.is_ok() && e.result.is_ok() && !live {
+        return Err("reported success, but nothing is done".into());
+    }
+    if op.last() != "remount" && single && !live && compare(&e.old, &e.new).is_some() {
+        // The same caller may try again at once.
+        let again = rig.op(op.last());
+        if again.is_err() && e.result.is_ok() {
+            return Err(format!("live, tried again: {again:?}"));
+        }
+        look(e, &view(&rig))
+            .and_then(|new| new.then_some(()).ok_or("still old".into()))
+            .map_err(|m| format!("live, tried again: {m}"))?;
+        rig.remount();
+        return look(e, &view(&rig))
+            .and_then(|new| new.then_some(false).ok_or("old".into()))
+            .map_err(|m| format!("tried again, after a remount: {m}"))
+            .and_then(|_| {
+                rig.close();
+                match (rig.lowers_changed(), rig.leftovers().as_slice()) {
+                    (None, []) => Ok(false),
+                    other => Err(format!("{other:?}")),
+                }
+            });
+    }
+    aftermath(e, op, &rig, Some(live), look).map(|_| live && result.is_err())
+}
+
+/// Death at one point. False if the operation ended before.
+fn kill_at(e: &Expected, op: &Op, variant: &Variant, n: u64) -> Result<bool, String> {
+    let Bed { dir, rig } = bed(variant);
+    let status = Command::new(std::env::current_exe().unwrap())
+        .env("CAPAS_FAULT_DIR", dir.path())
+        .env("CAPAS_FAULT_OP", op.name())
+        .env("CAPAS_FAULT_VARIANT", &variant.name)
+        .env("CAPAS_FAIL", format!("{n}:kill"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    if status.success() {
+        return Ok(false);
+    }
+    assert_eq!(status.code(), None, "killed, not failed");
+    rig.open()?;
+    aftermath(e, op, &rig, None, about).map(|_| true)
+}
+
+/// The process that dies.
+fn child(dir: &Path) {
+    let name = std::env::var("CAPAS_FAULT_OP").unwrap();
+    let variant = variant(&std::env::var("CAPAS_FAULT_VARIANT").unwrap());
+    let op = all_ops().into_iter().find(|o| o.name() == name).unwrap();
+    let rig = Rig::new(dir, variant.options.clone(), variant.features);
+    before(&rig, &op);
+    fail::arm_from_env();
+    // Its error is not what is looked at.
+    let _ = rig.op(op.last());
+    fail::disarm();
+}
+
+fn variant(name: &str) -> Variant {
+    let mut v = Variant::named(name);
+    if v.options.fsync == Fsync::Volatile {
+        v.options.fsync = Fsync::Auto;
+    }
+    v
+}
+
+/// All points of one operation, in this process: the counter is global.
+fn errors_of(op: &Op, variant: &Variant, actions: &[Action]) -> (Count, Vec<String>) {
+    let e = expect(op, variant);
+    let mut count = Count {
+        calls: e.calls,
+        ..Count::default()
+    };
+    let mut wrong = Vec::new();
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let open = descriptors();
+    for n in 1..=e.calls {
+        for action in actions {
+            count.errors += 1;
+            match error_at(&e, op, variant, n, *action) {
+                Ok(done) => count.done += usize::from(done),
+                Err(text) => wrong.push(format!(
+                    "{} [{}], {action:?} at call {n} of {}: {text}",
+                    op.name(),
+                    variant.name,
+                    e.calls
+                )),
+            }
+        }
+    }
+    if descriptors() != open {
+        let text = format!("{}: {} descriptors, then {open}", op.name(), descriptors());
+        wrong.push(text);
+    }
+    (count, wrong)
+}
+
+fn kills_of(op: &Op, variant: &Variant) -> (Count, Vec<String>) {
+    let e = expect(op, variant);
+    let mut count = Count::default();
+    let mut wrong = Vec::new();
+    for n in 1.. {
+        match kill_at(&e, op, variant, n) {
+            Ok(false) => break,
+            Ok(true) => {}
+            Err(text) => wrong.push(format!(
+                "{} [{}], killed at call {n} of {}: {text}",
+                op.name(),
+                variant.name,
+                e.calls
+            )),
+        }
+        count.kills += 1;
+    }
+    (count, wrong)
+}
+
+const ERRORS: [Errno; 6] = [
+    Errno::IO,
+    Errno::NOSPC,
+    Errno::DQUOT,
+    Errno::ROFS,
+    Errno::NOMEM,
+    Errno::MFILE,
+];
+
+fn actions(all: bool) -> Vec<Action> {
+    if all {
+        let from = ERRORS.into_iter().map(Action::ErrorFrom);
+        return ERRORS.into_iter().map(Action::Error).chain(from).collect();
+    }
+    vec![Action::Error(Errno::IO), Action::ErrorFrom(Errno::NOSPC)]
+}
+
+const VARIANTS: &[&str] = &[
+    "fsync=strict",
+    "tmpfile",
+    "whiteout_rename",
+    "exchange",
+    "mknod",
+    "metacopy=off",
+    "index=off",
+    "redirect_dir=off",
+    "userxattr",
+];
+
+fn main() -> ExitCode {
+    if let Some(dir) = std::env::var_os("CAPAS_FAULT_DIR") {
+        child(Path::new(&dir));
+        return ExitCode::SUCCESS;
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|a| a == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    if !direct::able() {
+        return ExitCode::SUCCESS;
+    }
+    let all = args.iter().any(|a| a == "--all");
+    let part = args.iter().find_map(|a| a.strip_prefix("--errors-of="));
+    let only = args.iter().find(|a| !a.starts_with("--"));
+    let ops = all_ops();
+    if let Some(part) = part {
+        // A process of its own for the global counter.
+        let (index, name) = part.split_once(':').unwrap();
+        let op = &ops[index.parse::<usize>().unwrap()];
+        let (count, wrong) = errors_of(op, &variant(name), &actions(all));
+        eprintln!("{}", wrong.join("\n"));
+        let about = ABOUT.load(SeqCst);
+        let Count {
+            errors,
+            done,
+            calls,
+            ..
+        } = count;
+        println(&format!("{errors} {done} {calls} {about}"));
+        return ExitCode::from(u8::from(!wrong.is_empty()));
+    }
+    let mut variants = vec!["default"];
+    if all {
+        variants.extend(VARIANTS);
+    }
+    let jobs: Vec<(usize, &str, bool)> = variants
+        .iter()
+        .flat_map(|v| (0..ops.len()).flat_map(move |i| [(i, *v, true), (i, *v, false)]))
+        .filter(|(i, ..)| only.is_none_or(|o| ops[*i].name().contains(o.as_str())))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new((Count::default(), Vec::<String>::new()));
+    let worker = || {
+        while let Some((i, v, errors)) = jobs.get(next.fetch_add(1, SeqCst)) {
+            let (count, wrong) = if *errors {
+                errors_apart(*i, v, all)
+            } else {
+                kills_of(&ops[*i], &variant(v))
+            };
+            let mut total = total.lock().unwrap();
+            total.0.errors += count.errors;
+            total.0.done += count.done;
+            total.0.kills += count.kills;
+            total.0.calls += count.calls;
+            total.0.about += count.about;
+            for text in wrong {
+                eprintln!("{text}\n");
+                total.1.push(text);
+            }
+        }
+    };
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(worker);
+        }
+    });
+    let (count, wrong) = total.into_inner().unwrap();
+    eprintln!(
+        "{} operations, {} variants: {} calls, {} error points ({} reported though done), {} kill points ({} with a time or count of its own), {} mixed or wrong",
+        ops.len(),
+        variants.len(),
+        count.calls,
+        count.errors,
+        count.done,
+        count.kills,
+        count.about + ABOUT.load(SeqCst),
+        wrong.len()
+    );
+    ExitCode::from(u8::from(!wrong.is_empty()))
+}
+
+fn errors_apart(index: usize, variant: &str, all: bool) -> (Count, Vec<String>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(format!("--errors-of={index}:{variant}"));
+    if all {
+        command.arg("--all");
+    }
+    let out = command.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    let mut numbers = text.split_whitespace().map(|n| n.parse::<usize>().unwrap());
+    let mut next = || numbers.next().unwrap_or_default();
+    let count = Count {
+        errors: next(),
+        done: next(),
+        calls: next() as u64,
+        about: next(),
+        kills: 0,
+    };
+    let wrong = if out.status.success() {
+        Vec::new()
+    } else {
+        vec![String::from_utf8_lossy(&out.stderr).into_owned()]
+    };
+    (count, wrong)
+}
+
+fn println(text: &str) {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{text}").unwrap();
+}

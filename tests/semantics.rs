@@ -1,0 +1,200 @@
+//! What the union shows and writes, case by case, without a mount.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing, clippy::print_stderr, missing_docs)]
+
+mod common;
+mod direct;
+
+use capas::union::options::Fsync;
+use common::tree;
+use direct::{Rig, cases, variant::Variant};
+
+#[test]
+fn every_case() {
+    if !direct::able() {
+        return;
+    }
+    let variant = Variant::default_one();
+    let (mut wrong, mut run) = (Vec::new(), 0);
+    for case in cases::all() {
+        match case.run(&variant, &std::env::temp_dir()) {
+            Ok(done) => run += usize::from(done),
+            Err(e) => wrong.push(e),
+        }
+    }
+    eprintln!("{run} cases right, {} wrong", wrong.len());
+    assert!(run + wrong.len() > 50, "too few cases");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+struct Bed {
+    _dir: tempfile::TempDir,
+    rig: Rig,
+}
+
+fn bed(lower: &str, upper: &str) -> Bed {
+    let dir = tempfile::tempdir().unwrap();
+    Rig::build(dir.path(), &[lower.to_owned()], Some(upper));
+    let mut variant = Variant::default_one();
+    variant.options.fsync = Fsync::Auto;
+    let rig = Rig::new(dir.path(), variant.options, variant.features);
+    Bed { _dir: dir, rig }
+}
+
+/// What is listed from a position on, at most `most` names, and where to go on.
+fn list(rig: &Rig, id: u64, mut from: u64, most: usize) -> (Vec<String>, u64) {
+    let mut names = Vec::new();
+    rig.with(|u| {
+        u.readdir(id, from, |e| {
+            if names.len() == most {
+                return false;
+            }
+            from = e.next;
+            names.push(e.name.to_string_lossy().into_owned());
+            true
+        })
+    })
+    .unwrap();
+    (names, from)
+}
+
+/// A listing in small pieces while names come and go: what is there all the
+/// time is seen exactly once.
+#[test]
+fn listing_under_changes() {
+    if !direct::able() {
+        return;
+    }
+    let lower: String = (0..200).map(|i| format!("/m/l{i} file\n")).collect();
+    let upper: String = (0..200)
+        .map(|i| format!("/m/u{i} file\n/p/u{i} file\n"))
+        .collect();
+    let Bed { _dir, rig } = bed(&lower, &upper);
+    rig.open().unwrap();
+    for dir in ["/m", "/p"] {
+        let id = rig.id(dir).unwrap();
+        let (mut seen, mut from, mut round) = (Vec::new(), 0, 0);
+        loop {
+            let (names, next) = list(&rig, id, from, 13);
+            if names.is_empty() {
+                break;
+            }
+            seen.extend(names);
+            from = next;
+            let stays = |i: usize| i % 3 == 0;
+            // Every third name stays; of the others some go in each round, seen
+            // or not, and new ones come.
+            for i in (0..200).filter(|i| !stays(*i) && i % 20 == round % 20) {
+                for kind in ["l", "u"] {
+                    let _ = rig.op(&format!("unlink {dir}/{kind}{i}"));
+                }
+            }
+            if round < 30 {
+                rig.op(&format!("create {dir}/new{round} 0644")).unwrap();
+            }
+            round += 1;
+            assert!(round < 500, "the listing does not end");
+        }
+        let mut sorted = seen.clone();
+        sorted.sort();
+        sorted.dedup();
+        assert_eq!(sorted.len(), seen.len(), "{dir}: a name was seen twice");
+        for i in (0..200).filter(|i| i % 3 == 0) {
+            for kind in ["l", "u"] {
+                let name = format!("{kind}{i}");
+                let there = kind == "u" || dir == "/m";
+                assert_eq!(seen.contains(&name), there, "{dir}/{name}");
+            }
+        }
+        let (again, _) = list(&rig, id, 0, 10_000);
+        for i in 0..round.min(30) {
+            assert!(again.contains(&format!("new{i}")), "from the start: new{i}");
+        }
+    }
+    assert_eq!(rig.lowers_changed(), None);
+}
+
+/// Whatever an earlier mount, or somebody else, left in the work directory.
+#[test]
+fn leftovers_of_any_name_do_no_harm() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("/f file data=\"f\"\n/d/g file\n", "");
+    tree::build(
+        &rig.dir.join("work/work"),
+        r#"
+        / dir
+        /#1 file
+        /#probe-a dir
+        /#probe-a/in file
+        /#probe-b whiteout
+        /index dir
+        /a/b/c/d file
+        /\xff dir
+        /\xff/locked dir 0000
+        /\xff/locked/x file
+        /incompat dir
+        /work symlink -> /
+        /p fifo
+        "#,
+    );
+    rig.open().unwrap();
+    assert_eq!(rig.leftovers(), Vec::<String>::new());
+    for op in ["chmod /f 0600", "unlink /d/g", "rmdir /d", "mkdir /d 0700"] {
+        rig.op(op).unwrap();
+    }
+    rig.close();
+    assert_eq!(rig.leftovers(), Vec::<String>::new());
+    assert_eq!(rig.lowers_changed(), None);
+}
+
+/// Descriptors and nodes: nothing is kept of what was used.
+#[test]
+fn descriptors_are_given_back() {
+    if !direct::able() {
+        return;
+    }
+    let lower: String = (0..50).map(|i| format!("/d{i}/s/f file\n")).collect();
+    let Bed { _dir, rig } = bed(&lower, "");
+    let open = || {
+        let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+        fds.filter_map(|e| std::fs::read_link(e.unwrap().path()).ok())
+            .filter(|p| p.starts_with(&rig.dir))
+            .count()
+    };
+    rig.open().unwrap();
+    for i in 0..50 {
+        rig.op(&format!("touch /d{i}/s/f")).unwrap();
+        rig.op(&format!("open L{i} /d{i}/s/f w")).unwrap();
+        rig.op(&format!("unlink /d{i}/s/f")).unwrap();
+    }
+    for i in 0..50 {
+        rig.op(&format!("pwrite L{i} 0 \"x\"")).unwrap();
+        rig.op(&format!("release L{i}")).unwrap();
+    }
+    rig.forget();
+    assert_eq!(
+        rig.with(capas::union::Union::nodes),
+        1,
+        "nodes but the root"
+    );
+    rig.close();
+    assert_eq!(open(), 0);
+}
+
+/// A large lower file is hidden, not copied.
+#[test]
+fn unlink_copies_nothing() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("/big file size=314572800 at=1000:\"x\"\n", "");
+    rig.open().unwrap();
+    rig.op("unlink /big").unwrap();
+    let upper = std::fs::read_dir(rig.dir.join("upper")).unwrap();
+    let blocks: u64 = upper
+        .map(|e| std::os::unix::fs::MetadataExt::blocks(&e.unwrap().metadata().unwrap()))
+        .sum();
+    assert_eq!(blocks, 0);
+}
