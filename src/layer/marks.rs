@@ -325,11 +325,6 @@ pub mod nlink {
         Some((upper, text.trim_end_matches('\0').parse().ok()?))
     }
 
-    /// Relative to the lower's count.
-    pub fn lower(difference: i64) -> Vec<u8> {
-        format!("L{difference:+}").into_bytes()
-    }
-
     /// Relative to the upper's count.
     pub fn upper(difference: i64) -> Vec<u8> {
         format!("U{difference:+}").into_bytes()

@@ -64,7 +64,7 @@ impl Union {
         let here = fs::absent(fs::stat_at(&*dir, name))?.is_some();
         let lowers = parent.state.lock().lowers.clone();
         let covers = self.in_lowers(&lowers, name)?;
-        let leaving = self.before_unlink(&node, &dir, name, here)?;
+        let leaving = self.before_unlink(&node, &parent, &dir, name, here)?;
         let here = here || leaving.linked;
         match (here, covers) {
             (false, _) => self.hide(&parent, &dir, name)?,
@@ -103,6 +103,7 @@ impl Union {
     pub(super) fn before_unlink(
         &self,
         node: &Arc<Node>,
+        parent: &Arc<Node>,
         dir: &OwnedFd,
         name: &OsStr,
         here: bool,
@@ -114,7 +115,7 @@ impl Union {
                 s.upper,
                 s.index.clone(),
                 s.opens > 0,
-                s.links.iter().find(|l| l.name == name).cloned(),
+                s.links.iter().find(|l| l.is(parent, name)).cloned(),
             )
         };
         if upper == InUpper::No {

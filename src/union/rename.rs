@@ -343,7 +343,7 @@ impl Union {
             leaving = Some((
                 target,
                 *stat,
-                self.before_unlink(target, &new.dir, &new.name, new.here)?,
+                self.before_unlink(target, &new.parent, &new.dir, &new.name, new.here)?,
             ));
         }
         let onto_whiteout = new.node.is_none() && new.here;

@@ -128,7 +128,7 @@ impl Rig {
                 let (parent, name) = split(path);
                 let parent = self.id(parent)?;
                 let (attr, _) =
-                    self.with(|u| u.create(parent, &name, octal(mode), umask, caller))?;
+                    self.with(|u| u.create(parent, &name, octal(mode), umask, 2, caller))?;
                 self.hold(attr.id);
                 let result = match data {
                     [data] => self.with(|u| u.write(attr.id, 0, &quoted(data), false, caller)),
