@@ -279,7 +279,12 @@ impl Filesystem for Adapter {
             mtime: mtime.map(set_time),
         };
         match self.union.setattr(ino.0, set, caller(req)) {
-            Ok(attr) => self.reply_attr(&attr, reply),
+            Ok(attr) => {
+                if attr.of != ino.0 {
+                    self.late.attributes_changed(INodeNo(attr.of));
+                }
+                self.reply_attr(&attr, reply);
+            }
             Err(e) => reply.error(op("setattr", ino).failed(e)),
         }
     }

@@ -146,6 +146,7 @@ impl Union {
             id: node.id,
             stat,
             volatile,
+            of: node.id,
         })
     }
 

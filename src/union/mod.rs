@@ -55,6 +55,9 @@ pub struct Attr {
     /// which the name went over at a copy-up, or a passthrough mapping may
     /// change the file.
     pub volatile: bool,
+    /// The node that they are of: another one than was asked about where the
+    /// name went over to it.
+    pub of: u64,
 }
 
 /// The writable layer and its work directory.
