@@ -6,10 +6,11 @@ use super::op::{Op, Verb};
 use super::trees::{bumped, fifo};
 use crate::common::fixture::Target;
 use crate::common::tree::{self, DumpOptions, Identity};
+use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Above this size an old read-only descriptor of a lower file may go on
 /// showing what it showed when it was opened: such files are served by
@@ -38,6 +39,8 @@ pub struct Pair {
     /// Of descriptors, and after them of mappings: the file, if it had no
     /// set-id bits when it was opened, or was open like that already.
     no_set_id: [Option<Identity>; SLOTS + MAPS],
+    /// The files that are mapped, in the reference and in the target.
+    mapped: [Option<(OwnedFd, OwnedFd)>; MAPS],
     kernel: bool,
     fuse: bool,
     /// How many operations the target refused as it may.
@@ -62,6 +65,7 @@ impl Pair {
             lower_files,
             written: HashSet::new(),
             no_set_id: [None; SLOTS + MAPS],
+            mapped: [const { None }; MAPS],
             kernel: matches!(server, Target::Overlay | Target::OverlayBare),
             fuse: server.is_fuse(),
             declined: 0,
@@ -75,6 +79,7 @@ impl Pair {
         self.old_slots.iter_mut().for_each(|s| *s = None);
         self.old_maps.iter_mut().for_each(|s| *s = None);
         self.no_set_id = [None; SLOTS + MAPS];
+        self.mapped = [const { None }; MAPS];
     }
 
     /// Does `op` on both and compares what came of it.
@@ -119,44 +124,67 @@ impl Pair {
         }
     }
 
+    /// What a write takes from a file on capasfs alone, taken from the
+    /// reference too.
+    ///
     /// A write by root through a descriptor from before the file got its set-id
-    /// bits clears them on capasfs, and so does any other one from then until
-    /// that is closed: the kernel writes to the backing file with the daemon's
-    /// rights, which lack CAP_FSETID on purpose. With it, an unprivileged
-    /// writer's old descriptor would leave the bits in place.
+    /// bits clears them, and so does any other one from then until that is
+    /// closed: the kernel writes to the backing file with the daemon's rights,
+    /// which lack CAP_FSETID on purpose. With it, an unprivileged writer's old
+    /// descriptor would leave the bits in place. A store through a mapping
+    /// reaches the backing file as a write, which removes capabilities.
     fn adopt_cleared(&self, op: &Op) {
-        if !self.fuse || !matches!(op.verb, Verb::Pwrite | Verb::Write) {
+        if !self.fuse {
             return;
         }
-        let (Some(r), Some(t)) = (self.reference.slot(op.slot), self.target.slot(op.slot)) else {
+        let slot = |e: &Executor, n: usize| Some(PathBuf::from(fd_path(e.slot(n)?)));
+        let files = match op.verb {
+            Verb::Pwrite | Verb::Write if self.no_set_id[op.slot].is_some() => {
+                slot(&self.reference, op.slot).zip(slot(&self.target, op.slot))
+            }
+            Verb::WriteFile => {
+                let (r, t) = (self.reference.at(&op.path), self.target.at(&op.path));
+                let open = identity(&r).is_some_and(|id| self.no_set_id.contains(&Some(id)));
+                open.then_some((r, t))
+            }
+            Verb::MapWrite => self.mapped[op.slot % MAPS]
+                .as_ref()
+                .map(|(r, t)| (PathBuf::from(fd_path(r)), PathBuf::from(fd_path(t)))),
+            _ => None,
+        };
+        let Some((r, t)) = files else {
             return;
         };
+        if op.verb == Verb::MapWrite {
+            let capable = |p: &Path| rustix::fs::getxattr(p, CAPABILITY, &mut [0; 64]).is_ok();
+            if capable(&r) && !capable(&t) {
+                let _ = rustix::fs::removexattr(&r, CAPABILITY);
+            }
+            return;
+        }
         // Not what the kernel remembers: it does not know of this change.
-        let mode = |fd| {
-            let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
-            rustix::fs::statx(fd, "", flags, StatxFlags::MODE).map_or(0, |st| st.stx_mode)
+        let mode = |p: &Path| {
+            rustix::fs::statx(CWD, p, AtFlags::STATX_FORCE_SYNC, StatxFlags::MODE)
+                .map_or(0, |st| st.stx_mode)
         };
-        let want = mode(r);
-        if want & 0o6000 == 0 || self.no_set_id[op.slot].is_none() {
-            return;
-        }
-        let got = mode(t);
-        if want != got && want & !0o6000 == got & !0o6000 {
+        let (want, got) = (mode(&r), mode(&t));
+        if want & 0o6000 != 0 && want != got && want & !0o6000 == got & !0o6000 {
             let to = rustix::fs::Mode::from_raw_mode(u32::from(got) & 0o7777);
-            let _ = rustix::fs::fchmod(r, to);
+            let _ = rustix::fs::chmod(&r, to);
         }
     }
 
     fn remember(&mut self, op: &Op, truncated: Option<Identity>) {
         match op.verb {
             Verb::Open => {
+                self.old_slots[op.slot] = None;
+                self.no_set_id[op.slot] = None;
                 let Some(fd) = self.reference.slot(op.slot) else {
                     return;
                 };
                 let Some((id, size)) = identity_of_fd(fd) else {
                     return;
                 };
-                self.old_slots[op.slot] = None;
                 let mode = rustix::fs::fstat(fd).map_or(0, |st| st.st_mode);
                 let clean = mode & 0o6000 == 0 || self.no_set_id.contains(&Some(id));
                 self.no_set_id[op.slot] = clean.then_some(id);
@@ -183,10 +211,13 @@ impl Pair {
                 let m = op.slot % MAPS;
                 self.old_maps[m] = self.mapped_old(op.a as usize);
                 self.no_set_id[SLOTS + m] = self.no_set_id[op.a as usize];
+                let dup = |e: &Executor| e.slot(op.a as usize)?.try_clone().ok();
+                self.mapped[m] = dup(&self.reference).zip(dup(&self.target));
             }
             Verb::Unmap => {
                 self.old_maps[op.slot % MAPS] = None;
                 self.no_set_id[SLOTS + op.slot % MAPS] = None;
+                self.mapped[op.slot % MAPS] = None;
             }
             _ => {}
         }
@@ -272,6 +303,14 @@ fn same(op: &Op, want: &Outcome, got: &Outcome) -> bool {
     want == got
 }
 
+const CAPABILITY: &str = "security.capability";
+
+/// A path that leads to an open file, whatever became of its name.
+fn fd_path(fd: &OwnedFd) -> String {
+    use rustix::fd::AsRawFd;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
 fn identity(path: &Path) -> Option<Identity> {
     let st = rustix::fs::statx(
         CWD,
@@ -283,7 +322,7 @@ fn identity(path: &Path) -> Option<Identity> {
     Some(id_of(&st))
 }
 
-fn identity_of_fd(fd: &rustix::fd::OwnedFd) -> Option<(Identity, u64)> {
+fn identity_of_fd(fd: &OwnedFd) -> Option<(Identity, u64)> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let st = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask).ok()?;
     let regular = u32::from(st.stx_mode) & libc::S_IFMT == libc::S_IFREG;
