@@ -4,8 +4,11 @@
 
 use super::generate::{Generator, Scope};
 use super::op::{Op, Verb};
+use super::pair::Pair;
 use super::rng::Rng;
-use super::run::{Config, Failure, Numbers, Pair, Stats, compare_trees, setup};
+use super::run::{Config, Failure, Stats};
+use super::setup::setup;
+use super::trees::{Numbers, compare_trees};
 use crate::common::fixture::Mounted;
 use crate::common::tree::{self, DumpOptions, Mtime, escape};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
