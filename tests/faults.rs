@@ -319,6 +319,10 @@ fn error_at(
     fail::arm(n, action);
     let result = rig.op(op.last());
     fail::disarm();
+    if !rig.is_open() {
+        // The mount failed, and is tried again.
+        rig.open()?;
+    }
     let single = matches!(action, Action::Error(_));
     // In the fixture these are metacopies.
     let meta = op.name().contains("/merged/meta") || op.name().contains("/k");

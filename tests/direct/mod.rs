@@ -151,6 +151,11 @@ impl Rig {
         Ok(())
     }
 
+    /// Is it running.
+    pub fn is_open(&self) -> bool {
+        self.union.borrow().is_some()
+    }
+
     /// End it as a clean unmount does.
     pub fn close(&self) {
         self.held.borrow_mut().clear();
