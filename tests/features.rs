@@ -84,6 +84,34 @@ fn every_case_in_every_variant() {
     }
 }
 
+/// Runs again with the uppers on a file system without attributes, in a mount
+/// namespace of its own.
+#[test]
+fn every_case_without_attributes() {
+    const UPPERS: &str = "CAPAS_UPPERS_IN";
+    const VARIANTS: &[&str] = &["ramfs", "ramfs+mknod"];
+    if std::env::var_os(UPPERS).is_some() {
+        return finish(VARIANTS, run(VARIANTS, &std::env::temp_dir()));
+    }
+    if !direct::able() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = Command::new("unshare")
+        .args(["-m", "sh", "-c"])
+        .arg("mount -t ramfs none \"$1\" && exec \"$2\" --exact every_case_without_attributes --nocapture")
+        .arg("sh")
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .env(UPPERS, dir.path())
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{text}");
+    assert!(text.contains("cases right"), "{text}");
+}
+
 /// Runs again in a user namespace of an unprivileged user.
 #[test]
 fn every_case_in_a_user_namespace() {

@@ -81,7 +81,7 @@ fn listing_under_changes() {
             }
             seen.extend(names);
             from = next;
-            let stays = |i: usize| i % 3 == 0;
+            let stays = |i: usize| i.is_multiple_of(3);
             // Every third name stays; of the others some go in each round, seen
             // or not, and new ones come.
             for i in (0..200).filter(|i| !stays(*i) && i % 20 == round % 20) {
@@ -99,7 +99,7 @@ fn listing_under_changes() {
         sorted.sort();
         sorted.dedup();
         assert_eq!(sorted.len(), seen.len(), "{dir}: a name was seen twice");
-        for i in (0..200).filter(|i| i % 3 == 0) {
+        for i in (0..200).step_by(3) {
             for kind in ["l", "u"] {
                 let name = format!("{kind}{i}");
                 let there = kind == "u" || dir == "/m";

@@ -165,28 +165,94 @@ impl Union {
         let _moving = self.topology.read();
         let place = self.place(&node)?;
         let at = place.at();
+        let before = self.stat(at)?;
+        let uid = set.uid.filter(|_| !self.uids.squashes());
+        let gid = set.gid.filter(|_| !self.gids.squashes());
+        let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
+        let gid = gid.map(|id| self.gids.stored(id)).transpose()?;
         // chown(2) with both ids -1 comes without any field, and clears
         // set-id bits like every chown.
-        if set.is_chown() {
-            let uid = set.uid.filter(|_| !self.uids.squashes());
-            let gid = set.gid.filter(|_| !self.gids.squashes());
-            let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
-            let gid = gid.map(|id| self.gids.stored(id)).transpose()?;
-            self.chown(at, uid, gid)?;
+        let owns = set.is_chown();
+        let file = match set.size {
+            Some(size) => Some((self.open_data(&node, true)?, size)),
+            None => None,
+        };
+        let change = || {
+            if owns {
+                self.chown(at, uid, gid)?;
+            }
+            if let Some(mode) = set.mode {
+                self.chmod(at, mode)?;
+            } else if file.is_some() {
+                self.clear_set_id(at, caller, false)?;
+            }
+            if file.is_none() {
+                self.set_times(at, &set)?;
+            }
+            file.as_ref()
+                .map_or(Ok(()), |(file, size)| fs::truncate(&**file, *size))
+        };
+        if let Err(e) = change() {
+            self.restore_owner(at, &before, owns);
+            return Err(e);
         }
-        if let Some(size) = set.size {
-            let file = self.open_data(&node, true)?;
-            fs::truncate(&*file, size)?;
-            self.clear_set_id(at, caller, false)?;
-        }
-        if let Some(mode) = set.mode {
-            self.chmod(at, mode)?;
-        }
-        if set.atime.is_some() || set.mtime.is_some() {
-            let time = |t: Option<SetTime>| t.unwrap_or(SetTime::Keep);
-            fs::utimens(at, time(set.atime), time(set.mtime))?;
+        if file.is_some() {
+            self.set_times(at, &set)?;
         }
         Ok(self.attr_of(&node)?.asked_of(&asked))
+    }
+
+    fn set_times(&self, at: At<'_>, set: &SetAttr) -> Result<()> {
+        if set.atime.is_none() && set.mtime.is_none() {
+            return Ok(());
+        }
+        let time = |t: Option<SetTime>| t.unwrap_or(SetTime::Keep);
+        fs::utimens(at, time(set.atime), time(set.mtime))
+    }
+
+    /// Take back a change that was not completed, as far as that can be done.
+    fn restore_owner(&self, at: At<'_>, before: &Stat, owns: bool) {
+        let Ok(now) = self.stat(at) else { return };
+        let owner = (now.uid, now.gid) != (before.uid, before.gid);
+        let result = if owns && owner {
+            self.chown(at, Some(before.uid), Some(before.gid))
+        } else {
+            Ok(())
+        };
+        let mode = self
+            .stat(at)
+            .is_ok_and(|now| now.mode != before.mode && now.kind() != libc::S_IFLNK);
+        let result = if mode {
+            result.and(self.chmod(at, before.mode))
+        } else {
+            result
+        };
+        if let Err(e) = result {
+            log::warn!("cannot take back a change of attributes that failed: {e}");
+        }
+    }
+
+    /// Change a file's data, of which callers' set-id bits do not survive:
+    /// those go first, so that there is no moment when they stand on data that
+    /// they were not meant for. True if bits went.
+    pub(super) fn without_privileges<T>(
+        &self,
+        at: At<'_>,
+        caller: Caller,
+        unprivileged: bool,
+        change: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, bool)> {
+        let before = self.stat(at)?;
+        let cleared = self.clear_set_id(at, caller, unprivileged)?;
+        match change() {
+            Ok(done) => Ok((done, cleared)),
+            Err(e) => {
+                if cleared {
+                    self.restore_owner(at, &before, false);
+                }
+                Err(e)
+            }
+        }
     }
 
     /// What a write does to set-id bits; the kernel leaves it to us
@@ -194,12 +260,7 @@ impl Union {
     /// where there are such bits, and not where the kernel has done so
     /// (`unprivileged`). True if bits went: the kernel must then be told, for
     /// it keeps the old mode.
-    pub(super) fn clear_set_id(
-        &self,
-        at: At<'_>,
-        caller: Caller,
-        unprivileged: bool,
-    ) -> Result<bool> {
+    fn clear_set_id(&self, at: At<'_>, caller: Caller, unprivileged: bool) -> Result<bool> {
         let stat = self.stat(at)?;
         let set_id = libc::S_ISUID | libc::S_ISGID;
         if !stat.is_file()

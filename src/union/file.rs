@@ -146,8 +146,10 @@ impl Union {
         let mut cleared = false;
         if truncates {
             let _moving = self.topology.read();
-            fs::truncate(&*self.open_data(&node, true)?, 0)?;
-            cleared = self.clear_set_id(self.place(&node)?.at(), caller, false)?;
+            let file = self.open_data(&node, true)?;
+            let place = self.place(&node)?;
+            let cut = || fs::truncate(&*file, 0);
+            ((), cleared) = self.without_privileges(place.at(), caller, false, cut)?;
             node.state.lock().size_hint = 0;
         }
         let mut state = node.state.lock();
@@ -270,8 +272,16 @@ impl Union {
     ) -> Result<Changed> {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let fd = self.data(&node, true)?;
-        let len = fs::write_at(&*fd, data, offset)?;
-        let cleared = kill && self.clear_set_id(At::Fd(fd.as_fd()), caller, true)?;
+        if !kill {
+            let len = fs::write_at(&*fd, data, offset)?;
+            return Ok(Changed {
+                len,
+                cleared: false,
+            });
+        }
+        let (len, cleared) = self.without_privileges(At::Fd(fd.as_fd()), caller, true, || {
+            fs::write_at(&*fd, data, offset)
+        })?;
         Ok(Changed { len, cleared })
     }
 
@@ -312,8 +322,9 @@ impl Union {
     ) -> Result<Changed> {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let fd = self.data(&node, true)?;
-        fs::fallocate(&*fd, mode, offset, len)?;
-        let cleared = self.clear_set_id(At::Fd(fd.as_fd()), caller, false)?;
+        let ((), cleared) = self.without_privileges(At::Fd(fd.as_fd()), caller, false, || {
+            fs::fallocate(&*fd, mode, offset, len)
+        })?;
         Ok(Changed { len: 0, cleared })
     }
 
@@ -341,8 +352,10 @@ impl Union {
         let target = self.copy_up(&self.node(to.0)?, Want::Data)?;
         let fd_in = self.data(&source, false)?;
         let fd_out = self.data(&target, true)?;
-        let len = copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)?;
-        let cleared = self.clear_set_id(At::Fd(fd_out.as_fd()), caller, false)?;
+        let (len, cleared) =
+            self.without_privileges(At::Fd(fd_out.as_fd()), caller, false, || {
+                copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)
+            })?;
         Ok(Changed { len, cleared })
     }
 

@@ -93,6 +93,11 @@ impl Case {
                 return Ok(false);
             }
         }
+        // Nor can an upper with attributes be made where there are none.
+        let made = self.get("upper").map_or("", |s| s.2.as_str());
+        if variant.is("ramfs") && made.contains("OVL.") {
+            return Ok(false);
+        }
         let dir = tempfile::Builder::new()
             .prefix("capas-case.")
             .tempdir_in(base)

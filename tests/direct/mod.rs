@@ -77,6 +77,15 @@ fn set_atime(path: &Path, at: i64) {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
+/// Where `upper` and `work` of the layers in `dir` are: there too, unless
+/// `CAPAS_UPPERS_IN` is a directory on another file system.
+pub fn upper_root(dir: &Path) -> PathBuf {
+    match std::env::var_os("CAPAS_UPPERS_IN") {
+        Some(other) => Path::new(&other).join(dir.file_name().unwrap()),
+        None => dir.to_owned(),
+    }
+}
+
 /// Seconds since 1970.
 pub fn now() -> i64 {
     let now = std::time::SystemTime::now();
@@ -94,9 +103,10 @@ impl Rig {
             read_lately(&lower, now() + 3600);
         }
         if let Some(spec) = upper {
-            std::fs::create_dir(dir.join("upper")).unwrap();
-            std::fs::create_dir(dir.join("work")).unwrap();
-            tree::build(&dir.join("upper"), &expand(spec));
+            let root = upper_root(dir);
+            std::fs::create_dir_all(root.join("upper")).unwrap();
+            std::fs::create_dir(root.join("work")).unwrap();
+            tree::build(&root.join("upper"), &expand(spec));
         }
     }
 
@@ -115,21 +125,22 @@ impl Rig {
             lowers,
             since: now() - 600,
             before: before.collect(),
-            has_upper: Cell::new(dir.join("upper").exists()),
+            has_upper: Cell::new(upper_root(dir).join("upper").exists()),
         }
     }
 
     /// Start it.
     pub fn open(&self) -> Result<(), String> {
-        let open = |name: &str| OpenDir {
-            fd: fs::open_dir_path(CWD, self.dir.join(name).as_os_str()).unwrap(),
+        let open_in = |dir: &Path, name: &str| OpenDir {
+            fd: fs::open_dir_path(CWD, dir.join(name).as_os_str()).unwrap(),
             path: name.into(),
             idmapped: false,
         };
+        let open = |name: &str| open_in(&upper_root(&self.dir), name);
         let upper = self.has_upper.get();
         let layers = OpenLayers {
             lower: (0..self.lowers)
-                .map(|i| open(&format!("lower{i}")))
+                .map(|i| open_in(&self.dir, &format!("lower{i}")))
                 .collect(),
             upper: upper.then(|| open("upper")),
             work: upper.then(|| open("work")),
@@ -138,6 +149,11 @@ impl Rig {
         let union = Union::open(layers, &self.options, self.features);
         *self.union.borrow_mut() = Some(union.map_err(|e| e.to_string())?);
         Ok(())
+    }
+
+    /// Is it running.
+    pub fn is_open(&self) -> bool {
+        self.union.borrow().is_some()
     }
 
     /// End it as a clean unmount does.
@@ -200,7 +216,7 @@ impl Rig {
 
     /// What is in the work directory, which should be nothing.
     pub fn leftovers(&self) -> Vec<String> {
-        let dir = self.dir.join("work/work");
+        let dir = upper_root(&self.dir).join("work/work");
         let Ok(entries) = std::fs::read_dir(dir) else {
             return Vec::new();
         };

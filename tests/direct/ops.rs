@@ -123,7 +123,11 @@ impl Rig {
         words.retain(|w| !w.starts_with("umask="));
         match words.as_slice() {
             ["forget"] => self.forget(),
-            ["remount"] => self.remount(),
+            ["remount"] => {
+                self.close();
+                // Says why in words: which error it was does not matter here.
+                return self.open().map_err(|_| Errno::IO);
+            }
             ["create", path, mode, data @ ..] => {
                 let (parent, name) = split(path);
                 let parent = self.id(parent)?;
