@@ -45,7 +45,7 @@ impl Work {
     /// Take over `WORKDIR/work`, which must be empty.
     pub fn new(dir: OwnedFd, features: Features) -> Work {
         let mut salt = [0; 4];
-        if rand(&mut salt).is_err() {
+        if crate::sys::random(&mut salt).is_err() {
             salt = std::process::id().to_le_bytes();
         }
         Work {
@@ -218,11 +218,6 @@ fn list(fd: &OwnedFd) -> Result<Vec<OsString>> {
         true
     })?;
     Ok(names)
-}
-
-fn rand(buf: &mut [u8; 4]) -> std::io::Result<()> {
-    use std::io::Read;
-    std::fs::File::open("/dev/urandom")?.read_exact(buf)
 }
 
 impl Staged<'_> {

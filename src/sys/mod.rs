@@ -2,7 +2,7 @@
 //!
 //! Wrappers take `impl AsFd` and one name, add `O_CLOEXEC`, never follow a
 //! symlink in the last part, and return [`Errno`]. Every wrapper that changes
-//! a file system passes [`fail::hit`] first, which tests use to make the Nth
+//! a file system passes the counter of [`fail`] first, which tests use to make the Nth
 //! such call fail, or the process die there.
 #![allow(unsafe_code)]
 
@@ -31,6 +31,14 @@ pub enum At<'a> {
     Name(std::os::fd::BorrowedFd<'a>, &'a std::ffi::OsStr),
     /// The inode that is open itself, `O_PATH` included.
     Fd(std::os::fd::BorrowedFd<'a>),
+}
+
+/// Fill a buffer with random bytes.
+///
+/// # Errors
+/// As getrandom(2).
+pub fn random(buf: &mut [u8]) -> Result<()> {
+    rustix::rand::getrandom(buf, rustix::rand::GetRandomFlags::empty()).map(drop)
 }
 
 /// The return value of a raw system call as a result.
