@@ -45,7 +45,7 @@ impl Work {
     /// Take over `WORKDIR/work`, which must be empty.
     pub fn new(dir: OwnedFd, features: Features) -> Work {
         let mut salt = [0; 4];
-        if crate::sys::random(&mut salt).is_err() {
+        if crate::sys::tree::random(&mut salt).is_err() {
             salt = std::process::id().to_le_bytes();
         }
         Work {

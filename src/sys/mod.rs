@@ -33,14 +33,6 @@ pub enum At<'a> {
     Fd(std::os::fd::BorrowedFd<'a>),
 }
 
-/// Fill a buffer with random bytes.
-///
-/// # Errors
-/// As getrandom(2).
-pub fn random(buf: &mut [u8]) -> Result<()> {
-    rustix::rand::getrandom(buf, rustix::rand::GetRandomFlags::empty()).map(drop)
-}
-
 /// The return value of a raw system call as a result.
 fn check(ret: libc::c_long) -> Result<u64> {
     if ret < 0 {
