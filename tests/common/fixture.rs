@@ -371,10 +371,19 @@ impl Mounted {
         c.stdin(std::process::Stdio::null());
         c.stdout(out.try_clone().map_err(|e| e.to_string())?);
         c.stderr(out);
-        let status = c.status().map_err(|e| format!("cannot run: {e}"))?;
-        if !status.success() {
+        // Kernel overlayfs lets go of its layers some time after umount(2) returned.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let status = c.status().map_err(|e| format!("cannot run: {e}"))?;
+            if status.success() {
+                break;
+            }
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            return Err(format!("{status}: {}", said.trim()));
+            let settles = !self.target.is_fuse() && said.contains("already mounted");
+            if !settles || Instant::now() > deadline {
+                return Err(format!("{status}: {}", said.trim()));
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
         self.live = true;
         self.watch.set(Some(self.dir.clone()));
