@@ -518,9 +518,15 @@ fn main() -> ExitCode {
     if all {
         variants.extend(VARIANTS);
     }
+    // Without these a rename is several calls, between which nobody may die.
+    let one_call = |v: &str, i: usize| {
+        !["exchange", "whiteout_rename", "mknod"].contains(&v)
+            || !ops[i].last().starts_with("rename")
+    };
     let jobs: Vec<(usize, &str, bool)> = variants
         .iter()
         .flat_map(|v| (0..ops.len()).flat_map(move |i| [(i, *v, true), (i, *v, false)]))
+        .filter(|(i, v, errors)| *errors || one_call(v, *i))
         .filter(|(i, ..)| only.is_none_or(|o| ops[*i].name().contains(o.as_str())))
         .collect();
     let next = AtomicUsize::new(0);
