@@ -405,9 +405,24 @@ impl Union {
             }
             return Ok(());
         }
-        if swap {
-            fs::unlink(&*new.dir, &new.name, false)?;
+        if !swap {
+            return self.move_away(old, new);
         }
+        // Without an exchange, what the whiteout hides is seen for a moment.
+        fs::unlink(&*new.dir, &new.name, false)?;
+        let result = self.move_away(old, new);
+        if result.is_err()
+            && let Err(e) = self.hide(&new.parent, &new.dir, &new.name)
+        {
+            log::warn!("cannot put back the whiteout {:?}: {e}", new.name);
+        }
+        result
+    }
+
+    /// The rename onto nothing or onto what it can replace, with a whiteout
+    /// where one is needed.
+    fn move_away(&self, old: &Side, new: &Side) -> Result<()> {
+        let rename = |how| fs::rename(&*old.dir, &old.name, &*new.dir, &new.name, how);
         if !old.covers {
             return rename(Replace::Yes);
         }
@@ -418,9 +433,23 @@ impl Union {
         // directory none.
         let is_dir = old.node.as_ref().is_some_and(|(n, _)| n.is_dir());
         match self.stage_whiteout(&old.parent) {
+            Ok(whiteout)
+                if is_dir && new.node.is_none() && self.features.has(Features::EXCHANGE) =>
+            {
+                // A whiteout more where nothing is hides nothing.
+                whiteout.install(&*new.dir, &new.name, Onto::Nothing)?;
+                if let Err(e) = rename(Replace::Exchange) {
+                    fs::unlink(&*new.dir, &new.name, false)?;
+                    return Err(e);
+                }
+            }
             Ok(whiteout) if is_dir => {
                 rename(Replace::Yes)?;
-                whiteout.install(&*old.dir, &old.name, Onto::Nothing)?;
+                if let Err(e) = whiteout.install(&*old.dir, &old.name, Onto::Nothing) {
+                    let (from, to) = ((&*new.dir, &new.name), (&*old.dir, &old.name));
+                    fs::rename(from.0, from.1, to.0, to.1, Replace::Yes)?;
+                    return Err(e);
+                }
             }
             Ok(whiteout) => {
                 let at = At::Name(old.dir.as_fd(), &old.name);
