@@ -86,6 +86,7 @@ impl Adapter {
     fn reply_entry(&self, result: crate::sys::Result<Attr>, reply: ReplyEntry, op: &Op<'_>) {
         match result {
             Ok(attr) => {
+                op.done();
                 let (file, ttl) = self.entry(&attr);
                 reply.entry_with_ttls(&ttl, &self.ttl, &file, Generation(0));
             }
@@ -118,6 +119,16 @@ struct Op<'a> {
 }
 
 impl Op<'_> {
+    /// It succeeded.
+    fn done(&self) {
+        log::debug!(
+            "{} {:#x} {:?}: ok",
+            self.name,
+            self.id,
+            self.arg.unwrap_or_default()
+        );
+    }
+
     /// The errno to reply. Failures that are nobody's normal answer are
     /// warned about.
     fn failed(&self, e: SysErrno) -> Errno {
@@ -157,7 +168,10 @@ fn op_name<'a>(name: &'static str, id: INodeNo, arg: &'a OsStr) -> Op<'a> {
 
 fn empty(result: crate::sys::Result<()>, reply: ReplyEmpty, op: &Op<'_>) {
     match result {
-        Ok(()) => reply.ok(),
+        Ok(()) => {
+            op.done();
+            reply.ok();
+        }
         Err(e) => reply.error(op.failed(e)),
     }
 }

@@ -170,9 +170,11 @@ impl Union {
         let gid = set.gid.filter(|_| !self.gids.squashes());
         let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
         let gid = gid.map(|id| self.gids.stored(id)).transpose()?;
-        // chown(2) with both ids -1 comes without any field, and clears
-        // set-id bits like every chown.
-        let owns = set.is_chown();
+        // Two things come without any field: a write to a file with a
+        // capability, which the kernel has removed just before, and chown(2)
+        // with both ids -1, which clears set-id bits like every chown.
+        let written = std::mem::take(&mut node.state.lock().lost_capability);
+        let owns = set.uid.is_some() || set.gid.is_some() || (set.is_empty() && !written);
         let file = match set.size {
             Some(size) => Some((self.open_data(&node, true)?, size)),
             None => None,
@@ -364,12 +366,10 @@ impl Union {
 }
 
 impl SetAttr {
-    fn is_chown(&self) -> bool {
-        let other = self.mode.is_some()
-            || self.size.is_some()
-            || self.atime.is_some()
-            || self.mtime.is_some();
-        self.uid.is_some() || self.gid.is_some() || !other
+    fn is_empty(&self) -> bool {
+        let times = self.atime.is_some() || self.mtime.is_some();
+        let owner = self.uid.is_some() || self.gid.is_some();
+        !times && !owner && self.mode.is_none() && self.size.is_none()
     }
 }
 

@@ -91,6 +91,7 @@ impl Union {
                 let why = failed("cannot use index directory", &work.path);
                 index = Some(open_index(&work.fd).map_err(why)?);
             }
+            warn_of_upper(features, &up.path);
             let why = failed("cannot use upper layer", &up.path);
             upper = Some(Upper {
                 layer: Layer::new(up).map_err(why)?,
@@ -200,6 +201,27 @@ impl Union {
         if let Err(e) = upper.work.clear() {
             log::warn!("cannot empty the work directory: {e}");
         }
+    }
+}
+
+/// One line on what an upper cannot keep.
+fn warn_of_upper(features: Features, path: &std::path::Path) {
+    let attributes = features.has(Features::TRUSTED) || features.has(Features::XATTR);
+    let path = path.display();
+    if !attributes {
+        let whiteouts = if features.has(Features::MKNOD) {
+            ""
+        } else {
+            ", whiteouts are .wh. files"
+        };
+        log::warn!(
+            "upper {path} has no extended attributes: renames of lower directories give EXDEV, \
+             hard links of lower files part, inode numbers change at copy-up{whiteouts}"
+        );
+    } else if !features.has(Features::MKNOD) {
+        log::warn!(
+            "upper {path} takes no whiteout devices: whiteouts are attributes on empty files"
+        );
     }
 }
 

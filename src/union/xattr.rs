@@ -106,6 +106,7 @@ impl Union {
         let node = self.copy_up(&asked, Want::Meta)?;
         let _moving = self.topology.read();
         let place = self.place(&node)?;
+        node.state.lock().lost_capability = name == "security.capability";
         match xattr::remove(place.at(), &stored) {
             Err(Errno::NODATA) if self.is_raw(name) => {
                 let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
