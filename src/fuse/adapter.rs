@@ -2,21 +2,21 @@
 
 use super::{
     backing::Backings,
-    convert::{attr_ttl, caller, device, errno, file_attr, file_type, set_time},
+    convert::{attr_ttl, caller, device, file_attr, file_type, set_time},
+    reply::{Late, Op, empty, op, op_name, sized},
 };
 use crate::sys::{Errno as SysErrno, fs::Replace, probe::Features};
 use crate::union::{Attr, Io, Make, Opened, SetAttr, Union};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// For ever: only this mount changes the layers.
@@ -29,26 +29,6 @@ const GETFLAGS: u32 = 0x8008_6601;
 const SETFLAGS: u32 = 0x4008_6602;
 const FSGETXATTR: u32 = 0x801c_581f;
 const FSSETXATTR: u32 = 0x401c_5820;
-
-/// What is known only after the handshake.
-#[derive(Default)]
-pub(super) struct Late(OnceLock<Notifier>);
-
-impl Late {
-    pub(super) fn set(&self, notifier: Notifier) {
-        let _ = self.0.set(notifier);
-    }
-
-    /// The kernel keeps the mode over a write that made us clear set-id bits.
-    /// Attributes only, which takes no lock that a request could hold.
-    fn attributes_changed(&self, node: INodeNo) {
-        if let Some(notifier) = self.0.get()
-            && let Err(e) = notifier.inval_inode(node, -1, 0)
-        {
-            log::warn!("cannot tell the kernel of changed attributes: {e}");
-        }
-    }
-}
 
 /// The union as fuser's trait.
 pub(super) struct Adapter {
@@ -108,80 +88,6 @@ impl Adapter {
             Io::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
             _ => FopenFlags::empty(),
         }
-    }
-}
-
-/// A request, for the one line that a failure is worth.
-struct Op<'a> {
-    name: &'static str,
-    id: u64,
-    arg: Option<&'a OsStr>,
-}
-
-impl Op<'_> {
-    /// It succeeded.
-    fn done(&self) {
-        log::debug!(
-            "{} {:#x} {:?}: ok",
-            self.name,
-            self.id,
-            self.arg.unwrap_or_default()
-        );
-    }
-
-    /// The errno to reply. Failures that are nobody's normal answer are
-    /// warned about.
-    fn failed(&self, e: SysErrno) -> Errno {
-        let arg = self.arg.unwrap_or_default();
-        if matches!(
-            e,
-            SysErrno::IO
-                | SysErrno::NOSPC
-                | SysErrno::DQUOT
-                | SysErrno::MFILE
-                | SysErrno::NFILE
-                | SysErrno::NOMEM
-        ) {
-            log::warn!("{} {:#x} {arg:?}: {e}", self.name, self.id);
-        } else {
-            log::debug!("{} {:#x} {arg:?}: {e}", self.name, self.id);
-        }
-        errno(e)
-    }
-}
-
-fn op(name: &'static str, id: INodeNo) -> Op<'static> {
-    Op {
-        name,
-        id: id.0,
-        arg: None,
-    }
-}
-
-fn op_name<'a>(name: &'static str, id: INodeNo, arg: &'a OsStr) -> Op<'a> {
-    Op {
-        name,
-        id: id.0,
-        arg: Some(arg),
-    }
-}
-
-fn empty(result: crate::sys::Result<()>, reply: ReplyEmpty, op: &Op<'_>) {
-    match result {
-        Ok(()) => {
-            op.done();
-            reply.ok();
-        }
-        Err(e) => reply.error(op.failed(e)),
-    }
-}
-
-fn sized(result: crate::sys::Result<Vec<u8>>, size: u32, reply: ReplyXattr, op: &Op<'_>) {
-    match result {
-        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-        Ok(value) if value.len() <= size as usize => reply.data(&value),
-        Ok(_) => reply.error(Errno::ERANGE),
-        Err(e) => reply.error(op.failed(e)),
     }
 }
 

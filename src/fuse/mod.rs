@@ -4,6 +4,7 @@
 mod adapter;
 mod backing;
 mod convert;
+mod reply;
 mod session;
 
 pub use session::{Allow, Running, Settings, serve};

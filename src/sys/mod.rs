@@ -10,6 +10,7 @@ pub mod copy;
 pub mod creds;
 pub mod dir;
 pub mod fail;
+pub mod flags;
 pub mod fs;
 pub mod handle;
 pub mod mount;

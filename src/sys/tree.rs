@@ -159,8 +159,8 @@ const TOPDIR: u32 = 0x0002_0000;
 /// # Errors
 /// As ioctl(2).
 pub fn spread_subdirs(dir: impl AsFd) -> Result<()> {
-    let flags = super::fs::get_flags(&dir)?;
-    super::fs::set_flags(&dir, flags | TOPDIR)
+    let flags = super::flags::get_flags(&dir)?;
+    super::flags::set_flags(&dir, flags | TOPDIR)
 }
 
 /// Fill `buf` with random bytes.

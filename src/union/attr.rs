@@ -7,7 +7,7 @@ use super::{
     node::{InUpper, Node},
 };
 use crate::sys::{
-    At, Errno, Result, creds,
+    At, Errno, Result, creds, flags,
     fs::{self, SetTime, Stat},
 };
 use std::ffi::OsString;
@@ -314,7 +314,7 @@ impl Union {
     pub fn get_flags(&self, id: u64) -> Result<u32> {
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
-        fs::get_flags(self.readable(&node)?)
+        flags::get_flags(self.readable(&node)?)
     }
 
     /// Set inode flags (`FS_IOC_SETFLAGS`); the file is copied up.
@@ -324,27 +324,27 @@ impl Union {
     pub fn set_flags(&self, id: u64, flags: u32) -> Result<()> {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let _moving = self.topology.read();
-        fs::set_flags(self.readable(&node)?, flags)
+        flags::set_flags(self.readable(&node)?, flags)
     }
 
     /// Inode flags and project id (`FS_IOC_FSGETXATTR`).
     ///
     /// # Errors
     /// `ENOTTY` where the layer has none.
-    pub fn get_fsxattr(&self, id: u64) -> Result<fs::FsXattr> {
+    pub fn get_fsxattr(&self, id: u64) -> Result<flags::FsXattr> {
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
-        fs::get_fsxattr(self.readable(&node)?)
+        flags::get_fsxattr(self.readable(&node)?)
     }
 
     /// Set them (`FS_IOC_FSSETXATTR`); the file is copied up.
     ///
     /// # Errors
     /// `ENOTTY` where the upper has none, `EPERM`.
-    pub fn set_fsxattr(&self, id: u64, value: &fs::FsXattr) -> Result<()> {
+    pub fn set_fsxattr(&self, id: u64, value: &flags::FsXattr) -> Result<()> {
         let node = self.copy_up(&self.node(id)?, Want::Data)?;
         let _moving = self.topology.read();
-        fs::set_fsxattr(self.readable(&node)?, value)
+        flags::set_fsxattr(self.readable(&node)?, value)
     }
 
     /// A file or directory open for reading, for ioctls.
