@@ -191,6 +191,8 @@ impl Pair {
         match op.verb {
             Verb::Open => {
                 self.old_slots[op.slot] = None;
+                // The slot's former descriptor was open until the new one was there.
+                let before = self.no_set_id;
                 self.no_set_id[op.slot] = None;
                 let Some(fd) = self.reference.slot(op.slot) else {
                     return;
@@ -199,7 +201,7 @@ impl Pair {
                     return;
                 };
                 let mode = rustix::fs::fstat(fd).map_or(0, |st| st.st_mode);
-                let clean = mode & 0o6000 == 0 || self.no_set_id.contains(&Some(id));
+                let clean = mode & 0o6000 == 0 || before.contains(&Some(id));
                 self.no_set_id[op.slot] = clean.then_some(id);
                 if op.a as u32 & OFlags::RWMODE.bits() != OFlags::RDONLY.bits() {
                     self.written.insert(id);
