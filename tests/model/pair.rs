@@ -89,6 +89,7 @@ impl Pair {
             return Ok(Err(Errno::BADF));
         }
         let was = (op.verb == Verb::Truncate).then(|| identity(&self.reference.at(&op.path)));
+        let capable = self.writes_to(op).is_some_and(|(r, _)| is_capable(&r));
         let got = self.target.apply(op);
         if self.may_decline(op, &got) {
             self.declined += 1;
@@ -97,7 +98,7 @@ impl Pair {
         let want = self.reference.apply(op);
         if want.is_ok() {
             self.remember(op, was.flatten());
-            self.adopt_cleared(op);
+            self.adopt_cleared(op, capable);
         }
         if same(op, &want, &got) || self.excused(op, &want, &got) {
             return Ok(want);
@@ -124,6 +125,27 @@ impl Pair {
         }
     }
 
+    /// The file that an operation writes to, in the reference and in the target.
+    fn writes_to(&self, op: &Op) -> Option<(PathBuf, PathBuf)> {
+        let slot = |n: usize| {
+            let path = |e: &Executor| Some(PathBuf::from(fd_path(e.slot(n)?)));
+            path(&self.reference).zip(path(&self.target))
+        };
+        match op.verb {
+            Verb::Pwrite | Verb::Write | Verb::Ftruncate | Verb::Fallocate => slot(op.slot),
+            Verb::CopyRange => slot(op.text.parse().unwrap_or(0)),
+            Verb::WriteFile | Verb::Truncate => {
+                Some((self.reference.at(&op.path), self.target.at(&op.path)))
+            }
+            // Truncation on opening.
+            Verb::Open => Some((self.reference.at(&op.path), self.target.at(&op.path))),
+            Verb::MapWrite => self.mapped[op.slot % MAPS]
+                .as_ref()
+                .map(|(r, t)| (PathBuf::from(fd_path(r)), PathBuf::from(fd_path(t)))),
+            _ => None,
+        }
+    }
+
     /// What a write takes from a file on capasfs alone, taken from the
     /// reference too.
     ///
@@ -131,35 +153,26 @@ impl Pair {
     /// bits clears them, and so does any other one from then until that is
     /// closed: the kernel writes to the backing file with the daemon's rights,
     /// which lack CAP_FSETID on purpose. With it, an unprivileged writer's old
-    /// descriptor would leave the bits in place. A store through a mapping
-    /// reaches the backing file as a write, which removes capabilities.
-    fn adopt_cleared(&self, op: &Op) {
+    /// descriptor would leave the bits in place. A file that was `capable`
+    /// loses them too: to take a capability away the kernel sends the same
+    /// empty SETATTR as for chown(-1, -1), which has to clear them. A store
+    /// through a mapping reaches the backing file as a write, which removes
+    /// capabilities.
+    fn adopt_cleared(&self, op: &Op, capable: bool) {
         if !self.fuse {
             return;
         }
-        let slot = |e: &Executor, n: usize| Some(PathBuf::from(fd_path(e.slot(n)?)));
-        let files = match op.verb {
-            Verb::Pwrite | Verb::Write if self.no_set_id[op.slot].is_some() => {
-                slot(&self.reference, op.slot).zip(slot(&self.target, op.slot))
-            }
-            Verb::WriteFile => {
-                let (r, t) = (self.reference.at(&op.path), self.target.at(&op.path));
-                let open = identity(&r).is_some_and(|id| self.no_set_id.contains(&Some(id)));
-                open.then_some((r, t))
-            }
-            Verb::MapWrite => self.mapped[op.slot % MAPS]
-                .as_ref()
-                .map(|(r, t)| (PathBuf::from(fd_path(r)), PathBuf::from(fd_path(t)))),
-            _ => None,
-        };
-        let Some((r, t)) = files else {
+        let Some((r, t)) = self.writes_to(op) else {
             return;
         };
         if op.verb == Verb::MapWrite {
-            let capable = |p: &Path| rustix::fs::getxattr(p, CAPABILITY, &mut [0; 64]).is_ok();
-            if capable(&r) && !capable(&t) {
+            if is_capable(&r) && !is_capable(&t) {
                 let _ = rustix::fs::removexattr(&r, CAPABILITY);
             }
+            return;
+        }
+        let kept_open = identity(&r).is_some_and(|id| self.no_set_id.contains(&Some(id)));
+        if !capable && !kept_open {
             return;
         }
         // Not what the kernel remembers: it does not know of this change.
@@ -178,6 +191,8 @@ impl Pair {
         match op.verb {
             Verb::Open => {
                 self.old_slots[op.slot] = None;
+                // The slot's former descriptor was open until the new one was there.
+                let before = self.no_set_id;
                 self.no_set_id[op.slot] = None;
                 let Some(fd) = self.reference.slot(op.slot) else {
                     return;
@@ -186,7 +201,7 @@ impl Pair {
                     return;
                 };
                 let mode = rustix::fs::fstat(fd).map_or(0, |st| st.st_mode);
-                let clean = mode & 0o6000 == 0 || self.no_set_id.contains(&Some(id));
+                let clean = mode & 0o6000 == 0 || before.contains(&Some(id));
                 self.no_set_id[op.slot] = clean.then_some(id);
                 if op.a as u32 & OFlags::RWMODE.bits() != OFlags::RDONLY.bits() {
                     self.written.insert(id);
@@ -301,6 +316,10 @@ fn same(op: &Op, want: &Outcome, got: &Outcome) -> bool {
         return want.as_deref() == Ok(got);
     }
     want == got
+}
+
+fn is_capable(path: &Path) -> bool {
+    rustix::fs::getxattr(path, CAPABILITY, &mut [0; 64]).is_ok()
 }
 
 const CAPABILITY: &str = "security.capability";
