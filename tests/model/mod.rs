@@ -4,7 +4,8 @@
 //! exceptions are rules in `pair` and `trees`. Of capasfs: an old read-only
 //! descriptor of a lower file above the passthrough threshold may show the
 //! lower content; root's write through a descriptor from before the file got
-//! set-id bits clears them; a FIFO's mtime does not follow writes to it. Of
+//! set-id bits clears them; a store through a mapping removes capabilities; a
+//! FIFO's mtime does not follow writes to it. Of
 //! kernel overlayfs, which passes the same runs:
 //!
 //! - what lies deep gives EXDEV to rename and link (redirects are 256 bytes long at most),

@@ -89,7 +89,6 @@ impl Pair {
             return Ok(Err(Errno::BADF));
         }
         let was = (op.verb == Verb::Truncate).then(|| identity(&self.reference.at(&op.path)));
-        let capable = self.writes_to(op).is_some_and(|(r, _)| is_capable(&r));
         let got = self.target.apply(op);
         if self.may_decline(op, &got) {
             self.declined += 1;
@@ -98,7 +97,7 @@ impl Pair {
         let want = self.reference.apply(op);
         if want.is_ok() {
             self.remember(op, was.flatten());
-            self.adopt_cleared(op, capable);
+            self.adopt_cleared(op);
         }
         if same(op, &want, &got) || self.excused(op, &want, &got) {
             return Ok(want);
@@ -132,13 +131,8 @@ impl Pair {
             path(&self.reference).zip(path(&self.target))
         };
         match op.verb {
-            Verb::Pwrite | Verb::Write | Verb::Ftruncate | Verb::Fallocate => slot(op.slot),
-            Verb::CopyRange => slot(op.text.parse().unwrap_or(0)),
-            Verb::WriteFile | Verb::Truncate => {
-                Some((self.reference.at(&op.path), self.target.at(&op.path)))
-            }
-            // Truncation on opening.
-            Verb::Open => Some((self.reference.at(&op.path), self.target.at(&op.path))),
+            Verb::Pwrite | Verb::Write => slot(op.slot),
+            Verb::WriteFile => Some((self.reference.at(&op.path), self.target.at(&op.path))),
             Verb::MapWrite => self.mapped[op.slot % MAPS]
                 .as_ref()
                 .map(|(r, t)| (PathBuf::from(fd_path(r)), PathBuf::from(fd_path(t)))),
@@ -153,12 +147,9 @@ impl Pair {
     /// bits clears them, and so does any other one from then until that is
     /// closed: the kernel writes to the backing file with the daemon's rights,
     /// which lack CAP_FSETID on purpose. With it, an unprivileged writer's old
-    /// descriptor would leave the bits in place. A file that was `capable`
-    /// loses them too: to take a capability away the kernel sends the same
-    /// empty SETATTR as for chown(-1, -1), which has to clear them. A store
-    /// through a mapping reaches the backing file as a write, which removes
-    /// capabilities.
-    fn adopt_cleared(&self, op: &Op, capable: bool) {
+    /// descriptor would leave the bits in place. A store through a mapping
+    /// reaches the backing file as a write, which removes capabilities.
+    fn adopt_cleared(&self, op: &Op) {
         if !self.fuse {
             return;
         }
@@ -172,7 +163,7 @@ impl Pair {
             return;
         }
         let kept_open = identity(&r).is_some_and(|id| self.no_set_id.contains(&Some(id)));
-        if !capable && !kept_open {
+        if !kept_open {
             return;
         }
         // Not what the kernel remembers: it does not know of this change.
