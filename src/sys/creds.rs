@@ -33,6 +33,24 @@ pub fn capable(pid: u32, cap: u32) -> bool {
         .is_some_and(|set| set & (1 << cap) != 0)
 }
 
+/// Is process `pid`, which waits for us, in chown(2) or one of its kin. True
+/// where that cannot be seen.
+pub fn in_chown(pid: u32) -> bool {
+    let Ok(call) = std::fs::read_to_string(format!("/proc/{pid}/syscall")) else {
+        return true;
+    };
+    let number = call.split(' ').next().and_then(|n| n.parse().ok());
+    number.is_none_or(|n: libc::c_long| {
+        [
+            libc::SYS_chown,
+            libc::SYS_fchown,
+            libc::SYS_lchown,
+            libc::SYS_fchownat,
+        ]
+        .contains(&n)
+    })
+}
+
 /// Effective user id of this process.
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -170,10 +170,11 @@ impl Union {
         let gid = set.gid.filter(|_| !self.gids.squashes());
         let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
         let gid = gid.map(|id| self.gids.stored(id)).transpose()?;
-        // Two things come without any field: a write to a file with a
-        // capability, which the kernel has removed just before, and chown(2)
-        // with both ids -1, which clears set-id bits like every chown.
-        let written = std::mem::take(&mut node.state.lock().lost_capability);
+        // Two things come without any field: chown(2) with both ids -1, which
+        // clears set-id bits like every chown, and a write to a file with a
+        // capability, which the kernel has removed just before.
+        let lost = std::mem::take(&mut node.state.lock().lost_capability);
+        let written = lost && set.is_empty() && !creds::in_chown(caller.pid);
         let owns = set.uid.is_some() || set.gid.is_some() || (set.is_empty() && !written);
         let file = match set.size {
             Some(size) => Some((self.open_data(&node, true)?, size)),
