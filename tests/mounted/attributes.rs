@@ -101,6 +101,26 @@ fn set_id_bits_stay_when_root_writes_and_setgid_without_x_stays() {
     assert_eq!(mode(&m.at("l")), mode(plain.path()));
 }
 
+/// Both come to the daemon as the same message.
+#[test]
+fn a_write_that_drops_a_capability_is_no_chown() {
+    let spec = format!(
+        "/w file 6711 data=\"x\" cap={CAP}\n/c file 6711 cap={CAP}\n/d file 6755 data=\"x\""
+    );
+    let Some((_fx, m)) = mounted(&[&spec], &[]) else {
+        return;
+    };
+    let f = fs::OpenOptions::new().write(true).open(m.at("w")).unwrap();
+    f.write_all_at(b"y", 0).unwrap();
+    assert!(xattr(&m.at("w"), b"security.capability").is_err());
+    assert_eq!(mode(&m.at("w")), 0o6711);
+    for (name, want) in [("c", 0o711), ("d", 0o755)] {
+        std::os::unix::fs::chown(m.at(name), None, None).unwrap();
+        assert!(xattr(&m.at(name), b"security.capability").is_err());
+        assert_eq!(mode(&m.at(name)), want, "{name}");
+    }
+}
+
 #[test]
 fn a_write_or_chown_removes_file_capabilities() {
     let spec = format!(
