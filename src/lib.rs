@@ -5,6 +5,7 @@ pub mod container;
 pub mod fuse;
 pub mod layer;
 pub mod mount;
+pub mod registry;
 pub mod store;
 pub mod sys;
 pub mod union;

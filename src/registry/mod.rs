@@ -1,0 +1,3 @@
+//! Registries: who we are there.
+
+pub mod credentials;
