@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod cli;
+pub mod config;
 pub mod container;
 pub mod fuse;
 pub mod layer;

@@ -11,6 +11,7 @@ pub mod run;
 pub mod table;
 pub mod units;
 
+use crate::config::Config;
 use crate::container::Containers;
 use crate::store::{Error, Store};
 use crate::sys::creds;
@@ -105,9 +106,10 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         writeln!(output.out, "capas version {}", env!("CARGO_PKG_VERSION"))?;
         return Ok(0);
     }
-    let root = cli.root.map_or_else(default_root, Ok)?;
+    let config = Config::load()?;
+    let root = cli.root.map_or_else(|| default_root(&config), Ok)?;
     let store = Store::open(&root)?;
-    let runtime = cli.runtime.as_deref();
+    let runtime = cli.runtime.as_deref().or(config.runtime.as_deref());
     let containers = Containers::new(&store);
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
@@ -124,11 +126,15 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     }
 }
 
-/// `CAPAS_ROOT`, or the system's store for root, or the user's own.
-fn default_root() -> Result<PathBuf, Error> {
+/// `CAPAS_ROOT`, or what the configuration says, or the system's store for
+/// root, or the user's own.
+fn default_root(config: &Config) -> Result<PathBuf, Error> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     if let Some(root) = set("CAPAS_ROOT") {
         return Ok(root.into());
+    }
+    if let Some(root) = &config.root {
+        return Ok(root.clone());
     }
     if creds::effective_uid() == 0 && creds::in_first_user_namespace() {
         return Ok(PathBuf::from("/var/lib/capas"));

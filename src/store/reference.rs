@@ -103,6 +103,16 @@ impl Reference {
         }
     }
 
+    /// The registry's host.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository in its registry: `library/debian`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The repository as people write it: `debian`, `user/app`, `host/app`.
     pub fn familiar(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
