@@ -25,6 +25,10 @@ pub struct Cli {
 pub enum Command {
     /// Load images from an archive or an OCI directory
     Load(Load),
+    /// Log in to a registry
+    Login(super::login::Login),
+    /// Log out of a registry
+    Logout(super::logout::Logout),
     /// List images
     Images(Images),
     /// Remove images
@@ -44,6 +48,8 @@ pub enum Command {
     Ps(Ps),
     /// Remove containers
     Rm(Remove),
+    /// Look for images in a registry
+    Search(super::search::Search),
     /// Show the version
     Version,
 }

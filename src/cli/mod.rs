@@ -6,8 +6,11 @@ pub mod containers;
 pub mod images;
 pub mod inspect;
 pub mod load;
+pub mod login;
+pub mod logout;
 pub mod ps;
 pub mod run;
+pub mod search;
 pub mod table;
 pub mod units;
 
@@ -107,6 +110,13 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         return Ok(0);
     }
     let config = Config::load()?;
+    // These need no store.
+    match &cli.command {
+        Command::Login(args) => return login::login(&config, args, output),
+        Command::Logout(args) => return logout::logout(args, output),
+        Command::Search(args) => return search::search(&config, args, output),
+        _ => {}
+    }
     let root = cli.root.map_or_else(|| default_root(&config), Ok)?;
     let store = Store::open(&root)?;
     let runtime = cli.runtime.as_deref().or(config.runtime.as_deref());
@@ -122,7 +132,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Rm(args) => containers::rm(&containers, &args, output),
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
-        Command::Version => Ok(0),
+        Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }
 }
 

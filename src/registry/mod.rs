@@ -26,6 +26,7 @@ mod endpoint;
 mod fault;
 mod fetch;
 mod retry;
+pub mod search;
 mod transport;
 mod upload;
 

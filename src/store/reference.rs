@@ -147,8 +147,8 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The first part is a host only if it cannot be a user's name.
-fn is_domain(part: &str) -> bool {
+/// The first part of a name is a host only if it cannot be a user's name.
+pub fn is_domain(part: &str) -> bool {
     let host = part.split(':').next().unwrap_or_default();
     let port_ok = part
         .split_once(':')

@@ -6,7 +6,7 @@
 
 use super::helper::Helper;
 use super::key::{self, Server};
-use super::{Login, Secret};
+use crate::registry::{Credentials, Secret};
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::staging::random_hex;
 use crate::store::{read_file, sync_dir};
@@ -116,7 +116,7 @@ impl AuthFile {
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn login(&self, entry: &str) -> Result<Option<Login>> {
+    pub fn login(&self, entry: &str) -> Result<Option<Credentials>> {
         let value = self.auths()?.and_then(|auths| auths.get(entry));
         let fields = match value {
             None | Some(Value::Null) => return Ok(None),
@@ -148,7 +148,7 @@ impl AuthFile {
         }
         let token = text("identitytoken")?;
         if !token.is_empty() {
-            return Ok(Some(Login {
+            return Ok(Some(Credentials {
                 username,
                 secret: Secret::IdentityToken(token.to_owned()),
             }));
@@ -156,7 +156,7 @@ impl AuthFile {
         if username.is_empty() && password.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Login {
+        Ok(Some(Credentials {
             username,
             secret: Secret::Password(password),
         }))
@@ -237,7 +237,7 @@ impl AuthFile {
     ///
     /// # Errors
     /// When the entries are damaged.
-    pub fn set(&mut self, server: &Server, login: Option<&Login>) -> Result<()> {
+    pub fn set(&mut self, server: &Server, login: Option<&Credentials>) -> Result<()> {
         let old = self.keys().find(|entry| server.is(entry));
         let entry = old.unwrap_or(server.key()).to_owned();
         self.remove(server)?;
@@ -273,7 +273,7 @@ impl AuthFile {
 }
 
 /// An entry as docker writes it.
-fn fields(login: &Login) -> Map<String, Value> {
+fn fields(login: &Credentials) -> Map<String, Value> {
     let (password, token) = match &login.secret {
         Secret::Password(password) => (password.as_str(), None),
         Secret::IdentityToken(token) => ("", Some(token)),
@@ -528,7 +528,7 @@ mod tests {
         let link = dir.path().join("link");
         symlink("real/config.json", &link).unwrap();
         let server = Server::parse("h").unwrap();
-        let login = Login {
+        let login = Credentials {
             username: "me".to_owned(),
             secret: Secret::IdentityToken("T".to_owned()),
         };

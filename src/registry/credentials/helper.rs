@@ -1,7 +1,7 @@
 //! Credential helpers: `docker-credential-SUFFIX get|store|erase|list`, which
 //! speak JSON on their standard input and output.
 
-use super::{Login, Secret};
+use crate::registry::{Credentials, Secret};
 use crate::store::error::{Context, Error, Result, invalid, show};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Helper {
     ///
     /// # Errors
     /// When it cannot be run, fails, or answers nonsense; not when it has none.
-    pub fn get(&self, url: &str) -> Result<Option<Login>> {
+    pub fn get(&self, url: &str) -> Result<Option<Credentials>> {
         let ended = self.run("get", url.as_bytes())?;
         if !ended.status.success() && ended.is_not_found() {
             return Ok(None);
@@ -91,11 +91,11 @@ impl Helper {
         };
         Ok(match (username.as_str(), secret.is_empty()) {
             ("", true) => None,
-            (TOKEN, _) => Some(Login {
+            (TOKEN, _) => Some(Credentials {
                 username: String::new(),
                 secret: Secret::IdentityToken(secret),
             }),
-            _ => Some(Login {
+            _ => Some(Credentials {
                 username,
                 secret: Secret::Password(secret),
             }),
@@ -106,7 +106,7 @@ impl Helper {
     ///
     /// # Errors
     /// When it cannot be run or fails.
-    pub fn store(&self, url: &str, login: &Login) -> Result<()> {
+    pub fn store(&self, url: &str, login: &Credentials) -> Result<()> {
         let (username, secret) = match &login.secret {
             Secret::Password(password) => (login.username.as_str(), password),
             Secret::IdentityToken(token) => (TOKEN, token),
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn answers_of_get() {
         let some = |username: &str, secret: Secret| {
-            Some(Login {
+            Some(Credentials {
                 username: username.to_owned(),
                 secret,
             })
@@ -348,7 +348,7 @@ mod tests {
             let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
             read("verb") + &read("said")
         };
-        let login = |secret| Login {
+        let login = |secret| Credentials {
             username: "u".to_owned(),
             secret,
         };

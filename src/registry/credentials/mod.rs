@@ -26,40 +26,13 @@ pub mod helper;
 pub mod key;
 pub mod places;
 
+use super::{Credentials, Keeper};
 use crate::store::error::{Result, invalid};
 use file::AuthFile;
 pub use key::Server;
 use places::{Place, Places};
-use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// A name and what proves it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Login {
-    /// May be empty beside an identity token.
-    pub username: String,
-    /// The proof.
-    pub secret: Secret,
-}
-
-/// What proves a name. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// For Basic, and for a token service.
-    Password(String),
-    /// A refresh token of OAuth2, for a token service alone.
-    IdentityToken(String),
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.secret {
-            Secret::Password(_) => "password",
-            Secret::IdentityToken(_) => "identity token",
-        };
-        write!(f, "Login({:?}, {kind})", self.username)
-    }
-}
+use std::sync::Arc;
 
 /// Where a login was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,14 +45,14 @@ pub enum Kept {
 
 /// All that is kept for this user.
 #[derive(Clone, Debug)]
-pub struct Credentials {
+pub struct Keyring {
     places: Places,
 }
 
-impl Credentials {
+impl Keyring {
     /// The files of this process's environment, or this one file alone.
-    pub fn new(authfile: Option<&Path>) -> Credentials {
-        Credentials {
+    pub fn new(authfile: Option<&Path>) -> Keyring {
+        Keyring {
             places: Places::of_process(authfile),
         }
     }
@@ -89,7 +62,7 @@ impl Credentials {
     ///
     /// # Errors
     /// When a file is damaged, or a helper fails.
-    pub fn find(&self, host: &str, repository: &str) -> Result<Option<Login>> {
+    pub fn find(&self, host: &str, repository: &str) -> Result<Option<Credentials>> {
         for place in &self.places.list {
             let Some(file) = place.read()? else { continue };
             if let Some(login) = find_in(&file, host, repository)? {
@@ -99,11 +72,16 @@ impl Credentials {
         Ok(None)
     }
 
+    /// To be asked by a registry's client.
+    pub fn keeper(self) -> Keeper {
+        Arc::new(move |host, repository| self.find(host, repository.unwrap_or_default()))
+    }
+
     /// Keep a login.
     ///
     /// # Errors
     /// When there is no place for it, or it cannot be written.
-    pub fn keep(&self, server: &Server, login: &Login) -> Result<Kept> {
+    pub fn keep(&self, server: &Server, login: &Credentials) -> Result<Kept> {
         let path = match self.holder(server)? {
             Some(place) => place.path.clone(),
             None => match self.places.target(server) {
@@ -176,7 +154,7 @@ fn forget_at(place: &Place, server: &Server) -> Result<bool> {
     Ok(found)
 }
 
-fn find_in(file: &AuthFile, host: &str, repository: &str) -> Result<Option<Login>> {
+fn find_in(file: &AuthFile, host: &str, repository: &str) -> Result<Option<Credentials>> {
     let (parts, whole) = file.entries_for(host, repository)?;
     for key in parts {
         if let Some(login) = file.login(key)? {
@@ -201,10 +179,11 @@ fn find_in(file: &AuthFile, host: &str, repository: &str) -> Result<Option<Login
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Secret;
     use std::fs;
 
     /// Two files, asked in this order.
-    fn two(first: &str, second: &str) -> (tempfile::TempDir, Credentials) {
+    fn two(first: &str, second: &str) -> (tempfile::TempDir, Keyring) {
         let dir = tempfile::tempdir().unwrap();
         let mut list = Vec::new();
         for (name, text) in [("a.json", first), ("b.json", second)] {
@@ -219,15 +198,15 @@ mod tests {
             config: None,
             list,
         };
-        (dir, Credentials { places })
+        (dir, Keyring { places })
     }
 
-    fn user(c: &Credentials, host: &str, repository: &str) -> Option<String> {
+    fn user(c: &Keyring, host: &str, repository: &str) -> Option<String> {
         c.find(host, repository).unwrap().map(|l| l.username)
     }
 
-    fn login(username: &str) -> Login {
-        Login {
+    fn login(username: &str) -> Credentials {
+        Credentials {
             username: username.to_owned(),
             secret: Secret::Password("p:w".to_owned()),
         }
@@ -277,10 +256,5 @@ mod tests {
         let (_dir, c) = two(entry, entry);
         assert!(c.forget(&Server::parse("h").unwrap()).unwrap());
         assert_eq!(c.find("h", "").unwrap(), None);
-    }
-
-    #[test]
-    fn secrets_are_not_printed() {
-        assert_eq!(format!("{:?}", login("me")), "Login(\"me\", password)");
     }
 }
