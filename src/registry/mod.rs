@@ -101,7 +101,8 @@ impl Registry {
     /// # Errors
     /// When it is not reached, is no registry, or does not take the credentials.
     pub fn login(&self) -> Result<Option<String>> {
-        self.host.login().map_err(|f| f.about("cannot log in"))
+        let what = format!("login to {} failed", self.name);
+        self.host.login().map_err(|f| f.about(&what))
     }
 
     /// Let the mirrors try, then the registry itself, whose error is told.
