@@ -3,12 +3,15 @@
 
 pub mod args;
 pub mod containers;
+pub mod format;
 pub mod images;
 pub mod inspect;
 pub mod load;
 pub mod ps;
+pub mod rmi;
 pub mod run;
 pub mod table;
+pub mod template;
 pub mod units;
 
 use crate::container::Containers;
@@ -112,7 +115,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
-        Command::Rmi(args) => images::rmi(&containers, &args, output),
+        Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
