@@ -3,15 +3,18 @@
 
 pub mod args;
 pub mod containers;
+pub mod format;
 pub mod images;
 pub mod inspect;
 pub mod load;
 pub mod login;
 pub mod logout;
 pub mod ps;
+pub mod rmi;
 pub mod run;
 pub mod search;
 pub mod table;
+pub mod template;
 pub mod units;
 
 use crate::config::Config;
@@ -124,7 +127,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
-        Command::Rmi(args) => images::rmi(&containers, &args, output),
+        Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
