@@ -30,20 +30,20 @@ fn an_index_is_asked() {
         )
     };
     let heading = format!(
-        "{:width$}DESCRIPTION                                     STARS   OFFICIAL\n",
+        "{:width$}DESCRIPTION                                     STARS     OFFICIAL\n",
         "NAME",
         width = host.len() + 14
     );
     let one = format!(
-        "{}short                                           7       \n",
+        "{}short                                           7         \n",
         wide("deb/one")
     );
     let two = format!(
-        "{}A description that is much longer than forty…   1234    [OK]\n",
+        "{}A description that is much longer than forty…   1234      [OK]\n",
         wide("two")
     );
     let three = format!(
-        "{}                                                0       \n",
+        "{}                                                0         \n",
         wide("three [31m")
     );
     assert_eq!(
@@ -67,8 +67,8 @@ fn an_index_is_asked() {
     assert_eq!(
         official.out,
         format!(
-            "{:width$}   DESCRIPTION                                                    STARS   OFFICIAL\n\
-             {name}   A description that is much longer than forty-five characters   1234    [OK]\n",
+            "{:width$}   DESCRIPTION                                                    STARS     OFFICIAL\n\
+             {name}   A description that is much longer than forty-five characters   1234      [OK]\n",
             "NAME",
             width = name.len()
         )
@@ -79,6 +79,21 @@ fn an_index_is_asked() {
         "",
     );
     assert_eq!(some.out.lines().count(), 2, "{}", some.out);
+    let names = person.run(
+        &["search", "--format", "{{.Name}}:{{.IsOfficial}}", &term],
+        "",
+    );
+    assert_eq!(
+        names.out,
+        format!("{host}/deb/one:\n{host}/two:[OK]\n{host}/three [31m:\n")
+    );
+    let all = person.run(&["search", "--format", "json", "-f", "stars=8", &term], "");
+    assert_eq!(
+        all.out,
+        format!(
+            "{{\"Description\":\"A description that is much longer than forty…\",\"IsAutomated\":\"false\",\"IsOfficial\":\"true\",\"Name\":\"{host}/two\",\"StarCount\":\"1234\"}}\n"
+        )
+    );
     for (args, err) in [
         (
             &["--limit", "0"],
@@ -98,7 +113,7 @@ fn an_index_is_asked() {
         let want = done(1, "", &format!("Error: {err}\n"));
         assert_eq!(person.run(&args, ""), want);
     }
-    assert_eq!(stub.asked().len(), 3);
+    assert_eq!(stub.asked().len(), 5);
 }
 
 #[test]
@@ -122,13 +137,13 @@ fn a_catalogue_is_looked_through_in_all_its_parts() {
     let person = Person::new();
     let row = |name: &str| {
         format!(
-            "{:width$}                 0       \n",
+            "{:width$}                 0         \n",
             format!("{host}/{name}"),
             width = host.len() + 9
         )
     };
     let heading = format!(
-        "{:width$}   DESCRIPTION   STARS   OFFICIAL\n",
+        "{:width$}   DESCRIPTION   STARS     OFFICIAL\n",
         "NAME",
         width = host.len() + 9
     );
@@ -140,7 +155,10 @@ fn a_catalogue_is_looked_through_in_all_its_parts() {
     let two = person.run(&["search", "--limit", "2", &format!("{host}/app")], "");
     assert_eq!(two.out.lines().count(), 3, "{}", two.out);
     let none = person.run(&["search", &format!("{host}/nothing")], "");
-    assert_eq!(none, done(0, "NAME   DESCRIPTION   STARS   OFFICIAL\n", ""));
+    assert_eq!(
+        none,
+        done(0, "NAME      DESCRIPTION   STARS     OFFICIAL\n", "")
+    );
 }
 
 #[test]
