@@ -71,6 +71,9 @@ pub fn login(config: &Config, args: &Login, output: &mut Output<'_>) -> Outcome 
             password = ask_password(output)?;
         }
     }
+    if username.contains(':') {
+        return Ok(invalid("a user name has no colon in it")?);
+    }
     let mut login = Credentials {
         username,
         secret: Secret::Password(password),

@@ -10,6 +10,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+const INSECURE: &str = "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n";
+
 fn base64(text: &str) -> String {
     BASE64_STANDARD.encode(text)
 }
@@ -100,10 +102,7 @@ fn a_login_is_checked_kept_used_and_forgotten() {
         done(
             0,
             "Login Succeeded\n",
-            &format!(
-                "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n{}",
-                stored(&config)
-            )
+            &format!("{INSECURE}{}", stored(&config))
         )
     );
     assert_eq!(
@@ -164,12 +163,18 @@ fn what_makes_no_login() {
             "the password on standard input is empty",
         ),
         (
+            &["login", "-u", "me:you", "-p", "x", "h.example"],
+            "a user name has no colon in it",
+        ),
+        (
             &["login", "-u", "me", "--password-stdin", "a b"],
             "\"a b\" is no registry: give HOST or HOST:PORT",
         ),
     ] {
-        let want = done(1, "", &format!("Error: {err}\n"));
-        assert_eq!(person.run(args, "\n"), want, "{args:?}");
+        let said = person.run(args, "\n");
+        let end = format!("Error: {err}\n");
+        let warning = if args.contains(&"-p") { INSECURE } else { "" };
+        assert_eq!(said, done(1, "", &format!("{warning}{end}")), "{args:?}");
     }
     let both = &[
         "login",
@@ -185,8 +190,7 @@ fn what_makes_no_login() {
         done(
             1,
             "",
-            "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n\
-             Error: --password and --password-stdin are mutually exclusive\n"
+            &format!("{INSECURE}Error: --password and --password-stdin are mutually exclusive\n")
         )
     );
     assert!(!person.config().exists());
@@ -289,6 +293,35 @@ fn of_two_accounts_the_first_file_s_is_used() {
     // And a logout leaves none.
     assert_eq!(person.run(&["logout", host], "").code, 0);
     assert_eq!(look(&person, host, &[]).code, 1);
+}
+
+#[test]
+fn a_part_of_a_registry_may_have_an_account_of_its_own() {
+    if !have(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    let registry = Guarded::start();
+    let host = registry.host.as_str();
+    let person = Person::new();
+    registry.fill(&person, "team/app");
+    registry.fill(&person, "others/app");
+    // One for the host that is no good, one for the part that is.
+    let whole = json!({"auths": {host: {"auth": base64("alice:wrong")}}});
+    let file = person.write(".config/containers/auth.json", &whole.to_string());
+    let team = format!("{host}/team");
+    let kept = login(&person, &team, BOB, &[]);
+    assert_eq!(kept, done(0, "Login Succeeded\n", &stored(&file)));
+    let keyring = capas::registry::credentials::Keyring::new(Some(&file));
+    let config = capas::config::Config::default();
+    let client = capas::registry::Registry::new(host, &config, false, keyring.keeper()).unwrap();
+    assert_eq!(client.tags("team/app").unwrap(), ["1"]);
+    let client_error = client.tags("others/app").unwrap_err().to_string();
+    assert!(client_error.contains("unauthorized"), "{client_error}");
+    assert_eq!(look(&person, host, &[]), refused(host));
+    // Each is forgotten by its own name.
+    let out = person.run(&["logout", &team], "").out;
+    assert_eq!(out, format!("Removing login credentials for {team}\n"));
+    assert_eq!(json(&file), whole);
 }
 
 #[test]
