@@ -25,6 +25,17 @@ fn stored(path: &std::path::Path) -> String {
     )
 }
 
+/// A registry that knows two people and has one image, and somebody who is not
+/// known yet; if these programs are there.
+fn guarded(programs: &[&str]) -> Option<(Guarded, Person)> {
+    if !have(programs) {
+        return None;
+    }
+    let (registry, person) = (Guarded::start(), Person::new());
+    registry.fill(&person, "team/app");
+    Some((registry, person))
+}
+
 /// `login` with the password on standard input.
 fn login(person: &Person, host: &str, who: (&str, &str), more: &[&str]) -> Done {
     let mut args = vec!["login", "-u", who.0, "--password-stdin"];
@@ -54,13 +65,10 @@ fn refused(host: &str) -> Done {
 
 #[test]
 fn a_login_is_checked_kept_used_and_forgotten() {
-    if !have(&["docker-registry", "skopeo"]) {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
     let config = person.config();
 
     let wrong = login(&person, host, ("alice", "wrong"), &[]);
@@ -210,13 +218,10 @@ fn what_makes_no_login() {
 
 #[test]
 fn a_helper_keeps_the_login() {
-    if !have(&["docker-registry", "skopeo"]) {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
     for helpers in [
         json!({"credsStore": "fake", "psFormat": "x"}),
         json!({"credHelpers": {host: "fake"}, "credsStore": "absent"}),
@@ -262,14 +267,34 @@ fn a_helper_keeps_the_login() {
 }
 
 #[test]
-fn of_two_accounts_the_first_file_s_is_used() {
-    if !have(&["docker-registry", "skopeo"]) {
+fn a_login_mends_a_damaged_entry() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo", "script"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
+    let damaged = json!({"auths": {host: {"auth": "%"}}});
+    let config = person.write(".docker/config.json", &damaged.to_string());
+    let why = format!(
+        "{}: the entry \"{host}\" is damaged: \"auth\" is no base64; log in again",
+        config.display()
+    );
+    assert_eq!(
+        look(&person, host, &[]),
+        done(1, "", &format!("Error: {why}\n"))
+    );
+    let talk = [("Username: ", "bob\n"), ("Password: ", "hunter2\n")];
+    let (code, shown) = at_a_terminal(&person, &format!("login {host}"), &talk);
+    assert!(shown.starts_with(&format!("warning: {why}\r\n")), "{shown}");
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(look(&person, host, &[]).code, 0);
+}
+
+#[test]
+fn of_two_accounts_the_first_file_s_is_used() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
+        return;
+    };
+    let host = registry.host.as_str();
     let entry = |auth: &str| json!({"auths": {host: {"auth": base64(auth)}}}).to_string();
     let (good, bad) = (entry("bob:hunter2"), entry("alice:wrong"));
     person.write(".docker/config.json", &good);
@@ -297,13 +322,10 @@ fn of_two_accounts_the_first_file_s_is_used() {
 
 #[test]
 fn a_part_of_a_registry_may_have_an_account_of_its_own() {
-    if !have(&["docker-registry", "skopeo"]) {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
     registry.fill(&person, "others/app");
     // One for the host that is no good, one for the part that is.
     let whole = json!({"auths": {host: {"auth": base64("alice:wrong")}}});
@@ -326,13 +348,10 @@ fn a_part_of_a_registry_may_have_an_account_of_its_own() {
 
 #[test]
 fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
-    if !have(&["docker-registry", "skopeo", "podman"]) {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo", "podman"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
     let file = person.path("auth.json");
     let file = file.to_str().unwrap();
     let podman = |args: &[&str], input: &str| finish(person.command("podman").args(args), input);
