@@ -11,7 +11,7 @@ use super::remove::Live;
 use super::skeleton::{self, Rebuilt};
 use super::staging::{Staging, remove_stale};
 use super::verify::Verified;
-use super::{SKELETONS, Store, sync_dir};
+use super::{Lock, SKELETONS, Store, sync_dir};
 use crate::sys::tree;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -171,12 +171,7 @@ impl Store {
             return Ok(done);
         }
         let ready = self.make_skeletons(&mut done)?;
-        let Some(sweeping) = self.try_lock_sweeping()? else {
-            return Err(Error::Conflict(
-                "the store is in use by a command that reads or adds images: try again when it has ended"
-                    .to_owned(),
-            ));
-        };
+        let sweeping = self.lock_sweeping()?;
         let trash = Staging::new(&self.tmp())?;
         {
             let _lock = self.lock()?;
@@ -196,6 +191,20 @@ impl Store {
         }
         drop(sweeping);
         Ok(done)
+    }
+
+    /// The right to remove, waited for as long as short commands take.
+    fn lock_sweeping(&self) -> Result<Lock> {
+        for _ in 0..20 {
+            if let Some(lock) = self.try_lock_sweeping()? {
+                return Ok(lock);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Err(Error::Conflict(
+            "the store is in use by a command that reads or adds images: try again when it has ended"
+                .to_owned(),
+        ))
     }
 
     /// The blobs that are here and are layers of images; those of entries that
