@@ -16,6 +16,8 @@ mod blobs;
 mod corrupt;
 #[path = "store/hostile.rs"]
 mod hostile;
+#[path = "store/import.rs"]
+mod import;
 #[path = "store/killed.rs"]
 mod killed;
 #[path = "store/load.rs"]

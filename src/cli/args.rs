@@ -27,6 +27,8 @@ pub enum Command {
     Load(Load),
     /// List images
     Images(Images),
+    /// Make an image of a root filesystem's archive
+    Import(super::import::Args),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON

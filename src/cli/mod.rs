@@ -4,6 +4,7 @@
 pub mod args;
 pub mod containers;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod outfile;
@@ -114,6 +115,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let containers = Containers::new(&store);
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
+        Command::Import(args) => import::import(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Rmi(args) => images::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),

@@ -39,6 +39,7 @@
 
 pub mod archive;
 pub mod blobs;
+pub mod change;
 pub mod complete;
 pub mod digest;
 pub mod discard;
