@@ -3,6 +3,7 @@
 use super::support::*;
 use serde_json::Value;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -63,15 +64,16 @@ fn every_form_gives_the_same_layer() {
         ("a.tar.zst", zstd(&tar)),
     ] {
         let path = b.write(name, &data);
-        let piped = Command::new("cat")
-            .arg(&path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let (read, mut write) = std::io::pipe().unwrap();
+        let piped = std::thread::scope(|scope| {
+            let data = &data;
+            scope.spawn(move || write.write_all(data).unwrap());
+            import(&b, &["-"], read.into())
+        });
         for id in [
             import(&b, &[name, "x:1"], Stdio::null()),
             import(&b, &["-", "x:1"], file(&path)),
-            import(&b, &["-"], piped.stdout.unwrap().into()),
+            piped,
         ] {
             assert_eq!(
                 config(&b, &id)["rootfs"]["diff_ids"],
