@@ -32,6 +32,8 @@ pub enum Command {
     Logout(super::logout::Logout),
     /// List images
     Images(images::Images),
+    /// Make an image of a root filesystem's archive
+    Import(super::import::Args),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON
@@ -49,6 +51,10 @@ pub enum Command {
     Ps(ps::Ps),
     /// Remove containers
     Rm(Remove),
+    /// Remove what can be made again
+    Prune(super::prune::Args),
+    /// Write images to an archive or an OCI directory
+    Save(super::save::Args),
     /// Look for images in a registry
     Search(super::search::Search),
     /// Show the version

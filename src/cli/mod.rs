@@ -5,13 +5,17 @@ pub mod args;
 pub mod containers;
 pub mod format;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod login;
 pub mod logout;
+pub mod outfile;
+pub mod prune;
 pub mod ps;
 pub mod rmi;
 pub mod run;
+pub mod save;
 pub mod search;
 pub mod table;
 pub mod template;
@@ -126,6 +130,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let containers = Containers::new(&store);
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
+        Command::Import(args) => import::import(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
@@ -135,6 +140,8 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Rm(args) => containers::rm(&containers, &args, output),
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
+        Command::Prune(args) => prune::prune(&store, &args, output),
+        Command::Save(args) => save::save(&store, &args, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }
 }
