@@ -197,6 +197,7 @@ get)
     cat "$HOME/kept" ;;
 erase) rm -f "$HOME/kept" ;;
 list)
+    [ ! -e "$HOME/no-list" ] || { echo "not implemented"; exit 1; }
     [ -e "$HOME/kept" ] || { echo '{}'; exit; }
     sed 's/.*"ServerURL":"\([^"]*\)","Username":"\([^"]*\)".*/{"\1":"\2"}/' "$HOME/kept" ;;
 esac

@@ -253,6 +253,15 @@ fn a_helper_keeps_the_login() {
         assert!(!person.path("kept").exists());
         fs::remove_file(person.path("asked")).unwrap();
     }
+    // One that cannot list is told to erase all the same.
+    person.write(".docker/config.json", r#"{"credsStore":"fake"}"#);
+    assert_eq!(login(&person, host, ALICE, &[]).code, 0);
+    person.write("no-list", "");
+    assert_eq!(
+        person.run(&["logout", host], ""),
+        done(0, &format!("Removing login credentials for {host}\n"), "")
+    );
+    assert!(!person.path("kept").exists());
     // One that is not there is named, and what to do about it.
     person.write(".docker/config.json", r#"{"credsStore":"absent"}"#);
     let none = look(&person, host, &[]);

@@ -157,11 +157,17 @@ fn forget_at(place: &Place, server: &Server) -> Result<bool> {
         found = file::update_as(&place.path, place.legacy, |file| file.remove(server))?;
     }
     if let Some(helper) = file.helper_for(server)? {
-        for url in helper.list()? {
-            if server.is(&url) {
-                helper.erase(&url)?;
-                found = true;
-            }
+        let urls = match helper.list() {
+            Ok(all) => all.into_iter().filter(|url| server.is(url)).collect(),
+            // Not all can list, and they say so in words of their own.
+            Err(_) => key::helper_keys(server.host())
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        };
+        for url in urls {
+            helper.erase(&url)?;
+            found = true;
         }
     }
     Ok(found)
