@@ -46,6 +46,8 @@ pub enum Command {
     Run(Run),
     /// List containers
     Ps(Ps),
+    /// Get an image from a registry
+    Pull(super::pull::Pull),
     /// Remove containers
     Rm(Remove),
     /// Look for images in a registry

@@ -53,7 +53,11 @@ pub fn images(store: &Store, args: &args::Images, output: &mut Output<'_>) -> Ou
                 units::size(image.size),
             ];
             if args.digests {
-                row.insert(2, image.manifest.digest.to_string());
+                let digest = match name {
+                    Some(name) => image.digest_in(name),
+                    None => image.digests.first(),
+                };
+                row.insert(2, digest.map_or_else(none, |d| d.digest.to_string()));
             }
             rows.push(row);
         }
@@ -79,6 +83,9 @@ pub fn rmi(containers: &Containers<'_>, args: &args::Remove, output: &mut Output
                     match what {
                         Removed::Name(name) => {
                             writeln!(output.out, "Untagged: {}", name.familiar_tagged())?;
+                        }
+                        Removed::Digest(digest) => {
+                            writeln!(output.out, "Untagged: {}", digest.familiar())?;
                         }
                         Removed::Image(id) => {
                             gone = true;

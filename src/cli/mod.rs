@@ -5,10 +5,13 @@ pub mod args;
 pub mod containers;
 pub mod images;
 pub mod inspect;
+pub mod interrupt;
 pub mod load;
 pub mod login;
 pub mod logout;
+pub mod progress;
 pub mod ps;
+pub mod pull;
 pub mod run;
 pub mod search;
 pub mod table;
@@ -132,6 +135,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Rm(args) => containers::rm(&containers, &args, output),
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
+        Command::Pull(args) => pull::pull(&store, &config, &args, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }
 }

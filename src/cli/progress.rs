@@ -1,0 +1,111 @@
+//! Layers on the way: a bar for each on a terminal, else lines as docker's.
+
+use super::units;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// What is shown of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A new state.
+    State(String),
+    /// So many bytes of so many: the word for it and the numbers. Only on
+    /// terminals.
+    Bytes(&'static str, u64, u64),
+}
+
+impl Shown {
+    /// A state by its words.
+    pub fn state(text: &str) -> Shown {
+        Shown::State(text.to_owned())
+    }
+
+    /// A wait before another attempt.
+    pub fn retrying(time: Duration) -> Shown {
+        let seconds = time.as_millis().div_ceil(1000).max(1);
+        let unit = if seconds == 1 { "second" } else { "seconds" };
+        Shown::State(format!("Retrying in {seconds} {unit}"))
+    }
+}
+
+/// Where it is shown.
+pub enum Display {
+    /// Nowhere.
+    Quiet,
+    /// As lines.
+    Lines,
+    /// As bars.
+    Bars(MultiProgress, HashMap<String, ProgressBar>),
+}
+
+impl Display {
+    /// What fits standard output.
+    pub fn new(quiet: bool) -> Display {
+        match (quiet, std::io::stdout().is_terminal()) {
+            (true, _) => Display::Quiet,
+            (false, false) => Display::Lines,
+            (false, true) => {
+                let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+                Display::Bars(bars, HashMap::new())
+            }
+        }
+    }
+
+    /// Show something of the layer `id`.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn show(&mut self, id: &str, shown: &Shown, out: &mut dyn Write) -> std::io::Result<()> {
+        match self {
+            Display::Quiet => Ok(()),
+            Display::Lines => match shown {
+                Shown::State(text) => {
+                    writeln!(out, "{id}: {text}")?;
+                    out.flush()
+                }
+                Shown::Bytes(..) => Ok(()),
+            },
+            Display::Bars(all, bars) => {
+                if !bars.contains_key(id) {
+                    // Earlier lines stay above.
+                    out.flush()?;
+                }
+                let bar = bars.entry(id.to_owned()).or_insert_with(|| {
+                    let bar = all.add(ProgressBar::no_length());
+                    bar.set_prefix(id.to_owned());
+                    bar
+                });
+                match shown {
+                    Shown::State(text) => {
+                        bar.set_style(style("{prefix}: {msg}"));
+                        bar.set_message(text.clone());
+                    }
+                    Shown::Bytes(word, at, size) => {
+                        bar.set_style(style("{prefix}: {msg} [{bar:40}]"));
+                        bar.set_length(*size);
+                        bar.set_position(*at);
+                        let (at, size) = (units::size(*at), units::size(*size));
+                        bar.set_message(format!("{word} {at}/{size}"));
+                    }
+                }
+                bar.tick();
+                Ok(())
+            }
+        }
+    }
+
+    /// No more is shown; what is, stays.
+    pub fn end(self) {
+        if let Display::Bars(_, bars) = self {
+            bars.into_values().for_each(|bar| bar.abandon());
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
