@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::{images, ps};
 use crate::container::Network;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -30,7 +31,9 @@ pub enum Command {
     /// Log out of a registry
     Logout(super::logout::Logout),
     /// List images
-    Images(Images),
+    Images(images::Images),
+    /// Make an image of a root filesystem's archive
+    Import(super::import::Args),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON
@@ -45,11 +48,17 @@ pub enum Command {
     /// Run a command in a new container
     Run(Run),
     /// List containers
-    Ps(Ps),
+    Ps(ps::Ps),
     /// Get an image from a registry
     Pull(super::pull::Pull),
+    /// Send an image to a registry
+    Push(super::push::Push),
     /// Remove containers
     Rm(Remove),
+    /// Remove what can be made again
+    Prune(super::prune::Args),
+    /// Write images to an archive or an OCI directory
+    Save(super::save::Args),
     /// Look for images in a registry
     Search(super::search::Search),
     /// Show the version
@@ -65,26 +74,6 @@ pub struct Load {
     /// Print nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// Arguments of `images`.
-#[derive(Debug, Args)]
-pub struct Images {
-    /// Only this repository, or this name
-    #[arg(value_name = "REPOSITORY[:TAG]")]
-    pub name: Option<String>,
-    /// Accepted for compatibility: all images are always shown
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Show the digests of manifests
-    #[arg(long)]
-    pub digests: bool,
 }
 
 /// Arguments of `rm` and `rmi`.
@@ -184,21 +173,4 @@ pub struct Run {
     /// What to make.
     #[command(flatten)]
     pub create: Create,
-}
-
-/// Arguments of `ps`.
-#[derive(Debug, Args)]
-pub struct Ps {
-    /// Also containers that do not run
-    #[arg(short, long)]
-    pub all: bool,
-    /// Show how much they have written
-    #[arg(short, long)]
-    pub size: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids and commands
-    #[arg(long)]
-    pub no_trunc: bool,
 }

@@ -187,9 +187,11 @@ fn ask_username(usual: &str, output: &mut Output<'_>) -> Result<String, Failure>
 }
 
 fn ask_password(output: &mut Output<'_>) -> Result<String, Failure> {
-    write!(output.out, "Password: ")?;
-    output.out.flush()?;
-    let line = terminal::read_hidden(std::io::stdin())
+    let ask = || {
+        write!(output.out, "Password: ")?;
+        output.out.flush()
+    };
+    let line = terminal::read_hidden(std::io::stdin(), ask)
         .context(|| "cannot read the password".to_owned())?;
     match String::from_utf8(line) {
         Ok(text) if !text.is_empty() => Ok(text),

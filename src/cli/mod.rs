@@ -3,18 +3,26 @@
 
 pub mod args;
 pub mod containers;
+pub mod format;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod interrupt;
 pub mod load;
 pub mod login;
 pub mod logout;
+pub mod outfile;
 pub mod progress;
+pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
+pub mod rmi;
 pub mod run;
+pub mod save;
 pub mod search;
 pub mod table;
+pub mod template;
 pub mod units;
 
 use crate::config::Config;
@@ -126,8 +134,9 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let containers = Containers::new(&store);
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
+        Command::Import(args) => import::import(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
-        Command::Rmi(args) => images::rmi(&containers, &args, output),
+        Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
@@ -136,6 +145,9 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
         Command::Pull(args) => pull::pull(&store, &config, &args, output),
+        Command::Push(args) => push::push(&store, &config, &args, output),
+        Command::Prune(args) => prune::prune(&store, &args, output),
+        Command::Save(args) => save::save(&store, &args, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }
 }

@@ -1,9 +1,11 @@
 //! Layers on the way: a bar for each on a terminal, else lines as docker's.
 
-use super::units;
+use super::{Failure, Output, units};
+use crate::store::Error;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 /// What is shown of a layer.
@@ -53,11 +55,38 @@ impl Display {
         }
     }
 
-    /// Show something of the layer `id`.
+    /// Do `work` in another thread, and show what it sends meanwhile: the short
+    /// digest of a layer, and what is new of it.
     ///
     /// # Errors
-    /// When the output cannot be written.
-    pub fn show(&mut self, id: &str, shown: &Shown, out: &mut dyn Write) -> std::io::Result<()> {
+    /// That of `work`; then when the output cannot be written.
+    pub fn follow<T: Send>(
+        mut self,
+        output: &mut Output<'_>,
+        work: impl FnOnce(Sender<(String, Vec<Shown>)>) -> Result<T, Error> + Send,
+    ) -> Result<T, Failure> {
+        let (sender, events) = channel();
+        std::thread::scope(|scope| {
+            let work = scope.spawn(move || work(sender));
+            let mut written = Ok(());
+            for (id, all) in events {
+                for shown in all {
+                    written = written.and_then(|()| self.show(&id, &shown, output.out));
+                }
+            }
+            if let Display::Bars(_, bars) = self {
+                bars.into_values().for_each(|bar| bar.abandon());
+            }
+            let Ok(done) = work.join() else {
+                return Err(Error::Invalid("the thread that works failed".to_owned()).into());
+            };
+            let done = done?;
+            written?;
+            Ok(done)
+        })
+    }
+
+    fn show(&mut self, id: &str, shown: &Shown, out: &mut dyn Write) -> std::io::Result<()> {
         match self {
             Display::Quiet => Ok(()),
             Display::Lines => match shown {
@@ -93,13 +122,6 @@ impl Display {
                 bar.tick();
                 Ok(())
             }
-        }
-    }
-
-    /// No more is shown; what is, stays.
-    pub fn end(self) {
-        if let Display::Bars(_, bars) = self {
-            bars.into_values().for_each(|bar| bar.abandon());
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::store::load::Step;
 use crate::store::{Digest, Error, Name, Store};
 use clap::Args;
 use std::path::PathBuf;
-use std::sync::mpsc::channel;
 
 /// Arguments of `pull`.
 #[derive(Debug, Args)]
@@ -127,31 +126,12 @@ impl One<'_> {
 
     /// Fetch what is missing, and show how.
     fn fetch(&self, name: &Name, found: Found, output: &mut Output<'_>) -> Result<(), Failure> {
-        let mut display = Display::new(self.quiet);
-        let (sender, events) = channel::<(Digest, Progress)>();
-        std::thread::scope(|scope| {
-            let work = scope.spawn(move || {
-                let tell = |digest: &Digest, progress| {
-                    let _ = sender.send((*digest, progress));
-                };
-                self.registry
-                    .pull(self.store, &name.reference, found, &tell)
-            });
-            let mut written = Ok(());
-            for (digest, progress) in events {
-                for shown in words(progress) {
-                    written =
-                        written.and_then(|()| display.show(&digest.short(), &shown, output.out));
-                }
-            }
-            display.end();
-            match work.join() {
-                Ok(done) => done?,
-                Err(_) => {
-                    return Err(Error::Invalid("the thread that pulls failed".to_owned()).into());
-                }
-            }
-            Ok(written?)
+        Display::new(self.quiet).follow(output, |sender| {
+            let tell = |digest: &Digest, progress| {
+                let _ = sender.send((digest.short(), words(progress)));
+            };
+            self.registry
+                .pull(self.store, &name.reference, found, &tell)
         })
     }
 }

@@ -1,5 +1,6 @@
 //! `search`.
 
+use super::format::{Format, Heading};
 use super::{Outcome, Output, table};
 use crate::config::Config;
 use crate::registry::credentials::Keyring;
@@ -7,6 +8,7 @@ use crate::registry::search::{Hit, search as find};
 use crate::store::error::{Result, invalid, show};
 use crate::store::reference;
 use clap::Args;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Characters of a description that are shown.
@@ -21,6 +23,9 @@ pub struct Search {
     /// At most so many images, 1 to 100
     #[arg(long, value_name = "N", default_value_t = 25)]
     pub limit: usize,
+    /// Print `json`, `table TEMPLATE`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// Print whole descriptions
     #[arg(long)]
     pub no_trunc: bool,
@@ -33,6 +38,27 @@ pub struct Search {
     /// What to look for, on Docker Hub unless a host is given
     #[arg(value_name = "[HOST/]TERM")]
     pub term: String,
+}
+
+const TABLE: &str = r"{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}";
+
+const HEADINGS: &[Heading] = &[
+    ("Description", "DESCRIPTION"),
+    ("IsAutomated", "AUTOMATED"),
+    ("IsOfficial", "OFFICIAL"),
+    ("Name", "NAME"),
+    ("StarCount", "STARS"),
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row {
+    name: String,
+    description: String,
+    star_count: String,
+    is_official: &'static str,
+    /// Indexes say it of nothing any more.
+    is_automated: &'static str,
 }
 
 /// What images must be like.
@@ -48,6 +74,7 @@ struct Filter {
 /// When the registry cannot be asked or lets nobody look.
 pub fn search(config: &Config, args: &Search, output: &mut Output<'_>) -> Outcome {
     let filter = Filter::parse(&args.filter)?;
+    let format = Format::parse(args.format.as_deref(), TABLE)?;
     if !(1..=100).contains(&args.limit) {
         let limit = args.limit;
         return Ok(invalid(format!(
@@ -68,26 +95,36 @@ pub fn search(config: &Config, args: &Search, output: &mut Output<'_>) -> Outcom
     }
     let keeper = Keyring::new(args.authfile.as_deref()).keeper();
     let hits = find(host, term, args.limit, config, args.insecure, keeper)?;
-    let heading = ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    for hit in hits.iter().filter(|hit| filter.fits(hit)) {
-        let name = match host {
-            "docker.io" => plain(&hit.name),
-            host => format!("{host}/{}", plain(&hit.name)),
-        };
+    // As docker has it: yes and no are other words in JSON.
+    let truth = |is: bool| match (is, args.format.as_deref() == Some("json")) {
+        (true, false) => "[OK]",
+        (false, false) => "",
+        (true, true) => "true",
+        (false, true) => "false",
+    };
+    let row = |hit: &Hit| {
+        let name = plain(&hit.name);
         let description = plain(hit.description.as_deref().unwrap_or_default());
-        rows.push(vec![
-            name,
-            match args.no_trunc {
+        Row {
+            name: match host {
+                "docker.io" => name,
+                host => format!("{host}/{name}"),
+            },
+            description: match args.no_trunc {
                 true => description,
                 false => table::cut(&description, DESCRIPTION),
             },
-            hit.star_count.to_string(),
-            if hit.is_official { "[OK]" } else { "" }.to_owned(),
-        ]);
-    }
-    table::print(output.out, &rows)?;
-    Ok(0)
+            star_count: hit.star_count.to_string(),
+            is_official: truth(hit.is_official),
+            is_automated: truth(false),
+        }
+    };
+    let rows: Vec<Row> = hits
+        .iter()
+        .filter(|hit| filter.fits(hit))
+        .map(row)
+        .collect();
+    format.print(HEADINGS, &rows, output)
 }
 
 /// A stranger's text on one line, without a word to the terminal.

@@ -26,6 +26,7 @@ mod endpoint;
 mod fault;
 mod fetch;
 mod pull;
+mod push;
 mod retry;
 pub mod search;
 mod transport;
@@ -35,6 +36,7 @@ pub use auth::{Credentials, Secret};
 pub use blob::BlobReader;
 pub use fetch::{Document, Wanted};
 pub use pull::{Found, Progress, Tell};
+pub use push::{Pushed, Sending, TellSending};
 pub use upload::Begun;
 
 use crate::config::Config;
@@ -106,7 +108,8 @@ impl Registry {
     /// # Errors
     /// When it is not reached, is no registry, or does not take the credentials.
     pub fn login(&self) -> Result<Option<String>> {
-        self.host.login().map_err(|f| f.about("cannot log in"))
+        let what = format!("login to {} failed", self.name);
+        self.host.login().map_err(|f| f.about(&what))
     }
 
     /// Let the mirrors try, then the registry itself, whose error is told.

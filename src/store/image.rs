@@ -256,6 +256,25 @@ impl Store {
         Ok(images(&self.read_index()?))
     }
 
+    /// Write down what a registry calls an image from now on.
+    ///
+    /// # Errors
+    /// When the index cannot be read or written.
+    pub fn note_digest(&self, image: &Image, digest: RepoDigest) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?;
+        let listed = images(&index).into_iter().find(|i| i.id == image.id);
+        match listed {
+            Some(listed) if !listed.digests.contains(&digest) => {
+                let mut digests = vec![digest];
+                digests.extend(listed.digests);
+                set_digests(&mut index, &image.id, &digests);
+                self.write_index(&index)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The image of that name or id.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Images into the store, from an archive or from another [`Source`].
 
+mod import;
 mod plan;
 
+pub use import::Import;
 pub use plan::{Origin, Plan, PlannedLayer, planned_layers};
 
 use super::archive::Archive;

@@ -10,13 +10,17 @@ const INTERRUPT: u8 = 3;
 /// No line of a terminal is longer.
 const MAX_LINE: usize = 4096;
 
-/// Reads a line without showing it. What was typed before is thrown away, and
-/// the terminal is as before when this returns.
+/// Reads a line without showing it, after `ask` has asked for it: from then on
+/// nothing is shown, and what was typed before is thrown away. The terminal is
+/// as before when this returns.
 ///
 /// # Errors
-/// `ENOTTY` where there is no terminal. Ctrl-C ends the process as always, but
-/// not before the terminal is as it was.
-pub fn read_hidden(terminal: impl AsFd) -> Result<Vec<u8>> {
+/// `ENOTTY` where there is no terminal; those of `ask`. Ctrl-C ends the process
+/// as always, but not before the terminal is as it was.
+pub fn read_hidden(
+    terminal: impl AsFd,
+    ask: impl FnOnce() -> std::io::Result<()>,
+) -> std::io::Result<Vec<u8>> {
     let before = tcgetattr(&terminal)?;
     let mut hidden = before.clone();
     hidden
@@ -28,7 +32,7 @@ pub fn read_hidden(terminal: impl AsFd) -> Result<Vec<u8>> {
     // Without signals ctrl-C is a character, and it ends the line.
     hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
     tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
-    let line = read_line(&terminal);
+    let line = ask().and_then(|()| Ok(read_line(&terminal)?));
     let restored = tcsetattr(&terminal, OptionalActions::Drain, &before);
     let mut line = line?;
     restored?;
@@ -36,7 +40,7 @@ pub fn read_hidden(terminal: impl AsFd) -> Result<Vec<u8>> {
         Some(INTERRUPT) => {
             kill_process(getpid(), Signal::INT)?;
             // Somebody has made the process deaf to it.
-            Err(Errno::INTR)
+            Err(Errno::INTR.into())
         }
         Some(b'\n') | None => Ok(line),
         Some(last) => {
