@@ -356,6 +356,49 @@ fn a_part_of_a_registry_may_have_an_account_of_its_own() {
 }
 
 #[test]
+fn pull_and_push_use_what_is_kept() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo", "podman"]) else {
+        return;
+    };
+    let host = registry.host.as_str();
+    let image = format!("{host}/team/app:1");
+    let pull = ["pull", "-q", &image];
+    assert_eq!(
+        person.run(&pull, ""),
+        done(
+            1,
+            "",
+            &format!(
+                "Error: cannot pull {image}: unauthorized: authentication required: try capas login {host}\n"
+            )
+        )
+    );
+    // Podman's own file, where podman puts it.
+    fs::create_dir_all(person.path("run")).unwrap();
+    let theirs = [
+        "login",
+        "--tls-verify=false",
+        "-u",
+        BOB.0,
+        "--password-stdin",
+        host,
+    ];
+    let out = finish(person.command("podman").args(theirs), BOB.1);
+    assert_eq!(out.code, 0, "{out:?}");
+    assert!(person.path("run/containers/auth.json").exists());
+    assert_eq!(person.run(&pull, ""), done(0, &format!("{image}\n"), ""));
+    assert_eq!(person.run(&["push", "-q", &image], "").code, 0);
+    // Without it we are nobody again.
+    assert_eq!(person.run(&["logout", host], "").code, 0);
+    let push = person.run(&["push", "-q", &image], "");
+    assert_eq!(push.code, 1, "{push:?}");
+    assert!(push.err.contains("unauthorized"), "{push:?}");
+    let kept = login(&person, host, ALICE, &[]);
+    assert_eq!(kept.code, 0, "{kept:?}");
+    assert_eq!(person.run(&["push", "-q", &image], "").code, 0);
+}
+
+#[test]
 fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
     let Some((registry, person)) = guarded(&["docker-registry", "skopeo", "podman"]) else {
         return;
