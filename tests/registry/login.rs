@@ -287,10 +287,8 @@ fn a_login_mends_a_damaged_entry() {
         "{}: the entry \"{host}\" is damaged: \"auth\" is no base64; log in again",
         config.display()
     );
-    assert_eq!(
-        look(&person, host, &[]),
-        done(1, "", &format!("Error: {why}\n"))
-    );
+    let told = format!("Error: cannot list the repositories of {host}: {why}\n");
+    assert_eq!(look(&person, host, &[]), done(1, "", &told));
     let talk = [("Username: ", "bob\n"), ("Password: ", "hunter2\n")];
     let (code, shown) = at_a_terminal(&person, &format!("login {host}"), &talk);
     assert!(shown.starts_with(&format!("warning: {why}\r\n")), "{shown}");
