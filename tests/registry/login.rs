@@ -381,7 +381,7 @@ fn pull_and_push_use_what_is_kept() {
         "--password-stdin",
         host,
     ];
-    let out = finish(person.command("podman").args(theirs), BOB.1);
+    let out = person.podman(&theirs, BOB.1);
     assert_eq!(out.code, 0, "{out:?}");
     assert!(person.path("run/containers/auth.json").exists());
     assert_eq!(person.run(&pull, ""), done(0, &format!("{image}\n"), ""));
@@ -404,7 +404,6 @@ fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
     let host = registry.host.as_str();
     let file = person.path("auth.json");
     let file = file.to_str().unwrap();
-    let podman = |args: &[&str], input: &str| finish(person.command("podman").args(args), input);
     let theirs = [
         "login",
         "--tls-verify=false",
@@ -415,7 +414,7 @@ fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
         "--password-stdin",
         host,
     ];
-    let out = podman(&theirs, BOB.1);
+    let out = person.podman(&theirs, BOB.1);
     assert_eq!(
         (out.code, out.out.as_str()),
         (0, "Login Succeeded!\n"),
@@ -424,14 +423,14 @@ fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
     assert_eq!(look(&person, host, &["--authfile", file]).code, 0);
 
     assert_eq!(login(&person, host, ALICE, &["--authfile", file]).code, 0);
-    let out = podman(&["login", "--get-login", "--authfile", file, host], "");
+    let out = person.podman(&["login", "--get-login", "--authfile", file, host], "");
     assert_eq!((out.code, out.out.as_str()), (0, "alice\n"), "{out:?}");
     let image = format!("docker://{host}/team/app:1");
     let inspect = ["inspect", "--tls-verify=false", "--authfile", file, &image];
     let out = finish(person.command("skopeo").args(inspect), "");
     assert_eq!(out.code, 0, "{out:?}");
     // Theirs forgets ours.
-    let out = podman(&["logout", "--authfile", file, host], "");
+    let out = person.podman(&["logout", "--authfile", file, host], "");
     assert_eq!(out.code, 0, "{out:?}");
     assert_eq!(look(&person, host, &["--authfile", file]).code, 1);
 
