@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod containers;
+pub mod filter;
 pub mod format;
 pub mod images;
 pub mod inspect;
