@@ -121,7 +121,8 @@ impl Store {
         Ok(live)
     }
 
-    fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
+    /// Add to `live` what the entry of an index refers to.
+    pub(super) fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
         if !live.blobs.insert(descriptor.digest)
             || !(descriptor.is_index() || descriptor.is_manifest())
         {
@@ -150,10 +151,11 @@ impl Store {
     }
 }
 
+/// What is referred to.
 #[derive(Default)]
-struct Live {
-    blobs: HashSet<Digest>,
-    layers: HashSet<Digest>,
+pub(super) struct Live {
+    pub(super) blobs: HashSet<Digest>,
+    pub(super) layers: HashSet<Digest>,
 }
 
 fn images_of(index: &Index, id: &Digest) -> Vec<Descriptor> {
@@ -230,10 +232,10 @@ fn throw_away(from: &Path, live: &HashSet<Digest>, trash: &Path) -> Result<()> {
     for entry in fs::read_dir(from).context(say)? {
         let name = entry.context(say)?.file_name();
         let Some(text) = name.to_str() else { continue };
-        let hex = text.strip_suffix(".json").unwrap_or(text);
+        let hex = text.split_once('.').map_or(text, |(hex, _)| hex);
         if Digest::parse_hex(hex).is_ok_and(|d| !live.contains(&d)) {
             // A layer's record goes before its directory, which is garbage
-            // without it.
+            // without it, and so is a skeleton.
             dead.push((!text.ends_with(".json"), name));
         }
     }
