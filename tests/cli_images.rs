@@ -15,6 +15,8 @@ mod fixture;
 mod format;
 #[path = "cli_images/list.rs"]
 mod list;
+#[path = "cli_images/look.rs"]
+mod look;
 #[path = "store/program.rs"]
 mod program;
 #[path = "store/support.rs"]

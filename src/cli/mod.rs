@@ -5,6 +5,7 @@ pub mod args;
 pub mod containers;
 pub mod filter;
 pub mod format;
+pub mod history;
 pub mod images;
 pub mod import;
 pub mod inspect;
@@ -19,6 +20,7 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod table;
+pub mod tag;
 pub mod template;
 pub mod units;
 
@@ -132,6 +134,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
+        Command::History(args) => history::history(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
@@ -142,6 +145,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
         Command::Prune(args) => prune::prune(&store, &args, output),
+        Command::Tag(args) => tag::tag(&store, &args, output),
         Command::Save(args) => save::save(&store, &args, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }
