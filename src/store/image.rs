@@ -16,7 +16,7 @@ use super::{Store, document};
 
 /// Annotation: the image's id. An entry without it is not ours to list, as its
 /// layers are not unpacked.
-const ID: &str = "io.capas.image.id";
+pub(super) const ID: &str = "io.capas.image.id";
 const CREATED: &str = "io.capas.image.created";
 const SIZE: &str = "io.capas.image.size";
 /// Annotation: what registries call the image, `repository@digest` separated by
