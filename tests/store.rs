@@ -9,6 +9,8 @@
     missing_docs
 )]
 
+#[path = "store/check.rs"]
+mod check;
 #[path = "store/corrupt.rs"]
 mod corrupt;
 #[path = "store/hostile.rs"]
