@@ -1,5 +1,6 @@
 //! The image store: what is loaded is what the archive holds, hostile archives
-//! are refused and leave nothing, and a killed load leaves nothing listed.
+//! are refused and leave nothing, and a killed load leaves nothing listed; what is
+//! saved is what was loaded, with the layers' blobs or without.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +10,8 @@
     missing_docs
 )]
 
+#[path = "store/blobs.rs"]
+mod blobs;
 #[path = "store/check.rs"]
 mod check;
 #[path = "store/corrupt.rs"]
@@ -19,5 +22,7 @@ mod hostile;
 mod killed;
 #[path = "store/load.rs"]
 mod load;
+#[path = "store/save.rs"]
+mod save;
 #[path = "store/support.rs"]
 mod support;

@@ -48,6 +48,10 @@ pub enum Command {
     Ps(Ps),
     /// Remove containers
     Rm(Remove),
+    /// Remove what can be made again
+    Prune(super::prune::Args),
+    /// Write images to an archive or an OCI directory
+    Save(super::save::Args),
     /// Show the version
     Version,
 }

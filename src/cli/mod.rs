@@ -8,8 +8,11 @@ pub mod gc;
 pub mod images;
 pub mod inspect;
 pub mod load;
+pub mod outfile;
+pub mod prune;
 pub mod ps;
 pub mod run;
+pub mod save;
 pub mod table;
 pub mod units;
 
@@ -124,6 +127,8 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Rm(args) => containers::rm(&containers, &args, output),
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
+        Command::Prune(args) => prune::prune(&store, &args, output),
+        Command::Save(args) => save::save(&store, &args, output),
         Command::Version => Ok(0),
     }
 }

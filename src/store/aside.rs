@@ -1,11 +1,9 @@
 //! Layers unpacked in staging: how a tree begins, how it gets its final form,
-//! and both for a blob that the store has.
+//! and both for an archive that the store has.
 
-use super::Store;
 use super::archive::Range;
 use super::complete::complete;
 use super::digest::Digest;
-use super::document::Descriptor;
 use super::error::{Context, Result, invalid};
 use super::layer::LayerRecord;
 use super::pipeline::{self, Job};
@@ -61,36 +59,28 @@ pub fn settle(
     })
 }
 
-impl Store {
-    /// Unpack a blob of the store once more, to the new directory `made`.
-    ///
-    /// # Errors
-    /// When the blob is not what `blob` and `diff_id` say, cannot be unpacked,
-    /// or the disk is full.
-    pub fn unpack_again(
-        &self,
-        made: &Path,
-        blob: &Descriptor,
-        diff_id: Digest,
-        chain: Digest,
-        below: &[PathBuf],
-    ) -> Result<LayerRecord> {
-        let path = self.blob(&blob.digest);
-        let say = || format!("cannot read {}", path.display());
-        let source = Range::whole(File::open(&path).context(say)?).context(say)?;
-        let done = pipeline::run(
-            Job {
-                source,
-                expected: Some((blob.digest, blob.size)),
-                diff_id,
-                keep: None,
-                cancel: &AtomicBool::new(false),
-            },
-            Some(unpacker(made)?),
-        )?;
-        match done.unpacked {
-            Some(tree) => settle(made, tree, diff_id, chain, below),
-            None => invalid("the layer was not unpacked"),
-        }
+/// Unpack a layer's archive once more, to the new directory `made`.
+/// `blob` is its digest and size, where it must have one.
+///
+/// # Errors
+/// When the archive is not what `blob` and `diff_id` say, cannot be
+/// unpacked, or the disk is full.
+pub fn unpack_again(
+    made: &Path,
+    (archive, blob): (File, Option<(Digest, u64)>),
+    diff_id: Digest,
+    chain: Digest,
+    below: &[PathBuf],
+) -> Result<LayerRecord> {
+    let job = Job {
+        source: Range::whole(archive).context(|| "cannot read the layer".to_owned())?,
+        expected: blob,
+        diff_id,
+        keep: None,
+        cancel: &AtomicBool::new(false),
+    };
+    match pipeline::run(job, Some(unpacker(made)?))?.unpacked {
+        Some(tree) => settle(made, tree, diff_id, chain, below),
+        None => invalid("the layer was not unpacked"),
     }
 }

@@ -251,7 +251,7 @@ impl ImageConfig {
 }
 
 /// One image in a docker archive's `manifest.json`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DockerImage {
     /// The member that holds the configuration.

@@ -120,6 +120,14 @@ impl Reference {
         &self.tag
     }
 
+    /// The same repository with another tag.
+    ///
+    /// # Errors
+    /// For a tag that is none.
+    pub fn with_tag(&self, tag: &str) -> Result<Reference> {
+        Reference::parse(&format!("{}/{}:{tag}", self.domain, self.path))
+    }
+
     /// [`Reference::familiar`] with the tag.
     pub fn familiar_tagged(&self) -> String {
         format!("{}:{}", self.familiar(), self.tag)

@@ -176,11 +176,18 @@ fn best_platform<'a>(entries: &[&'a Descriptor]) -> Option<&'a Descriptor> {
 
 /// The names in an entry's annotations. A bare word is a tag by convention:
 /// then the layout's own name is the repository, as in `umoci --image DIR:TAG`.
+/// Programs that give an image another tag know that annotation alone and copy
+/// the other, so where both differ it is the tag.
 fn name_of(descriptor: &Descriptor, base: &str) -> Result<Vec<Reference>> {
+    let tag = descriptor.annotation(REF_NAME);
     if let Some(name) = descriptor.annotation(CONTAINERD_NAME) {
-        return Ok(vec![Reference::parse(name)?]);
+        let name = Reference::parse(name)?;
+        return Ok(vec![match tag {
+            Some(tag) if !tag.contains(['/', ':']) => name.with_tag(tag)?,
+            _ => name,
+        }]);
     }
-    let Some(name) = descriptor.annotation(REF_NAME) else {
+    let Some(name) = tag else {
         return Ok(Vec::new());
     };
     if name.contains(['/', ':']) {
