@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::{images, ps};
 use crate::container::Network;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ pub enum Command {
     /// Load images from an archive or an OCI directory
     Load(Load),
     /// List images
-    Images(Images),
+    Images(images::Images),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON
@@ -45,7 +46,7 @@ pub enum Command {
     /// Run a command in a new container
     Run(Run),
     /// List containers
-    Ps(Ps),
+    Ps(ps::Ps),
     /// Remove containers
     Rm(Remove),
     /// Remove what can be made again
@@ -65,26 +66,6 @@ pub struct Load {
     /// Print nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// Arguments of `images`.
-#[derive(Debug, Args)]
-pub struct Images {
-    /// Only this repository, or this name
-    #[arg(value_name = "REPOSITORY[:TAG]")]
-    pub name: Option<String>,
-    /// Accepted for compatibility: all images are always shown
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Show the digests of manifests
-    #[arg(long)]
-    pub digests: bool,
 }
 
 /// Arguments of `rm` and `rmi`.
@@ -184,21 +165,4 @@ pub struct Run {
     /// What to make.
     #[command(flatten)]
     pub create: Create,
-}
-
-/// Arguments of `ps`.
-#[derive(Debug, Args)]
-pub struct Ps {
-    /// Also containers that do not run
-    #[arg(short, long)]
-    pub all: bool,
-    /// Show how much they have written
-    #[arg(short, long)]
-    pub size: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids and commands
-    #[arg(long)]
-    pub no_trunc: bool,
 }

@@ -4,6 +4,7 @@
 pub mod args;
 pub mod check;
 pub mod containers;
+pub mod format;
 pub mod gc;
 pub mod images;
 pub mod inspect;
@@ -11,9 +12,11 @@ pub mod load;
 pub mod outfile;
 pub mod prune;
 pub mod ps;
+pub mod rmi;
 pub mod run;
 pub mod save;
 pub mod table;
+pub mod template;
 pub mod units;
 
 use crate::container::Containers;
@@ -119,7 +122,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Gc(args) => gc::gc(&containers, &args, output),
         Command::Load(args) => load::load(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
-        Command::Rmi(args) => images::rmi(&containers, &args, output),
+        Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
