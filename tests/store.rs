@@ -18,6 +18,8 @@ mod check;
 mod corrupt;
 #[path = "store/hostile.rs"]
 mod hostile;
+#[path = "store/import.rs"]
+mod import;
 #[path = "store/killed.rs"]
 mod killed;
 #[path = "store/load.rs"]

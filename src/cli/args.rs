@@ -30,8 +30,14 @@ pub enum Command {
     Gc(super::gc::Gc),
     /// Load images from an archive or an OCI directory
     Load(Load),
+    /// Log in to a registry
+    Login(super::login::Login),
+    /// Log out of a registry
+    Logout(super::logout::Logout),
     /// List images
     Images(images::Images),
+    /// Make an image of a root filesystem's archive
+    Import(super::import::Args),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON
@@ -53,6 +59,8 @@ pub enum Command {
     Prune(super::prune::Args),
     /// Write images to an archive or an OCI directory
     Save(super::save::Args),
+    /// Look for images in a registry
+    Search(super::search::Search),
     /// Show the version
     Version,
 }

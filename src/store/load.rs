@@ -1,6 +1,9 @@
 //! `load`: images of an archive into the store.
 
+mod import;
 mod plan;
+
+pub use import::Import;
 
 use super::archive::{Archive, Range};
 use super::aside::{settle, unpacker};

@@ -41,6 +41,7 @@
 pub mod archive;
 pub mod aside;
 pub mod blobs;
+pub mod change;
 pub mod check;
 pub mod complete;
 pub mod digest;
