@@ -3,7 +3,8 @@
 use super::args;
 use super::{Failure, Outcome, Output, table, units};
 use crate::container::Containers;
-use crate::store::image::Image;
+use crate::store::error::show;
+use crate::store::image::{self, Image};
 use crate::store::remove::Removed;
 use crate::store::{Error, Name, Reference, Store};
 
@@ -21,7 +22,8 @@ pub fn images(store: &Store, args: &args::Images, output: &mut Output<'_>) -> Ou
         Some(w) if w.tagged => *name == w.reference,
         Some(w) => name.same_repository(&w.reference),
     };
-    let mut all = store.images()?;
+    let index = store.read_index()?;
+    let mut all = image::images(&index);
     let created = |i: &Image| i.created.as_deref().and_then(units::parse_time);
     all.sort_by_key(|i| std::cmp::Reverse(created(i)));
     let mut heading = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
@@ -60,6 +62,12 @@ pub fn images(store: &Store, args: &args::Images, output: &mut Output<'_>) -> Ou
     }
     if !args.quiet {
         table::print(output.out, &rows)?;
+    }
+    for image in &all {
+        if let Some(why) = image::damage(&index, &image.id) {
+            let (title, why) = (image.title(), show(why.as_bytes()));
+            writeln!(output.err, "warning: image {title} is damaged: {why}")?;
+        }
     }
     Ok(0)
 }

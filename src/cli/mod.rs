@@ -2,7 +2,9 @@
 //! to write; everything it knows it asks the store and the containers.
 
 pub mod args;
+pub mod check;
 pub mod containers;
+pub mod gc;
 pub mod images;
 pub mod import;
 pub mod inspect;
@@ -114,6 +116,8 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let runtime = cli.runtime.as_deref();
     let containers = Containers::new(&store);
     match cli.command {
+        Command::Check(args) => check::check(&containers, &args, output),
+        Command::Gc(args) => gc::gc(&containers, &args, output),
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),

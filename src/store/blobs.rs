@@ -7,7 +7,6 @@ use super::error::{Context, Error, Result, invalid};
 use super::image::{Image, images};
 use super::layer::{LayerRecord, chain_ids};
 use super::pipeline::{Encoding, decoder};
-use super::remove::Live;
 use super::skeleton::{self, Rebuilt};
 use super::staging::{Staging, remove_stale};
 use super::verify::Verified;
@@ -176,7 +175,7 @@ impl Store {
         {
             let _lock = self.lock()?;
             self.use_feature(SKELETONS)?;
-            let blobs = self.root().join("blobs/sha256");
+            let blobs = self.blobs();
             for (digest, uses) in self.droppable()? {
                 // Trees that came meanwhile have no skeleton yet.
                 if !uses.layers.keys().all(|name| ready.contains(name)) {
@@ -212,12 +211,9 @@ impl Store {
     fn droppable(&self) -> Result<BTreeMap<Digest, Uses>> {
         let index = self.read_index()?;
         let ours = images(&index);
-        let mut foreign = Live::default();
-        for entry in &index.manifests {
-            if !ours.iter().any(|i| i.manifest.digest == entry.digest) {
-                self.mark(entry, &mut foreign)?;
-            }
-        }
+        let foreign = self.live(&[], |entry| {
+            !ours.iter().any(|i| i.manifest.digest == entry.digest)
+        })?;
         let mut out: BTreeMap<Digest, Uses> = BTreeMap::new();
         let mut without_tree = HashSet::new();
         for image in &ours {
