@@ -9,7 +9,9 @@ use super::document::Descriptor;
 use super::error::{Context, Result, invalid};
 use super::layer::LayerRecord;
 use super::pipeline::{self, Job};
+use super::tarwriter::copy_exactly;
 use super::unpack::{Limits, Unpacked, Unpacker};
+use crate::sys::fs as sfs;
 use crate::sys::tree;
 use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -62,11 +64,12 @@ pub fn settle(
 }
 
 impl Store {
-    /// Unpack a blob of the store once more, to the new directory `made`.
+    /// Unpack a layer once more, to the new directory `made`: from its blob, or
+    /// where that was dropped from the archive that its tree gives.
     ///
     /// # Errors
-    /// When the blob is not what `blob` and `diff_id` say, cannot be unpacked,
-    /// or the disk is full.
+    /// When the blob is not what `blob` and `diff_id` say, cannot be made or
+    /// unpacked, or the disk is full.
     pub fn unpack_again(
         &self,
         made: &Path,
@@ -77,11 +80,16 @@ impl Store {
     ) -> Result<LayerRecord> {
         let path = self.blob(&blob.digest);
         let say = || format!("cannot read {}", path.display());
-        let source = Range::whole(File::open(&path).context(say)?).context(say)?;
+        let (file, expected) = match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                (self.spool_layer(&diff_id, &chain)?, None)
+            }
+            file => (file.context(say)?, Some((blob.digest, blob.size))),
+        };
         let done = pipeline::run(
             Job {
-                source,
-                expected: Some((blob.digest, blob.size)),
+                source: Range::whole(file).context(say)?,
+                expected,
                 diff_id,
                 keep: None,
                 cancel: &AtomicBool::new(false),
@@ -92,5 +100,16 @@ impl Store {
             Some(tree) => settle(made, tree, diff_id, chain, below),
             None => invalid("the layer was not unpacked"),
         }
+    }
+
+    /// The archive that a layer's tree gives, in a file without a name.
+    fn spool_layer(&self, diff_id: &Digest, chain: &Digest) -> Result<File> {
+        let mut archive = self.rebuild_layer(diff_id, chain)?;
+        let say = || "cannot write to staging".to_owned();
+        let tmp = File::open(self.tmp()).context(say)?;
+        let mut file = File::from(sfs::open_tmpfile(&tmp).context(say)?);
+        let size = archive.size();
+        copy_exactly(&mut archive, size, &mut file, "the layer's archive")?;
+        Ok(file)
     }
 }

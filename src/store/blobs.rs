@@ -2,7 +2,7 @@
 //! blobs have been dropped; and dropping them.
 
 use super::digest::Digest;
-use super::document::{Descriptor, ImageConfig, MAX_CONFIG, Manifest};
+use super::document::{Descriptor, ImageConfig, Index, MAX_CONFIG, Manifest};
 use super::error::{Context, Error, Result, invalid};
 use super::image::{Image, images};
 use super::layer::{LayerRecord, chain_ids};
@@ -209,11 +209,13 @@ impl Store {
     /// The blobs that are here and are layers of images; those of entries that
     /// others made are not ours to drop.
     fn droppable(&self) -> Result<BTreeMap<Digest, Uses>> {
-        let index = self.read_index()?;
-        let ours = images(&index);
-        let foreign = self.live(&[], |entry| {
-            !ours.iter().any(|i| i.manifest.digest == entry.digest)
-        })?;
+        let ours: Vec<Image> = self
+            .read_index()?
+            .manifests
+            .iter()
+            .filter_map(own)
+            .collect();
+        let foreign = self.live(&[], |entry| own(entry).is_none())?;
         let mut out: BTreeMap<Digest, Uses> = BTreeMap::new();
         let mut without_tree = HashSet::new();
         for image in &ours {
@@ -295,6 +297,16 @@ impl Store {
             .map(drop)
             .context(|| format!("cannot read {}", path.display()))
     }
+}
+
+/// The image of one entry: an image may be here by several manifests, with its
+/// layers compressed and not.
+fn own(entry: &Descriptor) -> Option<Image> {
+    let alone = Index {
+        manifests: vec![entry.clone()],
+        ..Index::default()
+    };
+    images(&alone).pop()
 }
 
 /// Who needs a blob.

@@ -42,7 +42,7 @@ fn load(b: &Bench, layers: &[Vec<u8>], wrap: fn(&[u8]) -> Vec<u8>, name: &str) {
 fn wild_tree(dir: &Path) {
     fs::create_dir_all(dir.join("bin")).unwrap();
     fs::create_dir_all(dir.join("usr/lib")).unwrap();
-    let mut noise = vec![0; 300_000];
+    let mut noise = vec![0; 70_001];
     capas::sys::tree::random(&mut noise).unwrap();
     fs::write(dir.join("bin/x"), &noise).unwrap();
     fs::hard_link(dir.join("bin/x"), dir.join("bin/y")).unwrap();
@@ -55,8 +55,8 @@ fn wild_tree(dir: &Path) {
     fs::write(dir.join(&long).join(&long), "long").unwrap();
     symlink(format!("/{long}/{long}"), dir.join("far")).unwrap();
     let sparse = fs::File::create(dir.join("sparse")).unwrap();
-    sparse.set_len(3 << 20).unwrap();
-    for at in [0, 1 << 20, (1 << 20) + 70_000, (3 << 20) - 5] {
+    sparse.set_len(500_000).unwrap();
+    for at in [0, 200_000, 270_000, 499_995] {
         sparse.write_all_at(b"data!", at).unwrap();
     }
     let node = |name: &str, kind: &[&str]| {
@@ -155,13 +155,11 @@ fn archives_of_every_program_come_back_to_the_bit() {
         // No content of a file is kept twice.
         assert!(dropped.skeletons < 5000, "{what}: {}", dropped.skeletons);
         assert!(archives(&b.store, "x:1") == layers, "{what}");
-        for format in [Format::Docker, Format::Oci] {
-            let saved = save(&b, &["x:1"], format);
-            let again = Bench::new();
-            assert_eq!(again.load(&saved).unwrap()[0].id, id, "{what}");
-            assert!(archives(&again.store, "x:1") == layers, "{what}");
-            assert!(save(&again, &["x:1"], format) == saved, "{what}");
-        }
+        let saved = save(&b, &["x:1"], Format::Docker);
+        let again = Bench::new();
+        assert_eq!(again.load(&saved).unwrap()[0].id, id, "{what}");
+        assert!(archives(&again.store, "x:1") == layers, "{what}");
+        assert!(save(&again, &["x:1"], Format::Docker) == saved, "{what}");
     }
 }
 
@@ -265,6 +263,60 @@ fn a_changed_tree_gives_an_error_and_never_other_bytes() {
     fs::write(&file, "contenT").unwrap();
     b.store.drop_blobs(false).unwrap();
     assert_eq!(blobs(&b, "x:1"), 0);
+    assert_eq!(archives(&b.store, "x:1"), layers);
+}
+
+#[test]
+fn an_image_of_two_manifests_loses_the_blobs_of_both() {
+    let b = Bench::new();
+    let layers = [Tar::new().file("f", "content").end()];
+    load(&b, &layers, gzip, "x:1");
+    load(&b, &layers, zstd, "y:1");
+    assert_eq!(b.store.images().unwrap().len(), 1);
+    let dropped = b.store.drop_blobs(false).unwrap();
+    assert_eq!(dropped.blobs.len(), 2);
+    assert_eq!(archives(&b.store, "y:1"), layers);
+}
+
+#[test]
+fn a_check_finds_what_was_changed_without_blobs_too() {
+    let b = Bench::new();
+    let layers = chained(&b);
+    b.store.drop_blobs(false).unwrap();
+    let check = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_capas"))
+            .arg("--root")
+            .arg(b.store.root())
+            .arg("check")
+            .args(args)
+            .output()
+            .unwrap();
+        let text = [out.stdout, out.stderr].concat();
+        (out.status.code(), String::from_utf8(text).unwrap())
+    };
+    for args in [&[][..], &["--quick"], &["--repair"]] {
+        let (code, text) = check(args);
+        assert_eq!(code, Some(0), "{args:?}: {text}");
+    }
+    // Attributes are seen by comparing, and mended; content by the digest.
+    let file = b.tree(1).join("d/no/entries");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, text) = check(&[]);
+    assert!(code == Some(1) && text.contains("/d/no/entries"), "{text}");
+    let (code, text) = check(&["--repair"]);
+    assert_eq!(code, Some(0), "{text}");
+    let file = b.tree(1).join("d/no/entries");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o644
+    );
+    fs::write(&file, "for PARENTS").unwrap();
+    let (code, text) = check(&["--repair"]);
+    assert!(code == Some(1) && text.contains("was changed"), "{text}");
+    // Loaded again it has its blob, and is mended from that.
+    load(&b, &layers, gzip, "x:1");
+    let (code, text) = check(&["--repair"]);
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(archives(&b.store, "x:1"), layers);
 }
 

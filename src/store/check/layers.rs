@@ -45,7 +45,9 @@ impl Check<'_> {
             if layer.bottom {
                 below = Below::default();
             }
-            if let Some(why) = self.wrong_blob(&layer.blob)? {
+            if !self.is_dropped(layer)
+                && let Some(why) = self.wrong_blob(&layer.blob)?
+            {
                 self.layer_damaged(layer, &why);
                 below.broken = true;
                 continue;
@@ -87,6 +89,15 @@ impl Check<'_> {
     fn layer_damaged(&mut self, layer: &Placed, why: &str) {
         let why = format!("layer {}: {why}", layer.diff_id.short());
         self.image_damaged(&layer.image, &layer.title, &why);
+    }
+
+    /// Is the blob not here because the tree does without.
+    fn is_dropped(&self, layer: &Placed) -> bool {
+        !self.store.blob(&layer.blob.digest).exists()
+            && self
+                .store
+                .rebuild_layer(&layer.diff_id, &layer.chain)
+                .is_ok()
     }
 
     /// Why a layer's blob is of no use, if it is not.

@@ -2,7 +2,9 @@
 //!
 //! Every blob is hashed; every document is read, and everything that it refers
 //! to looked for; every layer is unpacked once more from its blob, in staging,
-//! and compared with its tree entry by entry. So one program says what a layer
+//! and compared with its tree entry by entry. Where blobs were dropped the
+//! archive is made from the tree, so it is seen that the tree gives it, and that
+//! all else is as in the archive. So one program says what a layer
 //! looks like, and what replaces a damaged tree is at hand. That takes the
 //! room of the largest layer, and no more memory than loading it.
 //!
