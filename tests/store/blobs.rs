@@ -279,6 +279,27 @@ fn an_image_of_two_manifests_loses_the_blobs_of_both() {
 }
 
 #[test]
+fn an_image_without_its_blob_is_saved_by_another_of_the_same_layer() {
+    let b = Bench::new();
+    let layers = [Tar::new().file("f", "content").end()];
+    load(&b, &layers, gzip, "x:1");
+    load(&b, &layers, zstd, "y:1");
+    let other = [layers[0].clone(), Tar::new().file("g", "more").end()];
+    load(&b, &other, |l| l.to_vec(), "z:1");
+    for wrap in [gzip, zstd] {
+        fs::remove_file(b.store.blob(&Digest::of(&wrap(&layers[0])))).unwrap();
+        assert_eq!(archives(&b.store, "x:1"), layers);
+        let again = Bench::new();
+        let loaded = again.load(&save(&b, &["x:1"], Format::Docker)).unwrap();
+        assert_eq!(loaded[0].id, b.store.find_image("x:1").unwrap().0.id);
+    }
+    // The last one may go when the tree is as good.
+    assert_eq!(b.store.drop_blobs(false).unwrap().blobs.len(), 2);
+    assert_eq!(archives(&b.store, "x:1"), layers);
+    assert_eq!(archives(&b.store, "z:1"), other);
+}
+
+#[test]
 fn a_check_finds_what_was_changed_without_blobs_too() {
     let b = Bench::new();
     let layers = chained(&b);
