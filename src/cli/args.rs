@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::{images, ps};
 use crate::container::Network;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -29,8 +30,12 @@ pub enum Command {
     Gc(super::gc::Gc),
     /// Load images from an archive or an OCI directory
     Load(Load),
+    /// Log in to a registry
+    Login(super::login::Login),
+    /// Log out of a registry
+    Logout(super::logout::Logout),
     /// List images
-    Images(Images),
+    Images(images::Images),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
     /// Remove images
@@ -47,13 +52,15 @@ pub enum Command {
     /// Run a command in a new container
     Run(Run),
     /// List containers
-    Ps(Ps),
+    Ps(ps::Ps),
     /// Remove containers
     Rm(Remove),
     /// Remove what can be made again
     Prune(super::prune::Args),
     /// Write images to an archive or an OCI directory
     Save(super::save::Args),
+    /// Look for images in a registry
+    Search(super::search::Search),
     /// Show the version
     Version,
 }
@@ -67,26 +74,6 @@ pub struct Load {
     /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// Arguments of `images`.
-#[derive(Debug, Args)]
-pub struct Images {
-    /// Only this repository, or this name
-    #[arg(value_name = "REPOSITORY[:TAG]")]
-    pub name: Option<String>,
-    /// Accepted for compatibility: all images are always shown
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Show the digests of manifests
-    #[arg(long)]
-    pub digests: bool,
 }
 
 /// Arguments of `rm` and `rmi`.
@@ -186,21 +173,4 @@ pub struct Run {
     /// What to make.
     #[command(flatten)]
     pub create: Create,
-}
-
-/// Arguments of `ps`.
-#[derive(Debug, Args)]
-pub struct Ps {
-    /// Also containers that do not run
-    #[arg(short, long)]
-    pub all: bool,
-    /// Show how much they have written
-    #[arg(short, long)]
-    pub size: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids and commands
-    #[arg(long)]
-    pub no_trunc: bool,
 }

@@ -36,7 +36,8 @@ pub struct Garbage {
 pub(super) struct Dead {
     /// In `blobs/sha256`.
     pub blobs: Vec<OsString>,
-    /// In `layers`: records before the directories, which are garbage without.
+    /// In `layers`: records before directories and skeletons, which are
+    /// garbage without.
     pub layers: Vec<OsString>,
 }
 
@@ -142,7 +143,8 @@ impl Store {
         Ok(live)
     }
 
-    fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
+    /// Add to `live` what the entry of an index refers to.
+    pub(super) fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
         if !live.blobs.insert(descriptor.digest)
             || !(descriptor.is_index() || descriptor.is_manifest())
         {
@@ -171,11 +173,11 @@ impl Store {
     }
 }
 
-/// The digest that a blob, a layer, or a layer's record or skeleton is named by.
+/// The digest that a blob, or what there is of a layer, is named by.
 pub(super) fn named(name: &std::ffi::OsStr) -> Option<Digest> {
     let text = name.to_str()?;
-    let hex = [".json", ".skel"].iter().find_map(|s| text.strip_suffix(s));
-    Digest::parse_hex(hex.unwrap_or(text)).ok()
+    let plain = [".json", ".skel"].iter().find_map(|s| text.strip_suffix(s));
+    Digest::parse_hex(plain.unwrap_or(text)).ok()
 }
 
 /// What is named in `dir` by a digest that is not `live`.

@@ -103,6 +103,16 @@ impl Reference {
         }
     }
 
+    /// The registry's host.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository in its registry: `library/debian`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The repository as people write it: `debian`, `user/app`, `host/app`.
     pub fn familiar(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
@@ -145,8 +155,8 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The first part is a host only if it cannot be a user's name.
-fn is_domain(part: &str) -> bool {
+/// The first part of a name is a host only if it cannot be a user's name.
+pub fn is_domain(part: &str) -> bool {
     let host = part.split(':').next().unwrap_or_default();
     let port_ok = part
         .split_once(':')

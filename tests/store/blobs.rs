@@ -300,48 +300,6 @@ fn an_image_without_its_blob_is_saved_by_another_of_the_same_layer() {
 }
 
 #[test]
-fn a_check_finds_what_was_changed_without_blobs_too() {
-    let b = Bench::new();
-    let layers = chained(&b);
-    b.store.drop_blobs(false).unwrap();
-    let check = |args: &[&str]| {
-        let out = Command::new(env!("CARGO_BIN_EXE_capas"))
-            .arg("--root")
-            .arg(b.store.root())
-            .arg("check")
-            .args(args)
-            .output()
-            .unwrap();
-        let text = [out.stdout, out.stderr].concat();
-        (out.status.code(), String::from_utf8(text).unwrap())
-    };
-    for args in [&[][..], &["--quick"], &["--repair"]] {
-        let (code, text) = check(args);
-        assert_eq!(code, Some(0), "{args:?}: {text}");
-    }
-    // Attributes are seen by comparing, and mended; content by the digest.
-    let file = b.tree(1).join("d/no/entries");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o777)).unwrap();
-    let (code, text) = check(&[]);
-    assert!(code == Some(1) && text.contains("/d/no/entries"), "{text}");
-    let (code, text) = check(&["--repair"]);
-    assert_eq!(code, Some(0), "{text}");
-    let file = b.tree(1).join("d/no/entries");
-    assert_eq!(
-        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o644
-    );
-    fs::write(&file, "for PARENTS").unwrap();
-    let (code, text) = check(&["--repair"]);
-    assert!(code == Some(1) && text.contains("was changed"), "{text}");
-    // Loaded again it has its blob, and is mended from that.
-    load(&b, &layers, gzip, "x:1");
-    let (code, text) = check(&["--repair"]);
-    assert_eq!(code, Some(0), "{text}");
-    assert_eq!(archives(&b.store, "x:1"), layers);
-}
-
-#[test]
 fn a_damaged_blob_stays_and_is_named() {
     let b = Bench::new();
     let layers = [Tar::new().file("f", "content").end()];

@@ -428,6 +428,52 @@ fn a_tree_that_is_mounted_is_not_touched() {
     assert_eq!(fs::read_to_string(b.tree(0).join("d/f")).unwrap(), "words");
 }
 
+#[test]
+fn a_layer_without_its_blob_is_held_to_its_skeleton() {
+    if !root() {
+        return;
+    }
+    let b = loaded();
+    let blob = b.store.root().join("blobs/sha256").join(hex(&layers()[0]));
+    let data = fs::read(&blob).unwrap();
+    assert_eq!(run(&b, &["prune", "--blobs", "-f"]).0, 0);
+    assert!(!blob.exists());
+    sound(&b);
+    assert_eq!(run(&b, &["check", "--quick"]).0, 0);
+    // What the archive says of a file can be mended, its content cannot.
+    let file = b.tree(0).join("d/f");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    damaged(&b, "/d/f has mode 600 instead of 644");
+    repaired(&b);
+    let skeleton = b.tree(0).with_extension("skel");
+    let kept = fs::read(&skeleton).unwrap();
+    for spoil in [&|| fs::write(&file, "Words").unwrap(), &|| {
+        fs::remove_file(&file).unwrap()
+    }] as [&dyn Fn(); 2]
+    {
+        spoil();
+        damaged(&b, "damaged: image x:1: layer ");
+        assert_eq!(run(&b, &["check", "--repair"]).0, 1);
+        let (code, text) = run(&b, &["create", "x:1"]);
+        assert!(code == 1 && text.contains("image x:1 is damaged"), "{text}");
+    }
+    // The blob comes back, and with it the tree.
+    b.image(&layers()).unwrap();
+    assert_eq!(fs::read(&blob).unwrap(), data);
+    repaired(&b);
+    // A blob that is damaged has its skeleton for a stand-in.
+    fs::write(&blob, "x").unwrap();
+    damaged(&b, "its content has digest");
+    repaired(&b);
+    assert!(!blob.exists());
+    b.image(&layers()).unwrap();
+    // A bad skeleton is of no use, but the blob is there.
+    fs::write(&skeleton, &kept[..kept.len() / 2]).unwrap();
+    damaged(&b, "its skeleton is damaged");
+    repaired(&b);
+    assert!(!skeleton.exists());
+}
+
 /// What du says of a path.
 pub fn du(paths: &[PathBuf]) -> u64 {
     let out = Command::new("du")

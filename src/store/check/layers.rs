@@ -3,21 +3,25 @@
 use super::compare::compare;
 use super::images::Placed;
 use super::{Check, Finding};
+use crate::store::aside::unpack_again;
 use crate::store::digest::Digest;
-use crate::store::document::Descriptor;
-use crate::store::error::{Context, Error, Result, show};
+use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::layer::LayerRecord;
 use crate::store::{document, read_file, replace_file, sync_dir, to_json};
 use crate::sys::fs::{self as sfs, Replace};
 use crate::sys::tree;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Differences of one layer that are told one by one.
 const TOLD: usize = 20;
+
+/// A layer's archive, and the digest and size that it must have as a blob.
+type Archive = (File, Option<(Digest, u64)>);
 
 /// A layer that was dealt with.
 enum Verdict {
@@ -38,6 +42,10 @@ struct Below {
 
 impl Check<'_> {
     pub(super) fn layers(&mut self, layers: &[Placed]) -> Result<()> {
+        if self.options.quick {
+            self.quick_layers(layers);
+            return Ok(());
+        }
         // By DiffID where the layer depends on nothing below, else by ChainID.
         let mut done: HashMap<Digest, Verdict> = HashMap::new();
         let mut below = Below::default();
@@ -45,20 +53,21 @@ impl Check<'_> {
             if layer.bottom {
                 below = Below::default();
             }
-            if !self.is_dropped(layer)
-                && let Some(why) = self.wrong_blob(&layer.blob)?
-            {
-                self.layer_damaged(layer, &why);
-                below.broken = true;
-                continue;
-            }
+            let archive = match self.archive(layer)? {
+                Ok(archive) => archive,
+                Err(why) => {
+                    self.layer_damaged(layer, &why);
+                    below.broken = true;
+                    continue;
+                }
+            };
             let name = [layer.diff_id, layer.chain]
                 .into_iter()
                 .find(|n| done.contains_key(n));
             let name = match name {
                 Some(name) => name,
                 None => {
-                    let verdict = self.layer(layer, &below)?;
+                    let verdict = self.layer(layer, archive, &below)?;
                     let name = match &verdict {
                         Verdict::Right(record) => record.name(),
                         Verdict::Wrong(_) => layer.chain,
@@ -86,47 +95,118 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Is every layer unpacked, and has a blob or a skeleton.
+    fn quick_layers(&mut self, layers: &[Placed]) {
+        let mut seen = HashSet::new();
+        for layer in layers {
+            seen.insert(layer.chain);
+            let wrong = match self.store.find_layer(&layer.diff_id, &layer.chain) {
+                Ok(Some(record)) => self
+                    .blob_is(&layer.blob.digest, layer.blob.size)
+                    .filter(|_| !self.store.skeleton(&record.name()).exists()),
+                Ok(None) => Some("it is not unpacked".to_owned()),
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(why) = wrong {
+                self.layer_damaged(layer, &why);
+            }
+        }
+        self.report.layers = seen.len();
+    }
+
     fn layer_damaged(&mut self, layer: &Placed, why: &str) {
         let why = format!("layer {}: {why}", layer.diff_id.short());
         self.image_damaged(&layer.image, &layer.title, &why);
     }
 
-    /// Is the blob not here because the tree does without.
-    fn is_dropped(&self, layer: &Placed) -> bool {
-        !self.store.blob(&layer.blob.digest).exists()
-            && self
-                .store
-                .rebuild_layer(&layer.diff_id, &layer.chain)
-                .is_ok()
-    }
-
-    /// Why a layer's blob is of no use, if it is not.
-    fn wrong_blob(&mut self, blob: &Descriptor) -> Result<Option<String>> {
+    /// A layer's archive: its blob, or where there is a skeleton in its place
+    /// what that and the tree give, which is right if it can be had at all.
+    /// Else why there is none.
+    fn archive(&mut self, layer: &Placed) -> Result<std::result::Result<Archive, String>> {
+        let blob = &layer.blob;
+        let path = self.store.blob(&blob.digest);
         let Some(why) = self.blob_is(&blob.digest, blob.size) else {
-            return Ok(None);
+            let file = File::open(&path).context(|| format!("cannot read blob {}", blob.digest))?;
+            return Ok(Ok((file, Some((blob.digest, blob.size)))));
         };
-        let removed = self.options.repair
-            && !self.good.contains(&blob.digest)
-            && self.remove_blob(&blob.digest)?;
-        Ok(Some(match removed {
-            true => format!("{why}, and was removed"),
-            false => why,
-        }))
+        let rebuilt = self.rebuild(layer)?;
+        let wrong = path.exists() && !self.good.contains(&blob.digest);
+        let removed = self.options.repair && wrong && self.remove_blob(&blob.digest)?;
+        Ok(match rebuilt {
+            Ok(file) => {
+                if removed {
+                    self.mended(
+                        1,
+                        &format!("blob {}", blob.digest),
+                        "its wrong content was removed, its skeleton takes its place",
+                    );
+                }
+                Ok((file, None))
+            }
+            Err(Error::NotFound(_)) if removed => Err(format!("{why}, and was removed")),
+            Err(Error::NotFound(_)) => Err(why),
+            Err(e) => Err(e.to_string()),
+        })
     }
 
-    fn layer(&mut self, layer: &Placed, below: &Below) -> Result<Verdict> {
-        if self.options.quick {
-            return Ok(match self.store.find_layer(&layer.diff_id, &layer.chain) {
-                Ok(Some(record)) => Verdict::Right(record),
-                Ok(None) => Verdict::Wrong("it is not unpacked".to_owned()),
-                Err(e) => Verdict::Wrong(e.to_string()),
-            });
+    /// The archive from skeleton and tree, in staging.
+    fn rebuild(&self, layer: &Placed) -> Result<Result<File>> {
+        let mut rebuilt = match self.store.rebuild_layer(&layer.diff_id, &layer.chain) {
+            Ok(rebuilt) => rebuilt,
+            Err(e) => return Ok(Err(e)),
+        };
+        let path = self.staging.path().join("archive");
+        let say = || format!("cannot write {}", path.display());
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .context(say)?;
+        let mut buf = vec![0; 1 << 20];
+        loop {
+            match rebuilt.read(&mut buf) {
+                Ok(0) => return Ok(Ok(file)),
+                Ok(n) => file
+                    .write_all(buf.get(..n).unwrap_or_default())
+                    .context(say)?,
+                // A file of the tree is missing or too short, or the skeleton bad.
+                Err(e) => return Ok(invalid(e.to_string())),
+            }
         }
+    }
+
+    /// A skeleton beside a blob must give the same archive; one that does not
+    /// can be made again.
+    fn skeleton(&mut self, layer: &Placed, what: &str) -> Result<()> {
+        let why = match self.rebuild(layer)? {
+            Ok(_) | Err(Error::NotFound(_)) => return Ok(()),
+            Err(e) => e,
+        };
+        self.damaged(what, &format!("its skeleton is damaged: {why}"));
+        if self.options.repair
+            && let Some(record) = self.store.find_layer(&layer.diff_id, &layer.chain)?
+        {
+            let path = self.store.skeleton(&record.name());
+            std::fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
+            self.mended(1, what, "its skeleton was removed, it has its blob");
+        }
+        Ok(())
+    }
+
+    /// `count` findings are settled.
+    fn mended(&mut self, count: usize, what: &str, how: &str) {
+        self.left = self.left.saturating_sub(count);
+        self.found(Finding::Repaired(what.to_owned(), how.to_owned()));
+    }
+
+    fn layer(&mut self, layer: &Placed, archive: Archive, below: &Below) -> Result<Verdict> {
         let made = self.staging.path().join(layer.chain.hex());
         let (id, chain) = (layer.diff_id, layer.chain);
-        let right = self
-            .store
-            .unpack_again(&made, &layer.blob, id, chain, &below.dirs);
+        let (_, blob) = &archive;
+        let by_blob = blob.is_some();
+        let right = unpack_again(&made, archive, id, chain, &below.dirs);
         let right = match right {
             Ok(record) if record.chain_id.is_none() || !below.broken => record,
             // Want of room or of rights says nothing about the layer.
@@ -149,9 +229,8 @@ impl Check<'_> {
             _ if !self.options.repair => Verdict::Wrong("its tree or record is damaged".to_owned()),
             (_, tree) => match self.mend(&right, &made, tree) {
                 Ok(()) => {
-                    self.left = before;
-                    let done = "unpacked again from its blob".to_owned();
-                    self.found(Finding::Repaired(what, done));
+                    let count = self.left.saturating_sub(before);
+                    self.mended(count, &what, "unpacked again from its archive");
                     Verdict::Right(right)
                 }
                 Err(Error::Conflict(why)) => Verdict::Wrong(why),
@@ -159,6 +238,9 @@ impl Check<'_> {
             },
         };
         remove(&made)?;
+        if by_blob && matches!(verdict, Verdict::Right(_)) {
+            self.skeleton(layer, &what)?;
+        }
         Ok(verdict)
     }
 

@@ -1,12 +1,11 @@
 //! Is the store what it says it is.
 //!
 //! Every blob is hashed; every document is read, and everything that it refers
-//! to looked for; every layer is unpacked once more from its blob, in staging,
-//! and compared with its tree entry by entry. Where blobs were dropped the
-//! archive is made from the tree, so it is seen that the tree gives it, and that
-//! all else is as in the archive. So one program says what a layer
-//! looks like, and what replaces a damaged tree is at hand. That takes the
-//! room of the largest layer, and no more memory than loading it.
+//! to looked for; every layer is unpacked once more from its archive, in
+//! staging, and compared with its tree entry by entry. So one program says what
+//! a layer looks like, and what replaces a damaged tree is at hand. That takes
+//! the room of the largest layer (twice where a skeleton is in place of its
+//! blob), and no more memory than loading it.
 //!
 //! While a check runs nothing is removed (it holds `gc.lock` shared), and
 //! images can be added. It changes nothing but with [`Options::repair`]: a

@@ -1,0 +1,17 @@
+//! How people look at images: what the commands print, column by column.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    dead_code,
+    missing_docs
+)]
+
+#[path = "cli_images/format.rs"]
+mod format;
+#[path = "store/program.rs"]
+mod program;
+#[path = "store/support.rs"]
+mod support;
