@@ -79,7 +79,7 @@ pub struct Load {
     /// Read from this file or directory instead of standard input
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Print nothing but errors
+    /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
 }
