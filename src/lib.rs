@@ -4,6 +4,7 @@ pub mod cli;
 pub mod container;
 pub mod fuse;
 pub mod layer;
+pub mod layers;
 pub mod mount;
 pub mod store;
 pub mod sys;

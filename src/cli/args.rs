@@ -27,6 +27,8 @@ pub enum Command {
     Load(Load),
     /// List images
     Images(Images),
+    /// Show what the layers of an image add, change, remove and waste
+    Layers(super::layers::Layers),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON

@@ -5,6 +5,7 @@ pub mod args;
 pub mod containers;
 pub mod images;
 pub mod inspect;
+pub mod layers;
 pub mod load;
 pub mod ps;
 pub mod run;
@@ -112,6 +113,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     match cli.command {
         Command::Load(args) => load::load(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
+        Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Rmi(args) => images::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
