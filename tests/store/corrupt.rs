@@ -128,9 +128,10 @@ fn bombs_of_attributes_holes_and_members() {
 
 #[test]
 fn documents_of_two_kinds() {
+    type Change = fn(&str) -> String;
     let b = Bench::new();
     let layer = Tar::new().file("f", "x").end();
-    let with = |n: u8, change: fn(&str) -> String| {
+    let with = |n: u8, change: Change| {
         let dir = b.dir.path().join(format!("kind{n}"));
         oci_dir(&dir, std::slice::from_ref(&layer), gzip, "t");
         let index = fs::read_to_string(dir.join("index.json")).unwrap();
@@ -154,7 +155,7 @@ fn documents_of_two_kinds() {
     let index = with(2, |_| r#"{"schemaVersion":2,"manifests":[]}"#.to_owned());
     b.refuses("should be a manifest", || b.store.load(&index));
     // Digests that are none, in the places that a manifest has for them.
-    let bad: [(u8, fn(&str) -> String, &str); 3] = [
+    let bad: [(u8, Change, &str); 3] = [
         (
             3,
             |m| swap(m, "sha256:../../../outside/canary"),
