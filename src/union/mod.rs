@@ -16,6 +16,7 @@ mod node;
 mod open;
 pub mod options;
 mod owner;
+mod path;
 mod readdir;
 mod remove;
 mod rename;
