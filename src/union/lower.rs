@@ -207,12 +207,18 @@ impl Union {
         }
         let mut dir = root.clone();
         let mut below: Vec<u8> = Vec::new();
-        for name in above {
+        for (at, name) in above.iter().enumerate() {
             let name = OsStr::from_bytes(name);
             let marks = match self.look(&dir, name)? {
                 Some(Hit::Dir(_, marks)) => marks,
                 hit => {
                     walked.stop |= hit.is_some();
+                    // The redirects on the way so far hold below all the same.
+                    for name in names.get(at..).unwrap_or_default() {
+                        below.push(b'/');
+                        below.extend_from_slice(name);
+                    }
+                    walked.below = OsString::from_vec(below);
                     return Ok(walked);
                 }
             };

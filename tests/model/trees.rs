@@ -64,7 +64,8 @@ fn unescape_user(want: &Dump, got: &mut Dump) {
     }
 }
 
-/// The kernel does not tell a FUSE server that a FIFO was written to.
+/// The kernel tells neither a FUSE server nor the layers of an overlayfs that
+/// a FIFO was written to.
 pub fn fifo(want: &str, got: &str) -> bool {
     let mode = want.strip_prefix("mode=").and_then(|w| w.split(' ').next());
     // S_IFIFO is the only type of five octal digits that begins with 1.
@@ -119,22 +120,26 @@ fn adopt_bumped(reference: &Path, want: &mut Dump, got: &Dump) {
     }
 }
 
-/// Dumps both sides and compares lines, d_ino and inode numbers.
+/// Dumps both sides and compares lines, d_ino and inode numbers. `server` shows
+/// the tree, which `writer` has changed.
 pub fn compare_trees(
     reference: &Path,
     target: &Path,
     options: &DumpOptions,
     numbers: &mut Numbers,
-    server: Target,
+    (server, writer): (Target, Target),
 ) -> Result<(), String> {
-    let kernel = matches!(server, Target::Overlay | Target::OverlayBare);
+    let is_kernel = |t| matches!(t, Target::Overlay | Target::OverlayBare);
+    let kernel = is_kernel(server);
     let mut want = tree::dump(reference, options);
     let mut got = tree::dump(target, options);
     if kernel {
         unescape_user(&want, &mut got);
+    }
+    if is_kernel(writer) {
         adopt_bumped(reference, &mut want, &got);
     }
-    if server.is_fuse() {
+    if server != Target::Plain {
         adopt_fifos(reference, &mut want, &got);
     }
     if let Some(diff) = tree::compare(&want, &got) {
