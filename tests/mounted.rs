@@ -27,6 +27,8 @@ mod links;
 mod locks;
 #[path = "mounted/marks.rs"]
 mod marks;
+#[path = "mounted/mask.rs"]
+mod mask;
 #[path = "mounted/matrix.rs"]
 mod matrix;
 #[path = "mounted/names.rs"]

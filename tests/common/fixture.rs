@@ -355,7 +355,10 @@ impl Mounted {
             }
             Target::Capasfs => {
                 let log = self.dir.with_file_name("daemon.log");
-                format!("{},log={}", self.opts, log.display())
+                // Options for every mount of a whole test program.
+                let more = std::env::var("CAPAS_MOUNT_OPTIONS")
+                    .map_or_else(|_| String::new(), |more| format!(",{more}"));
+                format!("{},log={}{more}", self.opts, log.display())
             }
             _ => self.opts.clone(),
         };
