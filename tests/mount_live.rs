@@ -154,6 +154,44 @@ fn an_upper_in_use_is_refused_and_free_after_umount() {
     mount(&tree, "");
 }
 
+/// Also where the other one is in a mount namespace of its own.
+#[test]
+fn an_upper_around_anothers_is_refused() {
+    if !may_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    for dir in ["a/b/u", "c/w", "a2/u", "u2", "w2", "m2"] {
+        fs::create_dir_all(tree.path(dir)).unwrap();
+    }
+    let own = tree.text("lowerdir=@/l1,upperdir=@/a/b/u,workdir=@/c/w");
+    let held = tree.text("@/m");
+    for start in ["", "exec unshare -m "] {
+        ok(&tree.shell(&format!("{start}$capasfs -o {own} {held}")));
+        for (options, want) in [
+            ("upperdir=@/a,workdir=@/w2", "upperdir @/a"),
+            ("upperdir=@/u2,workdir=@/c", "workdir @/c"),
+        ] {
+            let options = tree.text(&format!("lowerdir=@/l1,{options}"));
+            let said = tree.capasfs(&["-o", &options, "m2"]);
+            let want = tree.text(want);
+            let want =
+                format!("capasfs: {want} contains a directory that another live mount writes\n");
+            assert_eq!(stderr(&said), want, "{start}");
+            assert_eq!((code(&said), tree.mounted("m2")), (32, None));
+        }
+        // Beside it there is no objection.
+        let beside = tree.text("lowerdir=@/l1,upperdir=@/a2,workdir=@/w2");
+        ok(&tree.capasfs(&["-o", &beside, "m2"]));
+        ok(&tree.shell("umount m2"));
+        signal(daemon(&tree), "TERM");
+        until_ended(&tree);
+    }
+    let around = tree.text("lowerdir=@/l1,upperdir=@/a,workdir=@/c");
+    ok(&tree.capasfs(&["-o", &around, "m2"]));
+    ok(&tree.shell("umount m2"));
+}
+
 #[test]
 fn umount_and_mount_in_quick_succession() {
     if !may_mount() {

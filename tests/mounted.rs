@@ -25,6 +25,8 @@ mod limits;
 mod links;
 #[path = "mounted/locks.rs"]
 mod locks;
+#[path = "mounted/logging.rs"]
+mod logging;
 #[path = "mounted/marks.rs"]
 mod marks;
 #[path = "mounted/mask.rs"]
