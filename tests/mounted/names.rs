@@ -182,6 +182,9 @@ fn a_directory_of_100000_entries() {
     };
     for n in 0..half {
         fs::File::create(m.at(&format!("d/up{n}"))).unwrap();
+        if n % 10_000 == 0 {
+            m.touch();
+        }
     }
     told(&m, "created half of them");
     for when in ["live", "remounted"] {
@@ -205,6 +208,7 @@ fn a_directory_of_100000_entries() {
             *seen.entry(e.name).or_default() += 1;
         }
         parts += 1;
+        m.touch();
         // Some of each kind after every part.
         for n in (next..half).step_by(10).take(parts) {
             fs::remove_file(m.at(&format!("d/low{n}"))).unwrap();
