@@ -154,6 +154,9 @@ pub(super) struct State {
     /// Since a copy-up under open lower descriptors the name belongs to this
     /// node; only those descriptors still use the old one.
     pub successor: Option<Arc<Node>>,
+    /// The node that this one is the successor of. As long as it lives the
+    /// kernel may know names of ours as that one's.
+    pub predecessor: Weak<Node>,
 }
 
 impl State {
