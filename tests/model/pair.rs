@@ -118,7 +118,7 @@ impl Pair {
             // Kernel overlayfs cannot copy up what no directory holds any more.
             (
                 Verb::Fchmod | Verb::Fchown | Verb::Futimens | Verb::Fsetxattr,
-                Err(Errno::NOENT | Errno::EXIST | Errno::NOTDIR),
+                Err(Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::IO),
             ) => {
                 let links = |fd| rustix::fs::fstat(fd).map_or(1, |st| st.st_nlink);
                 self.kernel && self.reference.slot(op.slot).map_or(1, links) == 0
