@@ -326,12 +326,12 @@ impl Filesystem for Adapter {
         _req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let released = self.union.release(ino.0);
+        let released = self.union.release(ino.0, flags.0);
         if released.last {
             self.backings.idle(ino.0);
         }

@@ -139,6 +139,8 @@ pub(super) struct State {
     pub io: IoMode,
     /// Open file descriptions.
     pub opens: u32,
+    /// Those of programs that run it.
+    pub runs: u32,
     /// Its capability was removed by the last request that changed it.
     pub lost_capability: bool,
     /// Open by passthrough for reading and writing, so perhaps mapped shared.
