@@ -378,6 +378,17 @@ impl Filesystem for Adapter {
             .answer(result, reply, |reply, ()| reply.ok());
     }
 
+    fn releasedir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.asked("releasedir", ino).done(Ok(()), reply);
+    }
+
     fn fsyncdir(
         &self,
         _req: &Request,
