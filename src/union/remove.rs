@@ -136,7 +136,8 @@ impl Union {
             (
                 s.upper,
                 s.index.clone(),
-                s.opens > 0,
+                // Descriptors from before a copy-up are those of another node.
+                s.opens > 0 || s.predecessor.strong_count() > 0,
                 s.links.iter().find(|l| l.is(parent, name)).cloned(),
             )
         };

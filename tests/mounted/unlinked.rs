@@ -184,3 +184,26 @@ fn an_unlinked_fifo_or_device_is_still_used() {
     }
     assert!(names(m.path()).is_empty());
 }
+
+#[test]
+fn a_descriptor_from_before_the_copy_up_outlives_the_name() {
+    let spec = "/large file 0644 size=300000 data=@1";
+    let not = "keeps no attributes of what no directory holds";
+    let Some((_fx, m)) = mounted(
+        &[spec],
+        &[(Target::Overlay, not), (Target::OverlayBare, not)],
+    ) else {
+        return;
+    };
+    let reader = fs::File::open(m.at("large")).unwrap();
+    let cut = sh(&m, "truncate -s 0 \"$1/large\"");
+    assert_eq!(cut, Ok(String::new()));
+    fs::remove_file(m.at("large")).unwrap();
+    reader
+        .set_permissions(fs::Permissions::from_mode(0o640))
+        .unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5);
+    reader.set_modified(time).unwrap();
+    let st = reader.metadata().unwrap();
+    assert_eq!((st.mode() & 0o7777, st.mtime(), st.nlink()), (0o640, 5, 0));
+}
