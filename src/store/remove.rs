@@ -6,7 +6,7 @@ use super::document::{
     Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, REF_NAME, Top, parse_top,
 };
 use super::error::{Context, Error, Result};
-use super::image::{Asked, Image, find, images};
+use super::image::{Asked, Image, RepoDigest, digests_of, find, images, set_digests};
 use super::layer::chain_ids;
 use super::reference::Reference;
 use super::staging::{Staging, remove_stale};
@@ -39,6 +39,8 @@ impl User {
 pub enum Removed {
     /// It lost a name.
     Name(Reference),
+    /// It lost what a registry calls it.
+    Digest(RepoDigest),
     /// It is gone.
     Image(Digest),
 }
@@ -65,9 +67,14 @@ impl Store {
         let mut removed = Vec::new();
         let delete = match &asked {
             Asked::Name(name) => by_name(&image, name, text, force, &users, &mut removed)?,
+            Asked::Digest(digest) => by_digest(&image, digest, text, force, &users, &mut removed)?,
             Asked::Id => by_id(&image, force, &users, &mut removed)?,
         };
         let id = image.id;
+        let mut image = image;
+        image
+            .digests
+            .retain(|d| !removed.contains(&Removed::Digest(d.clone())));
         for gone in &removed {
             if let Removed::Name(name) = gone {
                 let full = name.to_string();
@@ -84,6 +91,7 @@ impl Store {
         } else if !left {
             index.manifests.push(image.entry(None));
         }
+        set_digests(&mut index, &id, &image.digests);
         self.write_index(&index)?;
         Ok(removed)
     }
@@ -115,13 +123,19 @@ impl Store {
         let mut live = Live::default();
         live.layers
             .extend(users.iter().flat_map(|u| u.layers.iter()));
+        let mut indexes = Vec::new();
         for descriptor in &self.read_index()?.manifests {
             self.mark(descriptor, &mut live)?;
+            // Indexes that images were chosen from; other platforms are not here.
+            let digests = digests_of(descriptor);
+            indexes.extend(digests.iter().map(|d| d.digest));
         }
+        live.blobs.extend(indexes);
         Ok(live)
     }
 
-    fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
+    /// Add to `live` what the entry of an index refers to.
+    pub(super) fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
         if !live.blobs.insert(descriptor.digest)
             || !(descriptor.is_index() || descriptor.is_manifest())
         {
@@ -150,10 +164,11 @@ impl Store {
     }
 }
 
+/// What is referred to.
 #[derive(Default)]
-struct Live {
-    blobs: HashSet<Digest>,
-    layers: HashSet<Digest>,
+pub(super) struct Live {
+    pub(super) blobs: HashSet<Digest>,
+    pub(super) layers: HashSet<Digest>,
 }
 
 fn images_of(index: &Index, id: &Digest) -> Vec<Descriptor> {
@@ -183,14 +198,44 @@ fn by_name(
         && !force
         && let Some(user) = users.first()
     {
-        return Err(Error::Conflict(format!(
-            "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
-            user.short(),
-            image.id.short()
-        )));
+        return Err(in_use(image, text, user));
     }
     removed.push(Removed::Name(name.clone()));
+    let mut others = image.names.iter().filter(|n| *n != name);
+    if !others.any(|n| n.same_repository(name)) {
+        let digests = image.digests.iter().filter(|d| d.is_in(name));
+        removed.extend(digests.cloned().map(Removed::Digest));
+    }
     Ok(last && !users.iter().any(|u| u.running))
+}
+
+/// What a registry calls it goes; with the last thing it is called by the image
+/// does, unless it is in use.
+fn by_digest(
+    image: &Image,
+    digest: &RepoDigest,
+    text: &str,
+    force: bool,
+    users: &[User],
+    removed: &mut Vec<Removed>,
+) -> Result<bool> {
+    let last = image.names.is_empty() && image.digests.iter().all(|d| d == digest);
+    if last
+        && !force
+        && let Some(user) = users.first()
+    {
+        return Err(in_use(image, text, user));
+    }
+    removed.push(Removed::Digest(digest.clone()));
+    Ok(last && !users.iter().any(|u| u.running))
+}
+
+fn in_use(image: &Image, text: &str, user: &User) -> Error {
+    Error::Conflict(format!(
+        "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
+        user.short(),
+        image.id.short()
+    ))
 }
 
 /// An image goes with all its names, if they are in one repository.
@@ -220,6 +265,7 @@ fn by_id(image: &Image, force: bool, users: &[User], removed: &mut Vec<Removed>)
         }
     }
     removed.extend(image.names.iter().cloned().map(Removed::Name));
+    removed.extend(image.digests.iter().cloned().map(Removed::Digest));
     Ok(true)
 }
 
@@ -230,10 +276,10 @@ fn throw_away(from: &Path, live: &HashSet<Digest>, trash: &Path) -> Result<()> {
     for entry in fs::read_dir(from).context(say)? {
         let name = entry.context(say)?.file_name();
         let Some(text) = name.to_str() else { continue };
-        let hex = text.strip_suffix(".json").unwrap_or(text);
+        let hex = text.split_once('.').map_or(text, |(hex, _)| hex);
         if Digest::parse_hex(hex).is_ok_and(|d| !live.contains(&d)) {
             // A layer's record goes before its directory, which is garbage
-            // without it.
+            // without it, and so is a skeleton.
             dead.push((!text.ends_with(".json"), name));
         }
     }
