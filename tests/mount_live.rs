@@ -540,3 +540,34 @@ fn what_is_mounted_below_a_layer_is_no_part_of_it() {
         stderr(&out)
     );
 }
+
+/// Where the system's log is a socket of ours.
+#[test]
+fn the_system_log_takes_the_log() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    fs::create_dir(tree.path("dev")).unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind(tree.path("socket")).unwrap();
+    std::os::unix::fs::symlink(tree.path("socket"), tree.path("dev/log")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    ok(&tree.shell(
+        "exec unshare -m sh -ec 'mount -t overlay -o lowerdir=dev:/dev overlay /dev\n\
+         $capasfs -f -o lowerdir=l1:l2,log=syslog,log_level=info m & until test -e m/one; do sleep 0.01; done\n\
+         kill $!; wait $!'",
+    ));
+    let mut buf = [0; 4096];
+    let line = loop {
+        let n = socket.recv(&mut buf).unwrap();
+        let line = String::from_utf8_lossy(&buf[..n]).into_owned();
+        if line.contains("signal") {
+            break line;
+        }
+    };
+    // Facility "daemon", severity "informational".
+    assert!(line.starts_with("<30>capasfs["), "{line}");
+    assert!(line.ends_with("]: signal 15: unmounting"), "{line}");
+}
