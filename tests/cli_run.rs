@@ -332,3 +332,53 @@ fn a_killed_capas_leaves_a_container_that_is_told_truthfully() {
     c.ok(&["rm", "rr"]);
     assert_eq!((c.ok(&["ps", "-aq"]).as_str(), c.mounts()), ("", 0));
 }
+
+/// crun wants one hierarchy of version 2, which not every machine has: here it
+/// gets one in a mount namespace of its own.
+#[test]
+fn crun_runs_a_container_too() {
+    let Some(cli) = ready() else { return };
+    if !Path::new("/usr/bin/crun").exists() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "this test needs crun"
+        );
+        eprintln!("SKIPPED: this test needs crun");
+        return;
+    }
+    let script =
+        "umount -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup; exec \"$@\"";
+    let run = |args: &[&str]| {
+        let command = cli.command(args);
+        let out = Command::new("unshare")
+            .args(["-m", "sh", "-c", script, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (
+            out.status.code(),
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
+    };
+    let script = "cat /etc/motd; echo new >/new; exit 7";
+    let crun = [
+        "run",
+        "--name",
+        "crun-one",
+        "--runtime",
+        "crun",
+        "box:1",
+        "sh",
+        "-c",
+        script,
+    ];
+    assert_eq!(run(&crun), (Some(7), "upper\n".into(), String::new()));
+    let listed = cli.ok(&["ps", "-a"]);
+    assert!(listed.contains("Exited (7)"), "{listed}");
+    let (code, _, said) = run(&["run", "--rm", "--runtime", "crun", "box:1", "/none"]);
+    assert_eq!(code, Some(127), "{said}");
+}

@@ -11,7 +11,7 @@
 
 mod mount_support;
 
-use mount_support::{Tree, may_mount, ok, stderr, until};
+use mount_support::{Tree, able_to_mount, ok, stderr};
 
 /// A script in a mount namespace of its own in which `/usr/sbin` also has
 /// mount.capasfs, and capasfs if PATH is not handed on.
@@ -26,7 +26,7 @@ fn with_links(tree: &Tree, script: &str) -> std::process::Output {
 
 #[test]
 fn mount_t_fuse_capasfs() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -46,12 +46,12 @@ fn mount_t_fuse_capasfs() {
         said.contains("lowerdir /nonexistent: no such directory"),
         "{said}"
     );
-    until("the daemon's end", || tree.daemons("@/m").is_empty());
+    tree.until_ended();
 }
 
 #[test]
 fn mount_t_capasfs() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -78,7 +78,7 @@ fn mount_t_capasfs() {
 
 #[test]
 fn fstab() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -106,7 +106,7 @@ fn fstab() {
 
 #[test]
 fn another_mount_namespace() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -124,7 +124,7 @@ fn another_mount_namespace() {
 /// containerd runs it in this way for snapshots of type `fuse3.capasfs`.
 #[test]
 fn mount_fuse3_with_options_one_by_one() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -142,7 +142,7 @@ fn mount_fuse3_with_options_one_by_one() {
 /// mount.fuse3 mounts by itself and hands the connection over as /dev/fd/N.
 #[test]
 fn a_connection_that_is_mounted_already() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -157,7 +157,7 @@ fn a_connection_that_is_mounted_already() {
 /// everybody, as it is on most systems.
 #[test]
 fn in_a_user_namespace() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -173,7 +173,7 @@ fn in_a_user_namespace() {
 /// And without a namespace by fusermount3.
 #[test]
 fn a_user_with_fusermount3() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();

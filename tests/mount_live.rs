@@ -11,19 +11,11 @@
 
 mod mount_support;
 
-use mount_support::{CAPASFS, Tree, code, may_mount, ok, stderr, until, within};
+use mount_support::{CAPASFS, FULL, Tree, able_to_mount, code, ok, stderr, until};
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-const FULL: &str = "lowerdir=@/l1:@/l2,upperdir=@/u,workdir=@/w";
-
-/// Mounts with `FULL` and more options, as containers/storage does.
-fn mount(tree: &Tree, more: &str) {
-    let options = tree.text(FULL) + more;
-    ok(&tree.capasfs(&["-o", &options, &tree.text("@/m")]));
-}
 
 fn signal(pid: u32, name: &str) {
     assert!(
@@ -35,28 +27,13 @@ fn signal(pid: u32, name: &str) {
     );
 }
 
-fn umount(tree: &Tree) {
-    ok(&within(Command::new("umount").arg(tree.path("m"))));
-}
-
-/// The daemon of the tree's only mount.
-fn daemon(tree: &Tree) -> u32 {
-    let all = tree.daemons("@/m");
-    assert_eq!(all.len(), 1, "{all:?}");
-    all[0]
-}
-
-fn until_ended(tree: &Tree) {
-    until("the daemon's end", || tree.daemons("@/m").is_empty());
-}
-
 #[test]
 fn returns_when_usable_and_only_then() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
-    mount(&tree, "");
+    tree.mount("");
     assert_eq!(fs::read(tree.path("m/one")).unwrap(), b"one");
     assert_eq!(fs::read(tree.path("m/two")).unwrap(), b"two");
     fs::write(tree.path("m/new"), "new").unwrap();
@@ -65,14 +42,14 @@ fn returns_when_usable_and_only_then() {
     assert_eq!(kind.trim(), "65735546", "containers/storage looks for this");
     let line = tree.mounted("m").unwrap();
     assert!(line.contains(" - fuse.capasfs capasfs rw,"), "{line}");
-    umount(&tree);
-    until_ended(&tree);
+    tree.umount();
+    tree.until_ended();
     assert_eq!(fs::read(tree.path("u/new")).unwrap(), b"new");
 }
 
 #[test]
 fn a_failure_behind_the_fork_reaches_the_caller() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -86,14 +63,14 @@ fn a_failure_behind_the_fork_reaches_the_caller() {
     assert_eq!(line.matches('\n').count(), 1, "{line}");
     assert_eq!(tree.mounted("m"), None);
     // And the next one finds nothing in its way.
-    mount(&tree, "");
+    tree.mount("");
 }
 
 /// `output()` reads both pipes to their end, which never comes if the daemon
 /// keeps one open, be it under another number.
 #[test]
 fn no_stream_of_the_caller_stays_open() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -123,14 +100,14 @@ fn no_stream_of_the_caller_stays_open() {
 
 #[test]
 fn an_upper_in_use_is_refused_and_free_after_umount() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
     for dir in ["m2", "u2", "w2", "u/inner"] {
         fs::create_dir(tree.path(dir)).unwrap();
     }
-    mount(&tree, "");
+    tree.mount("");
     for (options, want) in [
         (
             "lowerdir=@/l1,upperdir=@/u,workdir=@/w2",
@@ -149,76 +126,114 @@ fn an_upper_in_use_is_refused_and_free_after_umount() {
         assert_eq!(stderr(&said), tree.text(&format!("capasfs: {want}\n")));
         assert_eq!((code(&said), tree.mounted("m2")), (32, None));
     }
-    umount(&tree);
+    tree.umount();
     // At once, though the daemon may still be ending.
-    mount(&tree, "");
+    tree.mount("");
+}
+
+/// Also where the other one is in a mount namespace of its own.
+#[test]
+fn an_upper_around_anothers_is_refused() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    for dir in ["a/b/u", "c/w", "a2/u", "u2", "w2", "m2"] {
+        fs::create_dir_all(tree.path(dir)).unwrap();
+    }
+    let own = tree.text("lowerdir=@/l1,upperdir=@/a/b/u,workdir=@/c/w");
+    let held = tree.text("@/m");
+    for start in ["", "exec unshare -m "] {
+        ok(&tree.shell(&format!("{start}$capasfs -o {own} {held}")));
+        for (options, want) in [
+            ("upperdir=@/a,workdir=@/w2", "upperdir @/a"),
+            ("upperdir=@/u2,workdir=@/c", "workdir @/c"),
+        ] {
+            let options = tree.text(&format!("lowerdir=@/l1,{options}"));
+            let said = tree.capasfs(&["-o", &options, "m2"]);
+            let want = tree.text(want);
+            let want =
+                format!("capasfs: {want} contains a directory that another live mount writes\n");
+            assert_eq!(stderr(&said), want, "{start}");
+            assert_eq!((code(&said), tree.mounted("m2")), (32, None));
+        }
+        // Beside it there is no objection.
+        let beside = tree.text("lowerdir=@/l1,upperdir=@/a2,workdir=@/w2");
+        ok(&tree.capasfs(&["-o", &beside, "m2"]));
+        ok(&tree.shell("umount m2"));
+        signal(tree.daemon(), "TERM");
+        tree.until_ended();
+    }
+    let around = tree.text("lowerdir=@/l1,upperdir=@/a,workdir=@/c");
+    ok(&tree.capasfs(&["-o", &around, "m2"]));
+    ok(&tree.shell("umount m2"));
 }
 
 #[test]
 fn umount_and_mount_in_quick_succession() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
     for round in 0..20 {
-        mount(&tree, "");
+        tree.mount("");
         fs::write(tree.path(format!("m/{round}")), "").unwrap();
-        umount(&tree);
+        tree.umount();
         assert!(tree.path(format!("u/{round}")).exists());
     }
-    until_ended(&tree);
+    tree.until_ended();
 }
 
 #[test]
 fn sigterm_unmounts_and_frees_the_upper() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     for name in ["TERM", "INT", "HUP"] {
         let tree = Tree::new();
-        mount(&tree, "");
+        tree.mount("");
         fs::write(tree.path("m/new"), "new").unwrap();
-        signal(daemon(&tree), name);
-        until_ended(&tree);
+        signal(tree.daemon(), name);
+        tree.until_ended();
         assert_eq!(tree.mounted("m"), None);
         assert_eq!(fs::read(tree.path("u/new")).unwrap(), b"new");
-        mount(&tree, "");
+        tree.mount("");
         assert_eq!(fs::read(tree.path("m/new")).unwrap(), b"new");
     }
 }
 
 #[test]
 fn sigterm_lets_those_with_open_files_finish() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
-    mount(&tree, "");
+    tree.mount("");
     let mut file = fs::File::open(tree.path("m/one")).unwrap();
-    let pid = daemon(&tree);
+    let pid = tree.daemon();
     signal(pid, "TERM");
     until("the mount's disappearance", || tree.mounted("m").is_none());
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
-    assert_eq!((text.as_str(), daemon(&tree)), ("one", pid));
+    assert_eq!((text.as_str(), tree.daemon()), ("one", pid));
     drop(file);
-    until_ended(&tree);
+    tree.until_ended();
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
-    mount(&tree, "");
+    tree.mount("");
     let file = fs::File::open(tree.path("m/one")).unwrap();
-    let pid = daemon(&tree);
+    let pid = tree.daemon();
     signal(pid, "TERM");
     until("the mount's disappearance", || tree.mounted("m").is_none());
     let start = Instant::now();
     signal(pid, "TERM");
-    until_ended(&tree);
+    tree.until_ended();
     assert!(start.elapsed() < Duration::from_secs(3));
     drop(file);
 }
@@ -227,13 +242,13 @@ fn a_second_signal_ends_it_at_once() {
 /// is told apart from a missing directory.
 #[test]
 fn after_a_killed_daemon() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
-    mount(&tree, "");
-    signal(daemon(&tree), "KILL");
-    until_ended(&tree);
+    tree.mount("");
+    signal(tree.daemon(), "KILL");
+    tree.until_ended();
     let said = tree.capasfs(&["-o", &tree.text(FULL), &tree.text("@/m")]);
     assert_eq!(code(&said), 32);
     assert!(
@@ -241,14 +256,14 @@ fn after_a_killed_daemon() {
         "{}",
         stderr(&said)
     );
-    umount(&tree);
-    mount(&tree, "");
+    tree.umount();
+    tree.mount("");
     assert_eq!(fs::read(tree.path("m/one")).unwrap(), b"one");
 }
 
 #[test]
 fn in_the_foreground_it_stays_until_the_end() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     for end in ["INT", "umount"] {
@@ -263,7 +278,7 @@ fn in_the_foreground_it_stays_until_the_end() {
         until("the mount", || tree.path("m/one").exists());
         assert_eq!(child.try_wait().unwrap(), None);
         match end {
-            "umount" => umount(&tree),
+            "umount" => tree.umount(),
             name => signal(child.id(), name),
         }
         let status = child.wait().unwrap();
@@ -274,18 +289,17 @@ fn in_the_foreground_it_stays_until_the_end() {
 
 #[test]
 fn debug_logs_to_standard_error_and_a_file_takes_the_log() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
-    mount(
-        &tree,
+    tree.mount(
         ",log=@/log,log_level=info"
             .replace('@', &tree.text("@"))
             .as_str(),
     );
-    signal(daemon(&tree), "TERM");
-    until_ended(&tree);
+    signal(tree.daemon(), "TERM");
+    tree.until_ended();
     let log = fs::read_to_string(tree.path("log")).unwrap();
     assert!(
         log.lines()
@@ -307,14 +321,11 @@ fn debug_logs_to_standard_error_and_a_file_takes_the_log() {
 
 #[test]
 fn flags_and_names_reach_the_kernel() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
-    mount(
-        &tree,
-        ",ro,nosuid,nodev,noexec,noatime,fsname=a b,subtype=sub,context=\"a:b:c1,c2\"",
-    );
+    tree.mount(",ro,nosuid,nodev,noexec,noatime,fsname=a b,subtype=sub,context=\"a:b:c1,c2\"");
     let line = tree.mounted("m").unwrap();
     assert!(line.contains(" ro,nosuid,nodev,noexec,noatime "), "{line}");
     assert!(line.contains(r" - fuse.sub a\040b ro,"), "{line}");
@@ -324,23 +335,23 @@ fn flags_and_names_reach_the_kernel() {
 /// The kernel lets everybody in for `allow_root`; the rest is our doing.
 #[test]
 fn allow_root_keeps_others_out() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
     ok(&tree.shell("chmod 755 ."));
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups cat m/one";
     for (option, may) in [("allow_root", false), ("allow_other", true)] {
-        mount(&tree, &format!(",{option}"));
+        tree.mount(&format!(",{option}"));
         assert_eq!(fs::read(tree.path("m/one")).unwrap(), b"one");
         assert_eq!(tree.shell(nobody).status.success(), may, "{option}");
-        umount(&tree);
+        tree.umount();
     }
 }
 
 #[test]
 fn private_is_cut_off_from_propagation() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -359,11 +370,11 @@ fn private_is_cut_off_from_propagation() {
 
 #[test]
 fn without_an_upper_it_is_read_only_and_locks_nothing() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
-    mount(&tree, "");
+    tree.mount("");
     fs::create_dir(tree.path("m2")).unwrap();
     // The diff of a running container: its upper is another mount's lower.
     ok(&tree.capasfs(&["-o", "lowerdir=u:l1", "m2"]));
@@ -377,7 +388,7 @@ fn without_an_upper_it_is_read_only_and_locks_nothing() {
 /// strings that podman sends.
 #[test]
 fn as_a_mount_program() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -396,13 +407,13 @@ fn as_a_mount_program() {
         assert_eq!(fs::read(tree.path("m/two")).unwrap(), b"two");
         // As the driver unmounts.
         ok(&tree.shell("fusermount3 -u m"));
-        until_ended(&tree);
+        tree.until_ended();
     }
 }
 
 #[test]
 fn five_hundred_layers_in_more_than_64_kib() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -434,7 +445,7 @@ fn five_hundred_layers_in_more_than_64_kib() {
 
 #[test]
 fn with_few_descriptors() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -450,7 +461,7 @@ fn with_few_descriptors() {
 
 #[test]
 fn commas_colons_quotes_and_any_byte_in_paths() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     use std::os::unix::ffi::OsStrExt;
@@ -487,13 +498,13 @@ fn commas_colons_quotes_and_any_byte_in_paths() {
             tree.path("m/seen").exists() && tree.path("m/one").exists(),
             "{name:?}"
         );
-        umount(&tree);
+        tree.umount();
     }
 }
 
 #[test]
 fn a_mountpoint_that_is_a_lower() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -502,7 +513,7 @@ fn a_mountpoint_that_is_a_lower() {
     assert_eq!(fs::read(tree.path("m/below")).unwrap(), b"below");
     assert_eq!(fs::read(tree.path("m/one")).unwrap(), b"one");
     fs::write(tree.path("m/below"), "above").unwrap();
-    umount(&tree);
+    tree.umount();
     assert_eq!(fs::read(tree.path("m/below")).unwrap(), b"below");
 }
 
@@ -511,7 +522,7 @@ fn a_mountpoint_that_is_a_lower() {
 /// somewhere in it, and the mountpoint too.
 #[test]
 fn what_is_mounted_below_a_layer_is_no_part_of_it() {
-    if !may_mount() {
+    if !able_to_mount() {
         return;
     }
     let tree = Tree::new();
@@ -528,4 +539,35 @@ fn what_is_mounted_below_a_layer_is_no_part_of_it() {
         "{}",
         stderr(&out)
     );
+}
+
+/// Where the system's log is a socket of ours.
+#[test]
+fn the_system_log_takes_the_log() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    fs::create_dir(tree.path("dev")).unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind(tree.path("socket")).unwrap();
+    std::os::unix::fs::symlink(tree.path("socket"), tree.path("dev/log")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    ok(&tree.shell(
+        "exec unshare -m sh -ec 'mount -t overlay -o lowerdir=dev:/dev overlay /dev\n\
+         $capasfs -f -o lowerdir=l1:l2,log=syslog,log_level=info m & until test -e m/one; do sleep 0.01; done\n\
+         kill $!; wait $!'",
+    ));
+    let mut buf = [0; 4096];
+    let line = loop {
+        let n = socket.recv(&mut buf).unwrap();
+        let line = String::from_utf8_lossy(&buf[..n]).into_owned();
+        if line.contains("signal") {
+            break line;
+        }
+    };
+    // Facility "daemon", severity "informational".
+    assert!(line.starts_with("<30>capasfs["), "{line}");
+    assert!(line.ends_with("]: signal 15: unmounting"), "{line}");
 }

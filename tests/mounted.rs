@@ -25,12 +25,18 @@ mod limits;
 mod links;
 #[path = "mounted/locks.rs"]
 mod locks;
+#[path = "mounted/logging.rs"]
+mod logging;
 #[path = "mounted/marks.rs"]
 mod marks;
+#[path = "mounted/mask.rs"]
+mod mask;
 #[path = "mounted/matrix.rs"]
 mod matrix;
 #[path = "mounted/names.rs"]
 mod names;
+#[path = "mounted/options.rs"]
+mod options;
 #[path = "mounted/unlinked.rs"]
 mod unlinked;
 

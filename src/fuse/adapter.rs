@@ -1,17 +1,19 @@
-//! One function a request.
+//! One function a request: decode, ask the union, answer through [`Asked`].
 
 use super::{
     backing::Backings,
     convert::{attr_ttl, caller, device, file_attr, file_type, set_time},
-    reply::{Late, Op, empty, op, op_name, sized},
+    handshake,
+    open::Way,
+    reply::{Asked, Late},
 };
-use crate::sys::{Errno as SysErrno, fs::Replace, probe::Features};
-use crate::union::{Attr, Io, Make, Opened, SetAttr, Union};
+use crate::sys::{Errno as SysErrno, Result, fs::Replace};
+use crate::union::{Attr, Changed, Make, SetAttr, Union};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -21,24 +23,18 @@ use std::time::{Duration, SystemTime};
 
 /// For ever: only this mount changes the layers.
 const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
-/// Largest write request, in bytes.
-const MAX_WRITE: u32 = 1 << 20;
-
-/// The ioctls that there are, by the numbers of 64-bit machines.
-const GETFLAGS: u32 = 0x8008_6601;
-const SETFLAGS: u32 = 0x4008_6602;
-const FSGETXATTR: u32 = 0x801c_581f;
-const FSSETXATTR: u32 = 0x401c_5820;
+/// No file handle has a number: nodes are all that there is.
+const NO_HANDLE: FileHandle = FileHandle(0);
 
 /// The union as fuser's trait.
 pub(super) struct Adapter {
-    union: Union,
-    backings: Backings,
+    pub(super) union: Union,
+    pub(super) backings: Backings,
     ttl: Duration,
     no_opendir: bool,
     /// Idmapped mounts of this one are allowed.
     idmap: bool,
-    late: Arc<Late>,
+    pub(super) late: Arc<Late>,
 }
 
 impl Adapter {
@@ -57,84 +53,53 @@ impl Adapter {
         self.late.clone()
     }
 
+    pub(super) fn asked<'a>(&'a self, what: &'static str, node: INodeNo) -> Asked<'a> {
+        Asked::of(&self.union, what, node)
+    }
+
     /// An entry's attributes carry the kernel's number of the node in the
     /// place of `st_ino`: fuser has only one for both.
     fn entry(&self, attr: &Attr) -> (FileAttr, Duration) {
         (file_attr(&attr.stat, attr.id), attr_ttl(attr, self.ttl))
     }
 
-    fn reply_entry(&self, result: crate::sys::Result<Attr>, reply: ReplyEntry, op: &Op<'_>) {
-        match result {
-            Ok(attr) => {
-                op.done();
-                let (file, ttl) = self.entry(&attr);
-                reply.entry_with_ttls(&ttl, &self.ttl, &file, Generation(0));
+    fn reply_entry(&self, asked: &Asked<'_>, result: Result<Attr>, reply: ReplyEntry) {
+        asked.answer(result, reply, |reply, attr| {
+            let (file, ttl) = self.entry(&attr);
+            reply.entry_with_ttls(&ttl, &self.ttl, &file, Generation(0));
+        });
+    }
+
+    fn reply_attr(&self, asked: &Asked<'_>, result: Result<Attr>, reply: ReplyAttr) {
+        asked.answer(result, reply, |reply, attr| {
+            let ttl = if attr.volatile {
+                Duration::ZERO
+            } else {
+                self.ttl
+            };
+            reply.attr(&ttl, &file_attr(&attr.stat, attr.stat.ino));
+        });
+    }
+
+    fn reply_written(&self, asked: &Asked<'_>, result: Result<Changed>, reply: ReplyWrite) {
+        asked.answer(result, reply, |reply, done| {
+            reply.written(u32::try_from(done.len).unwrap_or(u32::MAX));
+        });
+    }
+
+    /// The kernel is told what a write did besides, before it has the answer.
+    fn changed(&self, node: INodeNo, result: Result<Changed>) -> Result<Changed> {
+        result.inspect(|done| {
+            if done.cleared {
+                self.late.attributes_changed(node);
             }
-            Err(e) => reply.error(op.failed(e)),
-        }
-    }
-
-    fn reply_attr(&self, attr: &Attr, reply: ReplyAttr) {
-        let ttl = if attr.volatile {
-            Duration::ZERO
-        } else {
-            self.ttl
-        };
-        reply.attr(&ttl, &file_attr(&attr.stat, attr.stat.ino));
-    }
-
-    fn open_flags(io: Io) -> FopenFlags {
-        match io {
-            Io::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
-            _ => FopenFlags::empty(),
-        }
+        })
     }
 }
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let features = self.union.features();
-        let mut want = InitFlags::FUSE_ATOMIC_O_TRUNC
-            | InitFlags::FUSE_DONT_MASK
-            | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_ASYNC_DIO
-            | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_EXPORT_SUPPORT
-            | InitFlags::FUSE_HAS_IOCTL_DIR
-            | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
-        if self.idmap {
-            want |= InitFlags::FUSE_ALLOW_IDMAP;
-        }
-        if self.union.options().acl {
-            want |= InitFlags::FUSE_POSIX_ACL;
-        }
-        if features.has(Features::KILLPRIV) {
-            want |= InitFlags::FUSE_HANDLE_KILLPRIV_V2;
-        }
-        if features.has(Features::NO_OPENDIR) {
-            want |= InitFlags::FUSE_NO_OPENDIR_SUPPORT;
-        }
-        for flag in want.iter() {
-            if config.add_capabilities(flag).is_err() {
-                log::info!("the kernel has no {flag:?}");
-            }
-        }
-        self.no_opendir = features.has(Features::NO_OPENDIR)
-            && config
-                .capabilities()
-                .contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        let mut passthrough = features.has(Features::PASSTHROUGH);
-        if passthrough {
-            passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
-                && config
-                    .set_max_stack_depth(self.union.lowest_stack_depth())
-                    .is_ok();
-        }
-        if !passthrough {
-            self.union.disable_passthrough();
-        }
-        let _ = config.set_max_write(MAX_WRITE);
-        let _ = config.set_max_background(64);
+        self.no_opendir = handshake::shake(&mut self.union, config, self.idmap);
         Ok(())
     }
 
@@ -148,28 +113,26 @@ impl Filesystem for Adapter {
             Some("..") => self.union.lookup_parent(parent.0),
             _ => self.union.lookup(parent.0, name),
         };
-        match result {
+        let asked = self.asked("lookup", parent).name(name);
+        if let Err(SysErrno::NOENT) = result {
             // Number 0: the kernel remembers that there is no such name.
-            Err(SysErrno::NOENT) => reply.entry(
-                &self.ttl,
-                &file_attr(&crate::sys::fs::Stat::default(), 0),
-                Generation(0),
-            ),
-            result => self.reply_entry(result, reply, &op_name("lookup", parent, name)),
+            let nothing = file_attr(&crate::sys::fs::Stat::default(), 0);
+            let _ = asked.logged(result);
+            return reply.entry(&self.ttl, &nothing, Generation(0));
         }
+        self.reply_entry(&asked, result, reply);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         if self.union.forget(ino.0, nlookup) {
             self.backings.forget(ino.0);
         }
+        let _ = self.asked("forget", ino).logged(Ok(()));
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.union.getattr(ino.0) {
-            Ok(attr) => self.reply_attr(&attr, reply),
-            Err(e) => reply.error(op("getattr", ino).failed(e)),
-        }
+        let result = self.union.getattr(ino.0);
+        self.reply_attr(&self.asked("getattr", ino), result, reply);
     }
 
     fn setattr(
@@ -198,22 +161,21 @@ impl Filesystem for Adapter {
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
         };
-        match self.union.setattr(ino.0, set, caller(req)) {
-            Ok(attr) => {
-                if attr.of != ino.0 {
-                    self.late.attributes_changed(INodeNo(attr.of));
-                }
-                self.reply_attr(&attr, reply);
+        let result = self.union.setattr(ino.0, set, caller(req));
+        let result = result.inspect(|attr| {
+            if attr.of != ino.0 {
+                self.late.attributes_changed(INodeNo(attr.of));
             }
-            Err(e) => reply.error(op("setattr", ino).failed(e)),
-        }
+        });
+        self.reply_attr(&self.asked("setattr", ino), result, reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.union.readlink(ino.0) {
-            Ok(target) => reply.data(target.as_encoded_bytes()),
-            Err(e) => reply.error(op("readlink", ino).failed(e)),
-        }
+        let result = self.union.readlink(ino.0);
+        self.asked("readlink", ino)
+            .answer(result, reply, |reply, target| {
+                reply.data(target.as_encoded_bytes());
+            });
     }
 
     fn mknod(
@@ -233,7 +195,7 @@ impl Filesystem for Adapter {
         let result = self
             .union
             .make(parent.0, name, what, mode, umask, caller(req));
-        self.reply_entry(result, reply, &op_name("mknod", parent, name));
+        self.reply_entry(&self.asked("mknod", parent).name(name), result, reply);
     }
 
     fn mkdir(
@@ -248,17 +210,17 @@ impl Filesystem for Adapter {
         let result = self
             .union
             .make(parent.0, name, Make::Dir, mode, umask, caller(req));
-        self.reply_entry(result, reply, &op_name("mkdir", parent, name));
+        self.reply_entry(&self.asked("mkdir", parent).name(name), result, reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.union.unlink(parent.0, name);
-        empty(result, reply, &op_name("unlink", parent, name));
+        self.asked("unlink", parent).name(name).done(result, reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.union.rmdir(parent.0, name);
-        empty(result, reply, &op_name("rmdir", parent, name));
+        self.asked("rmdir", parent).name(name).done(result, reply);
     }
 
     fn symlink(
@@ -271,7 +233,7 @@ impl Filesystem for Adapter {
     ) {
         let what = Make::Symlink(target.as_os_str());
         let result = self.union.make(parent.0, name, what, 0o777, 0, caller(req));
-        self.reply_entry(result, reply, &op_name("symlink", parent, name));
+        self.reply_entry(&self.asked("symlink", parent).name(name), result, reply);
     }
 
     fn rename(
@@ -295,7 +257,8 @@ impl Filesystem for Adapter {
         };
         let result =
             how.and_then(|how| self.union.rename(parent.0, name, newparent.0, newname, how));
-        empty(result, reply, &op_name("rename", parent, name));
+        let asked = self.asked("rename", parent).name(name);
+        asked.to(newparent, newname).done(result, reply);
     }
 
     fn link(
@@ -307,36 +270,19 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let result = self.union.link(ino.0, newparent.0, newname);
-        self.reply_entry(result, reply, &op_name("link", newparent, newname));
+        let asked = self.asked("link", ino).to(newparent, newname);
+        self.reply_entry(&asked, result, reply);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let opened = match self.union.open_file(ino.0, flags.0, caller(req)) {
-            Ok(opened) => opened,
-            Err(e) => {
-                if e == SysErrno::STALE {
-                    // Descriptors of the old node are to ask for attributes.
-                    self.late.attributes_changed(ino);
+        let result = self.open_way(ino, flags, caller(req), |fd| reply.open_backing(fd));
+        self.asked("open", ino)
+            .answer(result, reply, |reply, way| match way {
+                Way::Daemon(flags) => reply.opened(NO_HANDLE, flags),
+                Way::Kernel(id) => {
+                    reply.opened_passthrough(NO_HANDLE, FopenFlags::empty(), &id);
                 }
-                return reply.error(op("open", ino).failed(e));
-            }
-        };
-        if opened.stale {
-            self.late.attributes_changed(ino);
-        }
-        let Io::Passthrough { source } = opened.io else {
-            return reply.opened(FileHandle(0), Self::open_flags(opened.io));
-        };
-        let backing = self
-            .backings
-            .get(&self.union, ino.0, source, |fd| reply.open_backing(fd));
-        match backing {
-            Ok(id) => reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id),
-            Err(why) => match self.without_passthrough(ino, &why) {
-                Ok(opened) => reply.opened(FileHandle(0), Self::open_flags(opened.io)),
-                Err(e) => reply.error(op("open", ino).failed(e)),
-            },
-        }
+            });
     }
 
     fn read(
@@ -351,10 +297,10 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let mut buf = vec![0; size as usize];
-        match self.union.read(ino.0, offset, &mut buf) {
-            Ok(n) => reply.data(buf.get(..n).unwrap_or_default()),
-            Err(e) => reply.error(op("read", ino).failed(e)),
-        }
+        let result = self.union.read(ino.0, offset, &mut buf);
+        self.asked("read", ino).answer(result, reply, |reply, n| {
+            reply.data(buf.get(..n).unwrap_or_default());
+        });
     }
 
     fn write(
@@ -370,15 +316,9 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.union.write(ino.0, offset, data, kill, caller(req)) {
-            Ok(done) => {
-                if done.cleared {
-                    self.late.attributes_changed(ino);
-                }
-                reply.written(u32::try_from(done.len).unwrap_or(u32::MAX));
-            }
-            Err(e) => reply.error(op("write", ino).failed(e)),
-        }
+        let result = self.union.write(ino.0, offset, data, kill, caller(req));
+        let result = self.changed(ino, result);
+        self.reply_written(&self.asked("write", ino), result, reply);
     }
 
     fn release(
@@ -386,19 +326,19 @@ impl Filesystem for Adapter {
         _req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let released = self.union.release(ino.0);
+        let released = self.union.release(ino.0, flags.0);
         if released.last {
             self.backings.idle(ino.0);
         }
         if released.stale {
             self.late.attributes_changed(ino);
         }
-        reply.ok();
+        self.asked("release", ino).done(Ok(()), reply);
     }
 
     fn fsync(
@@ -409,16 +349,18 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.union.fsync(ino.0, datasync), reply, &op("fsync", ino));
+        let result = self.union.fsync(ino.0, datasync);
+        self.asked("fsync", ino).done(result, reply);
     }
 
-    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.no_opendir {
-            // From now on the kernel opens directories without asking.
-            reply.error(Errno::ENOSYS);
-        } else {
-            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
-        }
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        // From then on the kernel opens directories without asking.
+        let result = match self.no_opendir {
+            true => Err(SysErrno::NOSYS),
+            false => Ok(FopenFlags::FOPEN_KEEP_CACHE),
+        };
+        self.asked("opendir", ino)
+            .answer(result, reply, |reply, flags| reply.opened(NO_HANDLE, flags));
     }
 
     fn readdir(
@@ -432,10 +374,19 @@ impl Filesystem for Adapter {
         let result = self.union.readdir(ino.0, offset, |e| {
             !reply.add(INodeNo(e.ino), e.next, file_type(e.kind), &e.name)
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(op("readdir", ino).failed(e)),
-        }
+        self.asked("readdir", ino)
+            .answer(result, reply, |reply, ()| reply.ok());
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.asked("releasedir", ino).done(Ok(()), reply);
     }
 
     fn fsyncdir(
@@ -447,12 +398,13 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let result = self.union.fsync(ino.0, datasync);
-        empty(result, reply, &op("fsyncdir", ino));
+        self.asked("fsyncdir", ino).done(result, reply);
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.union.statfs() {
-            Ok(s) => reply.statfs(
+        let result = self.union.statfs();
+        self.asked("statfs", ino).answer(result, reply, |reply, s| {
+            reply.statfs(
                 s.blocks,
                 s.free,
                 s.available,
@@ -461,9 +413,8 @@ impl Filesystem for Adapter {
                 s.block_size,
                 s.name_max,
                 s.fragment_size,
-            ),
-            Err(e) => reply.error(op("statfs", ino).failed(e)),
-        }
+            );
+        });
     }
 
     fn setxattr(
@@ -477,22 +428,26 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let result = self.union.setxattr(ino.0, name, value, flags, caller(req));
-        empty(result, reply, &op_name("setxattr", ino, name));
+        self.asked("setxattr", ino).name(name).done(result, reply);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let result = self.union.getxattr(ino.0, name);
-        sized(result, size, reply, &op_name("getxattr", ino, name));
+        self.asked("getxattr", ino)
+            .name(name)
+            .sized(result, size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let result = self.union.listxattr(ino.0, caller(req));
-        sized(result, size, reply, &op("listxattr", ino));
+        self.asked("listxattr", ino).sized(result, size, reply);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.union.removexattr(ino.0, name);
-        empty(result, reply, &op_name("removexattr", ino, name));
+        self.asked("removexattr", ino)
+            .name(name)
+            .done(result, reply);
     }
 
     fn create(
@@ -505,43 +460,24 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let result = self
+        let made = self
             .union
             .create(parent.0, name, mode, umask, flags, caller(req));
-        let (attr, opened) = match result {
-            Ok(made) => made,
-            Err(e) => return reply.error(op_name("create", parent, name).failed(e)),
-        };
-        let (file, ttl) = self.entry(&attr);
-        let mut io = opened.io;
-        if let Io::Passthrough { source } = io {
-            let backing = self
-                .backings
-                .get(&self.union, attr.id, source, |fd| reply.open_backing(fd));
-            match backing {
-                Ok(id) => {
-                    return reply.created_passthrough(
-                        &ttl,
-                        &file,
-                        Generation(0),
-                        FileHandle(0),
-                        FopenFlags::empty(),
-                        &id,
-                    );
+        let result = made.and_then(|(attr, opened)| {
+            let way = self.way(INodeNo(attr.id), opened, |fd| reply.open_backing(fd))?;
+            Ok((attr, way))
+        });
+        let asked = self.asked("create", parent).name(name);
+        asked.answer(result, reply, |reply, (attr, way)| {
+            let (file, ttl) = self.entry(&attr);
+            let none = FopenFlags::empty();
+            match way {
+                Way::Daemon(flags) => reply.created(&ttl, &file, Generation(0), NO_HANDLE, flags),
+                Way::Kernel(id) => {
+                    reply.created_passthrough(&ttl, &file, Generation(0), NO_HANDLE, none, &id);
                 }
-                Err(why) => match self.without_passthrough(INodeNo(attr.id), &why) {
-                    Ok(opened) => io = opened.io,
-                    Err(e) => return reply.error(op_name("create", parent, name).failed(e)),
-                },
             }
-        }
-        reply.created(
-            &ttl,
-            &file,
-            Generation(0),
-            FileHandle(0),
-            Self::open_flags(io),
-        );
+        });
     }
 
     fn fallocate(
@@ -556,13 +492,9 @@ impl Filesystem for Adapter {
     ) {
         let result = self
             .union
-            .fallocate(ino.0, mode, offset, length, caller(req))
-            .map(|done| {
-                if done.cleared {
-                    self.late.attributes_changed(ino);
-                }
-            });
-        empty(result, reply, &op("fallocate", ino));
+            .fallocate(ino.0, mode, offset, length, caller(req));
+        let result = self.changed(ino, result).map(drop);
+        self.asked("fallocate", ino).done(result, reply);
     }
 
     fn lseek(
@@ -577,10 +509,9 @@ impl Filesystem for Adapter {
         let result = u64::try_from(offset)
             .map_err(|_| SysErrno::NXIO)
             .and_then(|offset| self.union.lseek(ino.0, offset, whence));
-        match result {
-            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
-            Err(e) => reply.error(op("lseek", ino).failed(e)),
-        }
+        self.asked("lseek", ino).answer(result, reply, |reply, at| {
+            reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
+        });
     }
 
     fn copy_file_range(
@@ -600,15 +531,9 @@ impl Filesystem for Adapter {
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
         let from = (ino_in.0, offset_in);
         let to = (ino_out.0, offset_out);
-        match self.union.copy_file_range(from, to, len, caller(req)) {
-            Ok(done) => {
-                if done.cleared {
-                    self.late.attributes_changed(ino_out);
-                }
-                reply.written(u32::try_from(done.len).unwrap_or(u32::MAX));
-            }
-            Err(e) => reply.error(op("copy_file_range", ino_in).failed(e)),
-        }
+        let result = self.union.copy_file_range(from, to, len, caller(req));
+        let result = self.changed(ino_out, result);
+        self.reply_written(&self.asked("copy_file_range", ino_out), result, reply);
     }
 
     fn ioctl(
@@ -622,32 +547,8 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let result = match (cmd, in_data.first_chunk::<4>()) {
-            (GETFLAGS, _) => self
-                .union
-                .get_flags(ino.0)
-                .map(|f| f.to_le_bytes().to_vec()),
-            (SETFLAGS, Some(flags)) => self
-                .union
-                .set_flags(ino.0, u32::from_ne_bytes(*flags))
-                .map(|()| Vec::new()),
-            (FSGETXATTR, _) => self.union.get_fsxattr(ino.0).map(|x| x.to_vec()),
-            (FSSETXATTR, _) => match in_data.first_chunk() {
-                Some(value) => self.union.set_fsxattr(ino.0, value).map(|()| Vec::new()),
-                None => Err(SysErrno::INVAL),
-            },
-            _ => Err(SysErrno::NOTTY),
-        };
-        match result {
-            Ok(data) => reply.ioctl(0, &data),
-            Err(e) => reply.error(op("ioctl", ino).failed(e)),
-        }
-    }
-}
-
-impl Adapter {
-    fn without_passthrough(&self, ino: INodeNo, why: &io::Error) -> crate::sys::Result<Opened> {
-        log::debug!("no passthrough for {:#x}: {why}", ino.0);
-        self.union.open_without_passthrough(ino.0)
+        let result = super::ioctl::answer(&self.union, ino.0, cmd, in_data);
+        self.asked("ioctl", ino)
+            .answer(result, reply, |reply, data| reply.ioctl(0, &data));
     }
 }

@@ -4,6 +4,9 @@
 mod adapter;
 mod backing;
 mod convert;
+mod handshake;
+mod ioctl;
+mod open;
 mod reply;
 mod session;
 

@@ -1,9 +1,15 @@
-//! What replies have in common: the log line, the errno, sizes.
+//! What replies have in common: every one goes out through [`Asked`], which
+//! logs what was asked and what came of it.
 
 use super::convert::errno;
-use crate::sys::Errno as SysErrno;
-use fuser::{Errno, INodeNo, Notifier, ReplyEmpty, ReplyXattr};
+use crate::sys::{Errno as SysErrno, Result};
+use crate::union::Union;
+use fuser::{
+    Errno, INodeNo, Notifier, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+};
 use std::ffi::OsStr;
+use std::fmt;
 use std::sync::OnceLock;
 
 /// What is known only after the handshake.
@@ -26,81 +32,184 @@ impl Late {
     }
 }
 
-/// A request, for the one line that a failure is worth.
-pub(super) struct Op<'a> {
-    name: &'static str,
-    id: u64,
-    arg: Option<&'a OsStr>,
+/// A reply that can say no.
+pub(super) trait Refuse {
+    fn refuse(self, errno: Errno);
 }
 
-impl Op<'_> {
-    /// It succeeded.
-    pub(super) fn done(&self) {
-        log::debug!(
-            "{} {:#x} {:?}: ok",
-            self.name,
-            self.id,
-            self.arg.unwrap_or_default()
-        );
-    }
+macro_rules! refuse {
+    ($($reply:ty)*) => {
+        $(impl Refuse for $reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        })*
+    };
+}
 
-    /// The errno to reply. Failures that are nobody's normal answer are
-    /// warned about.
-    pub(super) fn failed(&self, e: SysErrno) -> Errno {
-        let arg = self.arg.unwrap_or_default();
-        if matches!(
-            e,
-            SysErrno::IO
-                | SysErrno::NOSPC
-                | SysErrno::DQUOT
-                | SysErrno::MFILE
-                | SysErrno::NFILE
-                | SysErrno::NOMEM
-        ) {
-            log::warn!("{} {:#x} {arg:?}: {e}", self.name, self.id);
-        } else {
-            log::debug!("{} {:#x} {arg:?}: {e}", self.name, self.id);
+refuse!(ReplyAttr ReplyCreate ReplyData ReplyDirectory ReplyEmpty ReplyEntry ReplyIoctl);
+refuse!(ReplyLseek ReplyOpen ReplyStatfs ReplyWrite ReplyXattr);
+
+/// A request, and how it is answered.
+pub(super) struct Asked<'a> {
+    union: &'a Union,
+    what: &'static str,
+    node: u64,
+    name: Option<&'a OsStr>,
+    to: Option<(u64, &'a OsStr)>,
+}
+
+impl<'a> Asked<'a> {
+    /// It is about a node.
+    pub(super) fn of(union: &'a Union, what: &'static str, node: INodeNo) -> Asked<'a> {
+        Asked {
+            union,
+            what,
+            node: node.0,
+            name: None,
+            to: None,
         }
-        errno(e)
     }
-}
 
-pub(super) fn op(name: &'static str, id: INodeNo) -> Op<'static> {
-    Op {
-        name,
-        id: id.0,
-        arg: None,
-    }
-}
-
-pub(super) fn op_name<'a>(name: &'static str, id: INodeNo, arg: &'a OsStr) -> Op<'a> {
-    Op {
-        name,
-        id: id.0,
-        arg: Some(arg),
-    }
-}
-
-pub(super) fn empty(result: crate::sys::Result<()>, reply: ReplyEmpty, op: &Op<'_>) {
-    match result {
-        Ok(()) => {
-            op.done();
-            reply.ok();
+    /// It is about a name in the node.
+    pub(super) fn name(self, name: &'a OsStr) -> Asked<'a> {
+        Asked {
+            name: Some(name),
+            ..self
         }
-        Err(e) => reply.error(op.failed(e)),
+    }
+
+    /// It also has a new place.
+    pub(super) fn to(self, parent: INodeNo, name: &'a OsStr) -> Asked<'a> {
+        Asked {
+            to: Some((parent.0, name)),
+            ..self
+        }
+    }
+
+    /// Logs the result: one line a request, at debug; a failure that is not
+    /// the caller's doing is a warning, with paths in the place of numbers.
+    pub(super) fn logged<T>(&self, result: Result<T>) -> Result<T> {
+        match &result {
+            Ok(_) => log::debug!("{self}: ok"),
+            Err(e) if is_answer(*e, self.union.read_only()) => log::debug!("{self}: {e}"),
+            Err(e) => log::warn!("{}: {e}", InPaths(self)),
+        }
+        result
+    }
+
+    /// Logs the result and sends it: a success by `accept`.
+    pub(super) fn answer<T, R: Refuse>(
+        &self,
+        result: Result<T>,
+        reply: R,
+        accept: impl FnOnce(R, T),
+    ) {
+        match self.logged(result) {
+            Ok(value) => accept(reply, value),
+            Err(e) => reply.refuse(errno(e)),
+        }
+    }
+
+    /// [`Asked::answer`] where there is nothing to say on success.
+    pub(super) fn done(&self, result: Result<()>, reply: ReplyEmpty) {
+        self.answer(result, reply, |reply, ()| reply.ok());
+    }
+
+    /// [`Asked::answer`] with as much as the caller has room for, or with the
+    /// size if it has none.
+    pub(super) fn sized(&self, result: Result<Vec<u8>>, room: u32, reply: ReplyXattr) {
+        let result = result.and_then(|value| match room {
+            0 => Ok(value),
+            room if value.len() <= room as usize => Ok(value),
+            _ => Err(SysErrno::RANGE),
+        });
+        self.answer(result, reply, |reply, value| match room {
+            0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+            _ => reply.data(&value),
+        });
     }
 }
 
-pub(super) fn sized(
-    result: crate::sys::Result<Vec<u8>>,
-    size: u32,
-    reply: ReplyXattr,
-    op: &Op<'_>,
-) {
-    match result {
-        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-        Ok(value) if value.len() <= size as usize => reply.data(&value),
-        Ok(_) => reply.error(Errno::ERANGE),
-        Err(e) => reply.error(op.failed(e)),
+/// By the kernel's numbers, which cost nothing.
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:#x}", self.what, self.node)?;
+        if let Some(name) = self.name {
+            write!(f, " {name:?}")?;
+        }
+        if let Some((parent, name)) = self.to {
+            write!(f, " to {parent:#x} {name:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// By paths in the mount.
+struct InPaths<'a>(&'a Asked<'a>);
+
+impl fmt::Display for InPaths<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = self.0;
+        let place = asked.union.path(asked.node, asked.name);
+        write!(f, "{} {}", asked.what, place.display())?;
+        if let Some((parent, name)) = asked.to {
+            let place = asked.union.path(parent, Some(name));
+            write!(f, " to {}", place.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// Is this what a file system says to a caller that asks for what there is not
+/// or may not be. Everything else is worth a warning: no room, a layer that
+/// fails, too few descriptors, and whatever nobody thought of.
+fn is_answer(e: SysErrno, read_only: bool) -> bool {
+    matches!(
+        e,
+        SysErrno::ACCESS
+            | SysErrno::AGAIN
+            | SysErrno::BADF
+            | SysErrno::BUSY
+            | SysErrno::EXIST
+            | SysErrno::FBIG
+            | SysErrno::INTR
+            | SysErrno::INVAL
+            | SysErrno::ISDIR
+            | SysErrno::LOOP
+            | SysErrno::MLINK
+            | SysErrno::NAMETOOLONG
+            | SysErrno::NODATA
+            | SysErrno::NOENT
+            | SysErrno::NOSYS
+            | SysErrno::NOTDIR
+            | SysErrno::NOTEMPTY
+            | SysErrno::NOTTY
+            | SysErrno::NXIO
+            | SysErrno::OPNOTSUPP
+            | SysErrno::OVERFLOW
+            | SysErrno::PERM
+            | SysErrno::RANGE
+            | SysErrno::STALE
+            | SysErrno::TOOBIG
+            | SysErrno::TXTBSY
+            | SysErrno::XDEV
+    ) || (e == SysErrno::ROFS && read_only)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_fault_it_is() {
+        for e in [SysErrno::NOENT, SysErrno::PERM, SysErrno::STALE] {
+            assert!(is_answer(e, false), "{e}");
+        }
+        for e in [SysErrno::IO, SysErrno::NOSPC, SysErrno::DQUOT] {
+            assert!(!is_answer(e, true), "{e}");
+        }
+        // An upper that went read-only under us is no answer.
+        assert!(is_answer(SysErrno::ROFS, true) && !is_answer(SysErrno::ROFS, false));
     }
 }

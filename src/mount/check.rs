@@ -5,6 +5,7 @@
 //! below a layer is no part of it, as in kernel overlayfs, so the root of the
 //! system may be a lower of a mount whose upper lies on a tmpfs in `/run`.
 
+use super::claim::claim;
 use super::failure::Failure;
 use super::options::MountSpec;
 use super::seal::seal;
@@ -15,12 +16,6 @@ use crate::sys::{Errno, process};
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// How long a claim is waited for: umount(8) returns before the daemon that
-/// served the mount has ended, and the next mount of the same upper may come
-/// at once.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where the mount goes.
 #[derive(Debug)]
@@ -45,11 +40,11 @@ pub struct Checked {
 }
 
 /// An opened directory of the mount, with what to call it in messages.
-struct Dir<'a> {
+pub(super) struct Dir<'a> {
     what: &'static str,
     path: &'a Path,
-    fd: OwnedFd,
-    place: Place,
+    pub(super) fd: OwnedFd,
+    pub(super) place: Place,
 }
 
 /// Opens and checks all directories of `spec`. On failure everything is closed
@@ -91,7 +86,7 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
         .map(|l| l.path.to_owned());
     let idmapped = place::idmapped_mounts();
     let lower = lower.into_iter().map(|l| l.opened(&idmapped)).collect();
-    let (lower, sealed) = seal(lower);
+    let (lower, sealed) = seal(lower, spec.allowed);
     if let (false, Some(path)) = (sealed, below_mountpoint) {
         let text = format!(
             "mountpoint {} is inside lowerdir {}, which needs the right to mount it apart",
@@ -162,11 +157,11 @@ impl<'a> Dir<'a> {
         }
     }
 
-    fn cannot(&self, error: Errno) -> Failure {
+    pub(super) fn cannot(&self, error: Errno) -> Failure {
         failed(self.what, self.path, error)
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{} {}", self.what, self.path.display())
     }
 }
@@ -184,7 +179,7 @@ fn failed(what: &str, path: &Path, error: Errno) -> Failure {
 }
 
 /// A directory and those above it, itself first, up to the root of its mount.
-fn above(dir: impl AsFd) -> Result<Vec<Identity>, Errno> {
+pub(super) fn above(dir: impl AsFd) -> Result<Vec<Identity>, Errno> {
     walk_up(dir, false)
 }
 
@@ -321,51 +316,6 @@ fn inside_any<'d, 'a>(
         fd = place::parent(&open);
     }
     None
-}
-
-/// Claims what will be written, and sees that it is in nothing that another
-/// live mount has claimed.
-fn claim(writable: &[&Dir<'_>], warnings: &mut Vec<String>) -> Result<Vec<OwnedFd>, Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut held = Vec::new();
-    for dir in writable {
-        let fd = place::readable(&dir.fd).map_err(|e| dir.cannot(e))?;
-        loop {
-            match place::claim(&fd) {
-                Ok(true) => break held.push(fd),
-                Ok(false) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Ok(false) => {
-                    let text = format!("{} is in use by another live mount", dir.name());
-                    return Err(Failure::mount(text));
-                }
-                // Some network file systems lock no directories.
-                Err(error) => {
-                    let text = format!(
-                        "{}: cannot be locked against other mounts: {error}",
-                        dir.name()
-                    );
-                    break warnings.push(text);
-                }
-            }
-        }
-    }
-    if writable.is_empty() {
-        return Ok(held);
-    }
-    let claimed: HashSet<Identity> = place::claimed_by(process::NAME).into_iter().collect();
-    for dir in writable.iter().filter(|_| !claimed.is_empty()) {
-        let above = above(&dir.fd).map_err(|e| dir.cannot(e))?;
-        if above.iter().skip(1).any(|id| claimed.contains(id)) {
-            let text = format!(
-                "{} is inside a directory that another live mount writes",
-                dir.name()
-            );
-            return Err(Failure::mount(text));
-        }
-    }
-    Ok(held)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod attach;
 pub mod check;
+mod claim;
 pub mod failure;
 pub mod log;
 pub mod options;

@@ -3,6 +3,7 @@
 use crate::layer::open::OpenDir;
 use crate::sys::mount::read_only_clone;
 use crate::sys::place::{self, Place};
+use crate::sys::probe::Features;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// serves all layers of a file system: that of the directory that contains
 /// them all. Where it is not possible the descriptor stays what it was; the
 /// second value says whether all were replaced.
-pub fn seal(lower: Vec<OpenDir>) -> (Vec<OpenDir>, bool) {
+pub fn seal(lower: Vec<OpenDir>, allowed: Features) -> (Vec<OpenDir>, bool) {
+    let openat2 = allowed.has(Features::OPENAT2);
     let real: Vec<Option<(Place, PathBuf)>> = lower
         .iter()
         .map(|dir| Some((place::look(&dir.fd).ok()?, place::path_of(&dir.fd).ok()?)))
@@ -34,7 +36,7 @@ pub fn seal(lower: Vec<OpenDir>) -> (Vec<OpenDir>, bool) {
         .map(|(mut dir, real)| {
             let found = real.and_then(|(place, path)| {
                 let (clone, top) = clones.get(&place.mount)?;
-                same_in(clone, path.strip_prefix(top).ok()?, place)
+                same_in(clone, path.strip_prefix(top).ok()?, place, openat2)
             });
             all &= found.is_some();
             if let Some(fd) = found {
@@ -62,10 +64,10 @@ fn clone(mount: u64, top: &Path) -> Option<OwnedFd> {
 }
 
 /// The directory `inside` the clone, if it is the one that was meant.
-fn same_in(clone: &OwnedFd, inside: &Path, meant: Place) -> Option<OwnedFd> {
+fn same_in(clone: &OwnedFd, inside: &Path, meant: Place, openat2: bool) -> Option<OwnedFd> {
     let fd = match inside.as_os_str().is_empty() {
         true => clone.try_clone().ok()?,
-        false => place::open_beneath(clone, inside).ok()?,
+        false => place::open_beneath(clone, inside, openat2).ok()?,
     };
     (place::look(&fd).ok()?.identity == meant.identity).then_some(fd)
 }

@@ -48,16 +48,35 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, PATH, Mode::empty())
 }
 
-/// Opens a path below `dir`, no symlink followed and no mount crossed.
-pub fn open_beneath(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+/// Opens a directory by a path below `dir`, no symlink followed and no mount
+/// crossed: by openat2(2) if `openat2` allows it and the kernel has it, else
+/// name by name. `path` has no `..`.
+///
+/// # Errors
+/// `ENOTDIR` or `ELOOP` for a symlink, `EXDEV` for what is not below or on
+/// another mount; as open(2).
+pub fn open_beneath(dir: impl AsFd, path: &Path, openat2: bool) -> Result<OwnedFd> {
     use rustix::fs::ResolveFlags;
-    rustix::fs::openat2(
-        dir,
-        path,
-        PATH,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
-    )
+    if openat2 {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        match rustix::fs::openat2(&dir, path, PATH, Mode::empty(), how) {
+            // Filters of system calls may say either for one they do not know.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            result => return result,
+        }
+    }
+    let mount = look(&dir)?.mount;
+    let mut at = rustix::fs::openat(&dir, c".", PATH, Mode::empty())?;
+    for part in path.components() {
+        let std::path::Component::Normal(name) = part else {
+            return Err(Errno::XDEV);
+        };
+        at = rustix::fs::openat(&at, name, PATH | OFlags::NOFOLLOW, Mode::empty())?;
+        if look(&at)?.mount != mount {
+            return Err(Errno::XDEV);
+        }
+    }
+    Ok(at)
 }
 
 /// The directory above; that of `/` is `/` itself.
@@ -121,26 +140,49 @@ pub fn claim(dir: impl AsFd) -> Result<bool> {
     }
 }
 
-/// The directories that processes called `name` have claimed now, as far as
-/// /proc/locks shows them (this pid namespace and those below).
-pub fn claimed_by(name: &str) -> Vec<Identity> {
+/// A directory that another process has claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// By whom.
+    pub pid: u32,
+    /// Which directory.
+    pub identity: Identity,
+}
+
+/// The directories that other processes called `name` have claimed now, as far
+/// as /proc/locks shows them (this pid namespace and those below).
+pub fn claimed_by(name: &str) -> Vec<Claim> {
     let Ok(text) = std::fs::read_to_string("/proc/locks") else {
         return Vec::new();
     };
     let own = std::process::id();
     text.lines()
         .filter_map(parse_lock)
-        .filter(|(pid, _)| *pid != own)
-        .filter(|(pid, _)| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+        .filter(|claim| claim.pid != own)
+        .filter(|claim| {
+            std::fs::read_to_string(format!("/proc/{}/comm", claim.pid))
                 .is_ok_and(|comm| comm.trim_end() == name)
         })
-        .map(|(_, identity)| identity)
         .collect()
 }
 
+/// A claimed directory, through the descriptors of who has claimed it, so also
+/// where no path leads to it from here. `None` if it cannot be seen.
+pub fn open_claimed(claim: &Claim) -> Option<OwnedFd> {
+    // In the order of their numbers, in which claims come early.
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", claim.pid)).ok()? {
+        let path = entry.ok()?.path();
+        if let Ok(fd) = open(&path)
+            && look(&fd).is_ok_and(|place| place.identity == claim.identity)
+        {
+            return Some(fd);
+        }
+    }
+    None
+}
+
 /// `1: FLOCK  ADVISORY  WRITE 812 fe:00:1044 0 EOF`; the device is in hex.
-fn parse_lock(line: &str) -> Option<(u32, Identity)> {
+fn parse_lock(line: &str) -> Option<Claim> {
     let mut words = line.split_ascii_whitespace();
     words.next()?;
     if words.next()? != "FLOCK" || words.next().is_none() || words.next()? != "WRITE" {
@@ -152,7 +194,8 @@ fn parse_lock(line: &str) -> Option<(u32, Identity)> {
     let minor = u32::from_str_radix(parts.next()?, 16).ok()?;
     let ino = parts.next()?.parse().ok()?;
     let dev = (major, minor);
-    Some((pid, Identity { dev, ino }))
+    let identity = Identity { dev, ino };
+    Some(Claim { pid, identity })
 }
 
 #[cfg(test)]
@@ -163,7 +206,8 @@ mod tests {
     fn a_line_of_proc_locks() {
         let line = "12: FLOCK  ADVISORY  WRITE 812 fe:1a:1044 0 EOF";
         let dev = (0xfe, 0x1a);
-        assert_eq!(parse_lock(line), Some((812, Identity { dev, ino: 1044 })));
+        let identity = Identity { dev, ino: 1044 };
+        assert_eq!(parse_lock(line), Some(Claim { pid: 812, identity }));
         // Shared locks, POSIX locks and waiters ("->") claim nothing.
         for line in [
             "12: FLOCK  ADVISORY  READ 812 fe:1a:1044 0 EOF",
@@ -196,7 +240,36 @@ mod tests {
         assert_eq!(look(&top), look(parent(&a).unwrap()));
         assert_ne!(look(&top), look(&a));
         assert_eq!(path_of(&a).unwrap(), dir.path().join("a"));
-        assert_eq!(look(open_beneath(&top, Path::new("a")).unwrap()), look(&a));
-        assert_eq!(open_beneath(&a, Path::new("..")).unwrap_err(), Errno::XDEV);
+    }
+
+    #[test]
+    fn beneath_with_and_without_openat2() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/file"), "").unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        let top = open(dir.path()).unwrap();
+        let b = look(open(&dir.path().join("a/b")).unwrap()).unwrap();
+        for openat2 in [true, false] {
+            let go = |path: &str| {
+                let found = open_beneath(&top, Path::new(path), openat2);
+                found.map(|fd| look(fd).unwrap())
+            };
+            assert_eq!(go("a/b"), Ok(b));
+            assert_eq!(go("a/none").unwrap_err(), Errno::NOENT);
+            assert_eq!(go("a/file").unwrap_err(), Errno::NOTDIR);
+            assert_eq!(go("/").unwrap_err(), Errno::XDEV);
+            assert_eq!(go("..").unwrap_err(), Errno::XDEV);
+            for path in ["link", "link/b"] {
+                let e = go(path).unwrap_err();
+                assert!(matches!(e, Errno::LOOP | Errno::NOTDIR), "{path}: {e}");
+            }
+        }
+        // A mount in the way, which everybody has.
+        let root = open(Path::new("/")).unwrap();
+        for openat2 in [true, false] {
+            let e = open_beneath(&root, Path::new("proc/self"), openat2).unwrap_err();
+            assert_eq!(e, Errno::XDEV, "{openat2}");
+        }
     }
 }

@@ -28,7 +28,7 @@ features! {
     KILLPRIV = 1, "killpriv";
     /// Opening a directory needs no message.
     NO_OPENDIR = 2, "no_opendir";
-    /// openat2(2).
+    /// openat2(2), by which the layers are opened once more.
     OPENAT2 = 3, "openat2";
     /// `O_TMPFILE` on the upper.
     TMPFILE = 4, "tmpfile";

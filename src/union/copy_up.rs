@@ -380,6 +380,7 @@ impl Union {
             removed: old.removed,
             mode_hint: old.mode_hint,
             size_hint: old.size_hint,
+            predecessor: Arc::downgrade(node),
             ..State::default()
         };
         drop(old);

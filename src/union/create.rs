@@ -226,7 +226,6 @@ impl Union {
         if self.resolve(parent, name)?.is_some() {
             return Err(Errno::EXIST);
         }
-        let lowers = parent.state.lock().lowers.clone();
         let under = match fs::absent(fs::stat_at(dir, name))? {
             // A `.wh.*` mark in the way: taking its place would show again
             // what it hides.
@@ -238,10 +237,9 @@ impl Union {
             },
             None => Under::Nothing,
         };
-        Ok((
-            under,
-            under != Under::Nothing || self.in_lowers(&lowers, name)?,
-        ))
+        // With nothing of it in the upper the lowers were searched: they have
+        // none either.
+        Ok((under, under != Under::Nothing))
     }
 
     /// Put something new in place. The caller holds the parent's `ns`.

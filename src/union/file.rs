@@ -117,6 +117,8 @@ impl OpenFiles {
 }
 
 const ACCESS: i32 = libc::O_ACCMODE;
+/// The kernel's own flag (`__FMODE_EXEC`): the file is opened to be run.
+const RUN: i32 = 0x20;
 
 impl Union {
     /// Open a file: copies it up where it is to be written, and says which way
@@ -124,7 +126,7 @@ impl Union {
     ///
     /// # Errors
     /// `ESTALE` where the name belongs to another node since a copy-up: the
-    /// kernel looks it up again. `EROFS` and errors of the upper.
+    /// kernel looks it up again. `ETXTBSY`, `EROFS` and errors of the upper.
     pub fn open_file(&self, id: u64, flags: i32, caller: Caller) -> Result<Opened> {
         let node = self.node(id)?;
         if !node.is_file() {
@@ -136,6 +138,10 @@ impl Union {
         }
         let truncates = flags & libc::O_TRUNC != 0;
         let writes = flags & ACCESS != libc::O_RDONLY || truncates;
+        // For `O_RDONLY|O_TRUNC` the kernel sees to that only afterwards.
+        if truncates && node.state.lock().runs > 0 {
+            return Err(Errno::TXTBSY);
+        }
         if writes {
             let want = if truncates { Want::Empty } else { Want::Data };
             let now = self.copy_up(&node, want)?;
@@ -175,6 +181,7 @@ impl Union {
             },
         };
         state.opens += 1;
+        state.runs += u32::from(flags & RUN != 0);
         Ok(Opened { io, stale: cleared })
     }
 
@@ -229,8 +236,8 @@ impl Union {
         }
     }
 
-    /// An open file description is gone.
-    pub fn release(&self, id: u64) -> Released {
+    /// An open file description is gone, which was opened with `flags`.
+    pub fn release(&self, id: u64, flags: i32) -> Released {
         let Ok(node) = self.node(id) else {
             return Released {
                 last: true,
@@ -239,6 +246,7 @@ impl Union {
         };
         let mut state = node.state.lock();
         state.opens = state.opens.saturating_sub(1);
+        state.runs = state.runs.saturating_sub(u32::from(flags & RUN != 0));
         let last = state.opens == 0;
         let stale = last && std::mem::take(&mut state.shared_writer);
         if last {

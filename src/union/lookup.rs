@@ -135,22 +135,22 @@ impl Union {
         if !parent.is_dir() {
             return Err(Errno::NOTDIR);
         }
-        let (in_upper, lowers) = {
+        let in_upper = {
             let state = parent.state.lock();
             if state.removed {
                 return Err(Errno::NOENT);
             }
-            (state.upper != InUpper::No, state.lowers.clone())
+            state.in_upper()
         };
         if !in_upper {
-            return self.resolve_lower(&lowers, name);
+            return self.resolve_lower(parent, name);
         }
         let fd = self.upper_dir(parent)?;
         let Some(stat) = fs::absent(self.stat(At::Name(fd.as_fd(), name)))? else {
             if self.has_upper_wh(parent, &fd)? && self.is_wh_whiteout(fd.as_fd(), name)? {
                 return Ok(None);
             }
-            return self.resolve_lower(&lowers, name);
+            return self.resolve_lower(parent, name);
         };
         if stat.is_whiteout() {
             return Ok(None);
@@ -160,9 +160,9 @@ impl Union {
             return Ok(None);
         }
         if stat.is_dir() {
-            self.resolve_upper_dir(parent, &lowers, fd.as_fd(), name, stat, marks)
+            self.resolve_upper_dir(parent, fd.as_fd(), name, stat, marks)
         } else {
-            self.resolve_upper_file(&lowers, name, stat, marks)
+            self.resolve_upper_file(parent, name, stat, marks)
         }
         .map(Some)
     }
@@ -170,7 +170,6 @@ impl Union {
     fn resolve_upper_dir(
         &self,
         parent: &Arc<Node>,
-        lowers: &[Arc<LowerDir>],
         fd: BorrowedFd<'_>,
         name: &OsStr,
         stat: Stat,
@@ -184,8 +183,8 @@ impl Union {
         let foreign_opaque = self.has_upper_wh(parent, fd)? && self.is_wh_whiteout(fd, name)?;
         if marks.opaque != Opaque::Yes && !foreign_opaque && !self.has_wh_opaque(fd, name)? {
             let below = match (&marks.redirect, self.follows_redirects()) {
-                (Some(to), true) => self.find_lower(lowers, Search::redirect(to), 0)?,
-                _ => self.find_lower(lowers, Search::Name(name.to_owned()), 0)?,
+                (Some(to), true) => self.find_below(parent, Search::redirect(to))?,
+                _ => self.find_below(parent, Search::Name(name.to_owned()))?,
             };
             if let InLowers::Dirs(stat, dirs) = below {
                 top = Some(stat);
@@ -200,7 +199,7 @@ impl Union {
 
     fn resolve_upper_file(
         &self,
-        lowers: &[Arc<LowerDir>],
+        parent: &Arc<Node>,
         name: &OsStr,
         stat: Stat,
         marks: Marks,
@@ -212,7 +211,7 @@ impl Union {
                 Some(to) => Search::redirect(to),
                 None => Search::Name(name.to_owned()),
             };
-            let InLowers::File(_, lower) = self.find_lower(lowers, search, 0)? else {
+            let InLowers::File(_, lower) = self.find_below(parent, search)? else {
                 log::warn!("metacopy file {name:?} has no data in any lower layer");
                 return Err(Errno::IO);
             };
@@ -240,8 +239,28 @@ impl Union {
         Ok(found)
     }
 
-    fn resolve_lower(&self, lowers: &[Arc<LowerDir>], name: &OsStr) -> Result<Option<Found>> {
-        let (stat, lower) = match self.find_lower(lowers, Search::Name(name.to_owned()), 0)? {
+    /// Search the lowers of a directory. Where its listing is known, that says
+    /// which layer to begin with, or that none has the name: many layers then
+    /// cost no more than one.
+    fn find_below(&self, parent: &Arc<Node>, search: Search) -> Result<InLowers> {
+        let (lowers, from) = {
+            let state = parent.state.lock();
+            let from = match (&search, &state.listing) {
+                (Search::Name(_), _) if state.lowers.is_empty() => None,
+                (Search::Name(name), Some(listing)) => listing.layer(name),
+                _ => Some(0),
+            };
+            (state.lowers.clone(), from)
+        };
+        match from {
+            Some(from) => self.find_lower(&lowers, search, from),
+            None => Ok(InLowers::None),
+        }
+    }
+
+    fn resolve_lower(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Option<Found>> {
+        let below = self.find_below(parent, Search::Name(name.to_owned()))?;
+        let (stat, lower) = match below {
             InLowers::None => return Ok(None),
             InLowers::Dirs(stat, dirs) => {
                 let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
@@ -284,12 +303,9 @@ impl Union {
         Ok((stat, self.marks(at, self.belief, &stat)?))
     }
 
-    /// Do any of these directories show `name`: is a whiteout needed.
-    pub(super) fn in_lowers(&self, lowers: &[Arc<LowerDir>], name: &OsStr) -> Result<bool> {
-        if lowers.is_empty() {
-            return Ok(false);
-        }
-        let found = self.find_lower(lowers, Search::Name(name.to_owned()), 0)?;
+    /// Do the lowers of a directory show `name`: is a whiteout needed.
+    pub(super) fn in_lowers(&self, parent: &Arc<Node>, name: &OsStr) -> Result<bool> {
+        let found = self.find_below(parent, Search::Name(name.to_owned()))?;
         Ok(!matches!(found, InLowers::None))
     }
 

@@ -39,7 +39,7 @@ pub(super) enum Search {
 impl Search {
     /// What a redirect that was found in an upper layer says.
     pub(super) fn redirect(value: &OsStr) -> Search {
-        if value.as_bytes().starts_with(b"/") {
+        if is_absolute(value) {
             Search::Path(value.to_owned())
         } else {
             Search::Name(value.to_owned())
@@ -49,12 +49,20 @@ impl Search {
     /// The search below a directory or metacopy that has a redirect.
     fn redirected(&self, value: &OsStr) -> Search {
         match self {
-            Search::Path(path) if !value.as_bytes().starts_with(b"/") => {
-                Search::Path(replace_last(path, value))
-            }
+            Search::Path(path) if !is_absolute(value) => Search::Path(replace_last(path, value)),
             _ => Search::redirect(value),
         }
     }
+}
+
+/// The first of these directories, top first, in layer `from` or below.
+fn first_from(parents: &[Arc<LowerDir>], from: u16) -> Option<&Arc<LowerDir>> {
+    parents.get(parents.partition_point(|p| p.layer < from))
+}
+
+/// Does a redirect begin at the layers' roots.
+fn is_absolute(redirect: &OsStr) -> bool {
+    redirect.as_bytes().starts_with(b"/")
 }
 
 /// A path with another last name.
@@ -91,7 +99,7 @@ impl Union {
         while !stop {
             // The next directory to look in, and the name there.
             let (layer, place) = match &search {
-                Search::Name(name) => match parents.iter().find(|p| p.layer >= next) {
+                Search::Name(name) => match first_from(parents, next) {
                     Some(parent) => (parent.layer, Some((parent.clone(), name.clone()))),
                     None => break,
                 },
@@ -121,8 +129,11 @@ impl Union {
                     top = top.or(Some(stat));
                     stop |= marks.opaque == Opaque::Yes;
                     dirs.push(self.enter(dir, name, &marks));
-                    if let Some(to) = marks.redirect.filter(|_| self.follows_redirects()) {
-                        search = search.redirected(&to);
+                    if let Some(to) = self.followed(&marks) {
+                        // An opaque directory on the way here hides its own
+                        // path below, not this one.
+                        stop &= !is_absolute(to);
+                        search = search.redirected(to);
                     }
                 }
             }
@@ -196,25 +207,30 @@ impl Union {
         }
         let mut dir = root.clone();
         let mut below: Vec<u8> = Vec::new();
-        for name in above {
+        for (at, name) in above.iter().enumerate() {
             let name = OsStr::from_bytes(name);
             let marks = match self.look(&dir, name)? {
                 Some(Hit::Dir(_, marks)) => marks,
                 hit => {
                     walked.stop |= hit.is_some();
+                    // The redirects on the way so far hold below all the same.
+                    for name in names.get(at..).unwrap_or_default() {
+                        below.push(b'/');
+                        below.extend_from_slice(name);
+                    }
+                    walked.below = OsString::from_vec(below);
                     return Ok(walked);
                 }
             };
             walked.stop |= marks.opaque == Opaque::Yes;
-            let redirect = marks
-                .redirect
-                .as_deref()
-                .filter(|_| self.follows_redirects());
-            match redirect.map(OsStr::as_bytes) {
-                Some(to) if to.starts_with(b"/") => below = to.to_vec(),
+            match self.followed(&marks) {
+                Some(to) if is_absolute(to) => {
+                    below = to.as_bytes().to_vec();
+                    walked.stop = false;
+                }
                 to => {
                     below.push(b'/');
-                    below.extend_from_slice(to.unwrap_or(name.as_bytes()));
+                    below.extend_from_slice(to.unwrap_or(name).as_bytes());
                 }
             }
             dir = self.enter(dir, name.to_owned(), &marks);
@@ -265,6 +281,13 @@ impl Union {
         }
         let found = super::lookup::has_wh(self.lower_dir(dir)?.as_fd())?;
         Ok(*dir.wh.get_or_init(|| found))
+    }
+
+    /// The redirect of a directory, if it counts: nothing is below an opaque
+    /// one.
+    fn followed<'m>(&self, marks: &'m Marks) -> Option<&'m OsStr> {
+        let redirect = marks.redirect.as_deref()?;
+        (self.follows_redirects() && marks.opaque != Opaque::Yes).then_some(redirect)
     }
 
     /// Are redirects of directories followed.

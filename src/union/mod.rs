@@ -16,6 +16,7 @@ mod node;
 mod open;
 pub mod options;
 mod owner;
+mod path;
 mod readdir;
 mod remove;
 mod rename;
@@ -52,8 +53,8 @@ pub struct Attr {
     /// With `ino` the union's number, ids mapped, links counted.
     pub stat: Stat,
     /// They may change behind the kernel's back: they are of another node, to
-    /// which the name went over at a copy-up, or a passthrough mapping may
-    /// change the file.
+    /// which the name went over at a copy-up, or such another node still has
+    /// names of this one, or a passthrough mapping may change the file.
     pub volatile: bool,
     /// The node that they are of: another one than was asked about where the
     /// name went over to it.

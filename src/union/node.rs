@@ -139,6 +139,8 @@ pub(super) struct State {
     pub io: IoMode,
     /// Open file descriptions.
     pub opens: u32,
+    /// Those of programs that run it.
+    pub runs: u32,
     /// Its capability was removed by the last request that changed it.
     pub lost_capability: bool,
     /// Open by passthrough for reading and writing, so perhaps mapped shared.
@@ -154,6 +156,9 @@ pub(super) struct State {
     /// Since a copy-up under open lower descriptors the name belongs to this
     /// node; only those descriptors still use the old one.
     pub successor: Option<Arc<Node>>,
+    /// The node that this one is the successor of. As long as it lives the
+    /// kernel may know names of ours as that one's.
+    pub predecessor: Weak<Node>,
 }
 
 impl State {

@@ -46,6 +46,8 @@ struct LowerName {
     name: Arc<OsStr>,
     ino: u64,
     kind: u32,
+    /// The topmost layer that has it.
+    layer: u16,
     cover: Cover,
 }
 
@@ -104,6 +106,12 @@ impl Listing {
             .range(from.saturating_sub(count)..)
             .map(|(n, name)| (count + n, name.clone(), None));
         lower.chain(upper).take(most).collect()
+    }
+
+    /// The topmost lower layer that shows a name, covered or not.
+    pub(super) fn layer(&self, name: &OsStr) -> Option<u16> {
+        let place = self.places.get(name)?;
+        self.lower.get(*place).map(|l| l.layer)
     }
 
     fn is_empty(&self) -> bool {
@@ -391,6 +399,7 @@ impl Union {
                     name,
                     ino: self.inos.map(dev, e.ino),
                     kind,
+                    layer: lower.layer,
                     cover: Cover::Nothing,
                 });
             }
@@ -470,12 +479,15 @@ mod tests {
                 name,
                 ino: 1,
                 kind: libc::S_IFREG,
+                layer: i as u16,
                 cover: Cover::Nothing,
             });
         }
         for n in ["x", "y", "z"] {
             l.set(OsStr::new(n), Cover::Entry);
         }
+        assert_eq!(l.layer(OsStr::new("b")), Some(1));
+        assert_eq!(l.layer(OsStr::new("x")), None);
         let all = names(&l, 0);
         assert_eq!(all.len(), 5);
         l.set(OsStr::new("a"), Cover::Whiteout);

@@ -4,6 +4,7 @@
 use super::{
     Union,
     copy_up::Want,
+    lookup::Found,
     node::{InUpper, Node},
 };
 use crate::layer::work::Onto;
@@ -44,42 +45,63 @@ impl Union {
         self.upper()?;
         let parent = self.node(parent)?;
         self.copy_up(&parent, Want::Meta)?;
-        if !is_dir {
-            self.index_before_removal(&parent, name)?;
+        // Mostly nothing is to be done first, so it is seen to only then.
+        if let Some(node) = self.try_remove(&parent, name, is_dir, true)? {
+            self.copy_up(&node, Want::Meta)?;
+            self.try_remove(&parent, name, is_dir, false)?;
         }
+        Ok(())
+    }
+
+    /// Removes a name, or, where `indexed` asks for it, says what must be in
+    /// the index before.
+    fn try_remove(
+        &self,
+        parent: &Arc<Node>,
+        name: &OsStr,
+        is_dir: bool,
+        indexed: bool,
+    ) -> Result<Option<Arc<Node>>> {
         let _moving = self.topology.read();
         let _names = parent.ns.write();
-        let found = self.resolve(&parent, name)?.ok_or(Errno::NOENT)?;
+        let found = self.resolve(parent, name)?.ok_or(Errno::NOENT)?;
         match (is_dir, found.stat.is_dir()) {
             (true, false) => return Err(Errno::NOTDIR),
             (false, true) => return Err(Errno::ISDIR),
             _ => {}
         }
         let stat = found.stat;
-        let node = self.instantiate(&parent, name, found);
+        let unindexed = indexed && self.is_unindexed(&found);
+        let node = self.instantiate(parent, name, found);
+        if unindexed {
+            return Ok(Some(node));
+        }
         if is_dir && !self.is_empty_dir(&node)? {
             return Err(Errno::NOTEMPTY);
         }
-        let dir = self.upper_dir(&parent)?;
+        let dir = self.upper_dir(parent)?;
         let here = fs::absent(fs::stat_at(&*dir, name))?.is_some();
-        let lowers = parent.state.lock().lowers.clone();
-        let covers = self.in_lowers(&lowers, name)?;
-        let leaving = self.before_unlink(&node, &parent, &dir, name, here)?;
-        let here = here || leaving.linked;
-        match (here, covers) {
-            (false, _) => self.hide(&parent, &dir, name)?,
-            (true, false) => {
-                self.remove_upper(&dir, name, is_dir)?;
-                parent.uncovered(name);
-            }
-            (true, true) => self.replace_by_whiteout(&parent, &dir, name, is_dir)?,
+        let leaving = self.before_unlink(&node, parent, &dir, name, here)?;
+        if !here && !leaving.linked {
+            self.hide(parent, &dir, name)?;
+        } else if self.in_lowers(parent, name)? {
+            self.replace_by_whiteout(parent, &dir, name, is_dir)?;
+        } else {
+            self.remove_upper(&dir, name, is_dir)?;
+            parent.uncovered(name);
         }
-        self.after_unlink(&node, &parent, name, stat, leaving);
-        Ok(())
+        self.after_unlink(&node, parent, name, stat, leaving);
+        Ok(None)
     }
 
     /// A lower file with several names is counted in the index, which must
     /// have it before a name goes away.
+    fn is_unindexed(&self, found: &Found) -> bool {
+        let lower_file = found.upper == InUpper::No && !found.stat.is_dir();
+        self.links.is_some() && lower_file && found.stat.nlink > 1
+    }
+
+    /// See that a name's file is in the index if it must be.
     pub(super) fn index_before_removal(&self, parent: &Arc<Node>, name: &OsStr) -> Result<()> {
         if self.links.is_none() {
             return Ok(());
@@ -90,7 +112,7 @@ impl Union {
             let Some(found) = self.resolve(parent, name)? else {
                 return Ok(());
             };
-            if found.upper != InUpper::No || found.stat.is_dir() || found.stat.nlink < 2 {
+            if !self.is_unindexed(&found) {
                 return Ok(());
             }
             self.instantiate(parent, name, found)
@@ -114,7 +136,8 @@ impl Union {
             (
                 s.upper,
                 s.index.clone(),
-                s.opens > 0,
+                // Descriptors from before a copy-up are those of another node.
+                s.opens > 0 || s.predecessor.strong_count() > 0,
                 s.links.iter().find(|l| l.is(parent, name)).cloned(),
             )
         };
@@ -133,7 +156,9 @@ impl Union {
         } else {
             At::Name(dir.as_fd(), name)
         };
-        if !open && !node.is_dir() {
+        // Directories, FIFOs and devices are opened without a word to us.
+        let told = matches!(node.kind, libc::S_IFREG | libc::S_IFLNK);
+        if !open && told {
             return Ok(leaving);
         }
         match fs::path_of(at) {

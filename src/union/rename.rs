@@ -157,11 +157,10 @@ impl Union {
                 Some((node, stat))
             }
         };
-        let lowers = parent.state.lock().lowers.clone();
         Ok(Side {
             parent: parent.clone(),
             name: name.to_owned(),
-            covers: self.in_lowers(&lowers, name)?,
+            covers: self.in_lowers(parent, name)?,
             dir,
             node,
             here,

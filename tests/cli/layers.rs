@@ -1,7 +1,7 @@
 //! `layers`: exact figures of an image whose layers are known byte by byte.
 
-use super::support::{Tar, config, diffs, docker_archive, entry};
 use super::program::{Cli, Done};
+use super::support::{Tar, config, diffs, docker_archive, entry};
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -65,10 +65,10 @@ fn a_table_and_what_is_wasted() {
         c.ok(&["layers", "x:1"]),
         format!(
             "\
-#   LAYER          SIZE     ADDED   CHANGED   REMOVED   COMMAND
-1   {one}   2.4kB    +10     ~0        -0        /bin/sh -c #(nop) ADD file:0123456789abcdef …
-2   {two}   1.51kB   +2      ~1        -2        RUN one two \\u{{1b}}[2J
-3   {three}   450B     +1      ~1        -3        COPY . .
+#         LAYER          SIZE      ADDED     CHANGED   REMOVED   COMMAND
+1         {one}   2.4kB     +10       ~0        -0        /bin/sh -c #(nop) ADD file:0123456789abcdef …
+2         {two}   1.51kB    +2        ~1        -2        RUN one two \\u{{1b}}[2J
+3         {three}   450B      +1        ~1        -3        COPY . .
 
 Total:        4.36kB
 Wasted:       3.5kB under 5 paths, 178.85% of what lies above the lowest layer

@@ -304,6 +304,16 @@ impl Mounted {
         self.target
     }
 
+    /// The memory that the daemon has, in MiB; 0 where there is none.
+    pub fn daemon_mib(&self) -> u64 {
+        let status = daemon_of(&self.dir)
+            .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok())
+            .unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0) / 1024
+    }
+
     /// Tells the watchdog that the test goes on.
     pub fn touch(&self) {
         *self.watch.last.lock().unwrap() = Instant::now();
@@ -355,7 +365,10 @@ impl Mounted {
             }
             Target::Capasfs => {
                 let log = self.dir.with_file_name("daemon.log");
-                format!("{},log={}", self.opts, log.display())
+                // Options for every mount of a whole test program.
+                let more = std::env::var("CAPAS_MOUNT_OPTIONS")
+                    .map_or_else(|_| String::new(), |more| format!(",{more}"));
+                format!("{},log={}{more}", self.opts, log.display())
             }
             _ => self.opts.clone(),
         };
@@ -414,7 +427,7 @@ impl Mounted {
         }
         self.live = false;
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.target.is_fuse() && daemon_of(&self.dir) {
+        while self.target.is_fuse() && daemon_of(&self.dir).is_some() {
             if Instant::now() > deadline {
                 return Err("the daemon does not end".to_string());
             }
@@ -436,15 +449,15 @@ impl Drop for Mounted {
     }
 }
 
-/// Whether a process has the mountpoint among its arguments.
-fn daemon_of(dir: &Path) -> bool {
+/// A process that has the mountpoint among its arguments.
+fn daemon_of(dir: &Path) -> Option<u32> {
     use std::os::unix::ffi::OsStrExt;
     let dir = dir.as_os_str().as_bytes();
     let procs = sys::list(Path::new("/proc")).unwrap();
-    procs.iter().any(|e| {
-        let is_pid = e.name.as_bytes().iter().all(u8::is_ascii_digit);
-        let cmd = || std::fs::read(Path::new("/proc").join(&e.name).join("cmdline"));
-        is_pid && cmd().is_ok_and(|c| c.split(|&b| b == 0).any(|a| a == dir))
+    procs.iter().find_map(|e| {
+        let pid = e.name.to_str()?.parse().ok()?;
+        let cmd = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        cmd.split(|&b| b == 0).any(|a| a == dir).then_some(pid)
     })
 }
 

@@ -330,3 +330,51 @@ pub fn shut_down(fd: impl AsFd, flags: u32) -> Result<(), Errno> {
     };
     if done == 0 { Ok(()) } else { Err(last()) }
 }
+
+/// A detached mount of what is mounted at `path`, in which `count` ids of the
+/// file system from `inside` on are seen as those from `outside` on.
+pub fn idmapped_clone(
+    path: &Path,
+    inside: u32,
+    outside: u32,
+    count: u32,
+) -> Result<OwnedFd, Errno> {
+    use rustix::mount::OpenTreeFlags;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    // A user namespace says what is mapped; somebody has to be in it meanwhile.
+    let mut holder = std::process::Command::new("unshare")
+        .args(["--user", "sleep", "60"])
+        .spawn()
+        .unwrap();
+    let there = format!("/proc/{}", holder.id());
+    let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+    while std::fs::read_link(format!("{there}/ns/user")).is_ok_and(|ns| ns == own) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let map = format!("{inside} {outside} {count}\n");
+    for file in ["uid_map", "gid_map"] {
+        std::fs::write(format!("{there}/{file}"), &map).unwrap();
+    }
+    let namespace = std::fs::File::open(format!("{there}/ns/user")).unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd() as u64,
+    };
+    // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor; `attr` lives and its size is told.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            clone.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &attr,
+            size_of_val(&attr),
+        )
+    };
+    if r == 0 { Ok(clone) } else { Err(last()) }
+}

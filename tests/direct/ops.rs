@@ -208,7 +208,7 @@ impl Rig {
     }
 
     fn released(&self, id: u64, result: Result<(), Errno>) -> Result<(), Errno> {
-        self.with(|u| u.release(id));
+        self.with(|u| u.release(id, 0));
         result
     }
 
@@ -355,7 +355,7 @@ impl Rig {
             }
             ["release", label] => {
                 let id = self.label(label);
-                self.with(|u| u.release(id));
+                self.with(|u| u.release(id, 0));
             }
             ["read", label, offset, data] => {
                 let want = quoted(data);

@@ -193,7 +193,7 @@ impl Viewer<'_> {
         }
         let mut data = vec![0; attr.stat.size as usize];
         let result = self.union.read(attr.id, 0, &mut data);
-        self.union.release(attr.id);
+        self.union.release(attr.id, libc::O_RDONLY);
         match result {
             Err(e) => return format!("read: {e:?}"),
             Ok(n) if n < data.len() => return format!("only {n} bytes"),

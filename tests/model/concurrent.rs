@@ -70,7 +70,7 @@ pub fn run(config: &Config) -> Result<Stats, Failure> {
                 mounted.path(),
                 &options,
                 &mut numbers,
-                config.target,
+                (config.target, config.target),
             )
             .map_err(|e| fail(format!("{when} round {round}: {e}")))
         };

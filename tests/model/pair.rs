@@ -110,12 +110,15 @@ impl Pair {
     fn may_decline(&self, op: &Op, got: &Outcome) -> bool {
         let long = op.path.len().max(op.other.len()) > LONG;
         match (op.verb, got) {
-            // A metacopied file with several names keeps its origin's path too.
-            (Verb::Rename | Verb::Link, Err(Errno::XDEV)) => long,
+            // A metacopied file with several names keeps its origin's path too,
+            // and what lies below a renamed directory that one's: how long the
+            // kernel's redirects get is not to be seen from the operation.
+            (Verb::Rename | Verb::Link, Err(Errno::XDEV)) => long || self.kernel,
+            (Verb::LinkFd, Err(Errno::XDEV)) => self.kernel,
             // Kernel overlayfs cannot copy up what no directory holds any more.
             (
                 Verb::Fchmod | Verb::Fchown | Verb::Futimens | Verb::Fsetxattr,
-                Err(Errno::NOENT | Errno::EXIST),
+                Err(Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::IO),
             ) => {
                 let links = |fd| rustix::fs::fstat(fd).map_or(1, |st| st.st_nlink);
                 self.kernel && self.reference.slot(op.slot).map_or(1, links) == 0
@@ -273,6 +276,10 @@ impl Pair {
                 .as_ref()
                 .filter(|(id, _)| self.written.contains(id))
                 .is_some_and(|(_, content)| {
+                    // As long as the new file, with the old one's pages.
+                    if self.kernel {
+                        return true;
+                    }
                     let off = op.a as usize % content.len().max(1);
                     let len = (op.b as usize).min(content.len() - off);
                     *got == show(&content[off..off + len])

@@ -241,7 +241,7 @@ impl Run<'_> {
             self.mounted.path(),
             &self.options,
             &mut self.numbers,
-            self.config.target,
+            (self.config.target, self.config.target),
         )
     }
 
@@ -263,7 +263,7 @@ impl Run<'_> {
             self.mounted.path(),
             &self.options,
             &mut Numbers::default(),
-            other,
+            (other, own),
         )
         .map_err(|e| format!("mounted by {other:?}: {e}"))?;
         self.mounted.remount_as(own);

@@ -1,9 +1,18 @@
 //! A tree to mount and the built program to mount it with.
 
+#[path = "../common/able.rs"]
+mod able;
+
+// One test program stops before it would mount.
+#[allow(unused_imports)]
+pub use able::able_to_mount;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+/// All that is to be mounted of a [`Tree`], on `@/m`.
+pub const FULL: &str = "lowerdir=@/l1:@/l2,upperdir=@/u,workdir=@/w";
 
 /// The built program.
 pub const CAPASFS: &str = env!("CARGO_BIN_EXE_capasfs");
@@ -79,6 +88,30 @@ impl Tree {
     }
 }
 
+/// A mount of [`FULL`] on `m`.
+impl Tree {
+    /// Mounts with more options, as containers/storage does.
+    pub fn mount(&self, more: &str) {
+        let options = self.text(FULL) + more;
+        ok(&self.capasfs(&["-o", &options, &self.text("@/m")]));
+    }
+
+    pub fn umount(&self) {
+        ok(&within(Command::new("umount").arg(self.path("m"))));
+    }
+
+    /// The daemon of the only mount.
+    pub fn daemon(&self) -> u32 {
+        let all = self.daemons("@/m");
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0]
+    }
+
+    pub fn until_ended(&self) {
+        until("the daemon's end", || self.daemons("@/m").is_empty());
+    }
+}
+
 impl Drop for Tree {
     fn drop(&mut self) {
         while self.mounted("m").is_some() {
@@ -136,25 +169,4 @@ pub fn ok(output: &Output) -> String {
         stderr(output)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// May this process mount? If not, the test is skipped with a word, but in CI
-/// that is a failure.
-pub fn may_mount() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-    let device = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse");
-    if root && device.is_ok() {
-        return true;
-    }
-    assert_ne!(
-        std::env::var("CI").as_deref(),
-        Ok("true"),
-        "CI needs root and /dev/fuse"
-    );
-    eprintln!("SKIPPED: needs root and /dev/fuse");
-    false
 }

@@ -2,10 +2,12 @@
 
 use super::{Target, ino, mounted, sh};
 use crate::common::pattern;
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
 
 #[test]
 fn two_processes_append_without_loss() {
@@ -195,6 +197,13 @@ fn a_running_program_is_busy() {
     std::thread::sleep(std::time::Duration::from_millis(100));
     let open = fs::OpenOptions::new().write(true).open(m.at("d/prog"));
     let cut = sh(&m, ": > \"$1/d/prog\"");
+    let flags = OFlags::RDONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+    let cut_by_reader = rustix::fs::open(m.at("d/prog"), flags, Mode::empty());
+    assert_eq!(
+        child.try_wait().unwrap(),
+        None,
+        "the program is not disturbed"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(
@@ -202,6 +211,15 @@ fn a_running_program_is_busy() {
         Some(libc::ETXTBSY)
     );
     assert!(cut.unwrap_err().contains("busy"));
+    assert_eq!(cut_by_reader.unwrap_err(), Errno::TXTBSY);
+    let program = fs::metadata("/bin/sleep").unwrap().len();
+    assert_eq!(fs::metadata(m.at("d/prog")).unwrap().len(), program);
+    // It runs no more; the kernel says so some time after it has ended.
+    let end = Instant::now() + Duration::from_secs(10);
+    while rustix::fs::open(m.at("d/prog"), flags, Mode::empty()).is_err() {
+        assert!(Instant::now() < end);
+    }
+    assert_eq!(fs::metadata(m.at("d/prog")).unwrap().len(), 0);
 }
 
 #[test]

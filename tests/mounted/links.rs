@@ -157,3 +157,22 @@ fn sixteen_threads_copy_one_file_up_once() {
     assert!(got == want, "a write was lost");
     assert_eq!(ino(&m.at("f")), number);
 }
+
+/// The kernel still knows the others by the node of the descriptor that reads
+/// the lower file.
+#[test]
+fn names_of_a_large_file_are_counted_while_its_lower_is_read() {
+    let spec = "/a file 0644 size=300000 data=@1\n/b link /a\n/c link /a";
+    let Some((_fx, m)) = mounted(&[spec], &[BARE]) else {
+        return;
+    };
+    let reader = fs::File::open(m.at("a")).unwrap();
+    assert_eq!(fs::metadata(m.at("b")).unwrap().nlink(), 3);
+    let writer = fs::OpenOptions::new().append(true).open(m.at("a")).unwrap();
+    assert_eq!(writer.metadata().unwrap().nlink(), 3);
+    for (name, left) in [("b", 2), ("c", 1), ("a", 0)] {
+        fs::remove_file(m.at(name)).unwrap();
+        assert_eq!(writer.metadata().unwrap().nlink(), left, "{name}");
+        assert_eq!(reader.metadata().unwrap().nlink(), left, "{name}");
+    }
+}

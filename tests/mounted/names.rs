@@ -1,13 +1,14 @@
 //! Names of any length and bytes, deep trees, large directories, readdir.
 
-use super::{Target, mounted};
+use super::{Mounted, Target, mounted};
 use crate::common::sys::{getdents, list};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
 #[test]
 fn names_of_255_bytes_and_of_any_bytes() {
@@ -147,17 +148,22 @@ fn a_deep_lower_tree_is_copied_up() {
     );
 }
 
+/// Half of them in a lower layer, half in the upper: `CAPAS_ENTRIES` of them, with
+/// `--nocapture` for how long that takes and what it takes of memory.
 #[test]
 fn a_directory_of_100000_entries() {
     if !crate::common::able_to_mount() {
         return;
     }
+    let count = std::env::var("CAPAS_ENTRIES").map_or(100_000, |n| n.parse::<usize>().unwrap());
+    let half = count / 2;
     let target = Target::from_env();
     let mut fx = crate::common::fixture::Fixture::new();
     let low = fx.add_lower().join("d");
     fs::create_dir(&low).unwrap();
     // Links to a few inodes: quick to make, and names are what counts here.
-    for n in 0..50_000 {
+    let seeds = half.div_ceil(10_000);
+    for n in 0..half {
         if n % 10_000 == 0 {
             fs::write(low.join(format!("seed{n}")), "").unwrap();
         }
@@ -168,20 +174,65 @@ fn a_directory_of_100000_entries() {
         .unwrap();
     }
     let mut m = fx.mount(target, "");
-    for n in 0..50_000 {
+    let start = Instant::now();
+    let told = |m: &Mounted, what: &str| {
+        m.touch();
+        let (s, mib) = (start.elapsed().as_secs_f32(), m.daemon_mib());
+        eprintln!("{count} entries, {s:.1} s, daemon {mib} MiB: {what}");
+    };
+    for n in 0..half {
         fs::File::create(m.at(&format!("d/up{n}"))).unwrap();
+        if n % 10_000 == 0 {
+            m.touch();
+        }
     }
-    for _ in 0..2 {
+    told(&m, "created half of them");
+    for when in ["live", "remounted"] {
         let found = list(&m.at("d")).unwrap();
         let distinct: HashSet<_> = found.iter().map(|e| &e.name).collect();
-        assert_eq!((found.len(), distinct.len()), (100_005, 100_005));
+        let all = half * 2 + seeds;
+        assert_eq!((found.len(), distinct.len()), (all, all), "{when}");
+        told(&m, when);
         m.remount();
     }
-    m.touch();
-    assert!(m.at("d/low49999").exists() && m.at("d/up49999").exists());
-    fs::remove_file(m.at("d/up7")).unwrap();
-    fs::remove_file(m.at("d/low7")).unwrap();
-    assert_eq!(list(&m.at("d")).unwrap().len(), 100_003);
+    // What stays while others go is seen once, wherever the reader stands.
+    let reader = open_dir(&m.at("d"));
+    let mut seen: HashMap<OsString, u32> = HashMap::new();
+    let (mut parts, mut next) = (0, 0);
+    loop {
+        let part = getdents(&reader, 65_536).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        for e in part {
+            *seen.entry(e.name).or_default() += 1;
+        }
+        parts += 1;
+        m.touch();
+        // Some of each kind after every part.
+        for n in (next..half).step_by(10).take(parts) {
+            fs::remove_file(m.at(&format!("d/low{n}"))).unwrap();
+            fs::remove_file(m.at(&format!("d/up{n}"))).unwrap();
+            next = n + 10;
+        }
+    }
+    assert!(next > 100, "{next}");
+    for n in (0..half).filter(|n| n % 10 != 0 || *n >= next) {
+        for kind in ["low", "up"] {
+            let name = format!("{kind}{n}");
+            assert_eq!(seen.get(OsStr::new(&name)), Some(&1), "{name}");
+        }
+    }
+    assert!(seen.values().all(|times| *times == 1));
+    told(&m, "listed while some went");
+    let left = half * 2 + seeds - 2 * next.div_ceil(10);
+    assert_eq!(list(&m.at("d")).unwrap().len(), left);
+    fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    assert_eq!(list(&m.at("d")).unwrap().len(), left);
+    told(&m, "listed, caches dropped");
+    drop(reader);
+    fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    told(&m, "caches dropped again");
 }
 
 fn open_dir(path: &Path) -> rustix::fd::OwnedFd {

@@ -1,6 +1,6 @@
 //! Files that are open and have no name any more.
 
-use super::{Target, mounted};
+use super::{Target, mounted, names, sh};
 use crate::common::sys::{fxattr_names, list};
 use std::fs;
 use std::io::Read;
@@ -153,4 +153,57 @@ fn a_removed_directory_that_is_still_open() {
     );
     let made = rustix::fs::mkdirat(&dir, "x", rustix::fs::Mode::from_raw_mode(0o755));
     assert_eq!(made, Err(rustix::io::Errno::NOENT));
+}
+
+/// The kernel opens them without a word to a file system.
+#[test]
+fn an_unlinked_fifo_or_device_is_still_used() {
+    let spec = "/low-p fifo 0600\n/low-c char 0600 dev=1:3";
+    let Some((_fx, m)) = mounted(&[spec], &[]) else {
+        return;
+    };
+    sh(
+        &m,
+        "cd \"$1\"; mkfifo up-p; mknod up-c c 1 3; chmod 600 up-*",
+    )
+    .unwrap();
+    for name in ["low-p", "low-c", "up-p", "up-c"] {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(m.at(name))
+            .unwrap();
+        fs::remove_file(m.at(name)).unwrap();
+        assert_eq!(file.metadata().unwrap().nlink(), 0, "{name}");
+        file.set_permissions(fs::Permissions::from_mode(0o640))
+            .unwrap();
+        std::os::unix::fs::fchown(&file, Some(5), Some(6)).unwrap();
+        let st = file.metadata().unwrap();
+        let seen = (st.mode() & 0o7777, st.uid(), st.gid(), st.nlink());
+        assert_eq!(seen, (0o640, 5, 6, 0), "{name}");
+    }
+    assert!(names(m.path()).is_empty());
+}
+
+#[test]
+fn a_descriptor_from_before_the_copy_up_outlives_the_name() {
+    let spec = "/large file 0644 size=300000 data=@1";
+    let not = "keeps no attributes of what no directory holds";
+    let Some((_fx, m)) = mounted(
+        &[spec],
+        &[(Target::Overlay, not), (Target::OverlayBare, not)],
+    ) else {
+        return;
+    };
+    let reader = fs::File::open(m.at("large")).unwrap();
+    let cut = sh(&m, "truncate -s 0 \"$1/large\"");
+    assert_eq!(cut, Ok(String::new()));
+    fs::remove_file(m.at("large")).unwrap();
+    reader
+        .set_permissions(fs::Permissions::from_mode(0o640))
+        .unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5);
+    reader.set_modified(time).unwrap();
+    let st = reader.metadata().unwrap();
+    assert_eq!((st.mode() & 0o7777, st.mtime(), st.nlink()), (0o640, 5, 0));
 }

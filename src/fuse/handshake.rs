@@ -1,0 +1,56 @@
+//! What we ask of the kernel before the first request.
+
+use crate::sys::probe::Features;
+use crate::union::Union;
+use fuser::{InitFlags, KernelConfig};
+
+/// Largest write request, in bytes.
+const MAX_WRITE: u32 = 1 << 20;
+
+/// Agree with the kernel on how to talk, within what the union may use. True
+/// if the kernel can be told to open directories without asking.
+pub(super) fn shake(union: &mut Union, config: &mut KernelConfig, idmap: bool) -> bool {
+    let features = union.features();
+    let mut want = InitFlags::FUSE_ATOMIC_O_TRUNC
+        | InitFlags::FUSE_DONT_MASK
+        | InitFlags::FUSE_PARALLEL_DIROPS
+        | InitFlags::FUSE_ASYNC_DIO
+        | InitFlags::FUSE_CACHE_SYMLINKS
+        | InitFlags::FUSE_EXPORT_SUPPORT
+        | InitFlags::FUSE_HAS_IOCTL_DIR
+        | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
+    if idmap {
+        want |= InitFlags::FUSE_ALLOW_IDMAP;
+    }
+    if union.options().acl {
+        want |= InitFlags::FUSE_POSIX_ACL;
+    }
+    if features.has(Features::KILLPRIV) {
+        want |= InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+    }
+    if features.has(Features::NO_OPENDIR) {
+        want |= InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+    }
+    for flag in want.iter() {
+        if config.add_capabilities(flag).is_err() {
+            log::info!("the kernel has no {flag:?}");
+        }
+    }
+    let no_opendir = features.has(Features::NO_OPENDIR)
+        && config
+            .capabilities()
+            .contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+    let mut passthrough = features.has(Features::PASSTHROUGH);
+    if passthrough {
+        passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config
+                .set_max_stack_depth(union.lowest_stack_depth())
+                .is_ok();
+    }
+    if !passthrough {
+        union.disable_passthrough();
+    }
+    let _ = config.set_max_write(MAX_WRITE);
+    let _ = config.set_max_background(64);
+    no_opendir
+}

@@ -1,0 +1,42 @@
+//! Every other test of this program again without abilities of the kernel. (Those
+//! of the upper's file system: `tests/features.rs`.)
+
+use crate::common::fixture::Target;
+use std::process::Command;
+
+/// `but` names tests that need the ability, each with the reason at the call.
+fn again_without(abilities: &str, but: &[&str]) {
+    if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
+        return;
+    }
+    let out = Command::new(std::env::current_exe().unwrap())
+        // The large directory takes long, and its like is in other tests.
+        .args(["--skip", "mask::", "--skip", "100000_entries"])
+        .args(but.iter().flat_map(|name| ["--skip", name]))
+        .env("CAPAS_MOUNT_OPTIONS", format!("disable={abilities}"))
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}");
+    let passed = text
+        .split_once("test result: ok. ")
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<usize>().ok());
+    assert!(passed.is_some_and(|n| n > 80), "{text}");
+}
+
+#[test]
+fn everything_without_passthrough() {
+    again_without("passthrough", &[]);
+}
+
+/// The kernel then clears set-id bits itself, and lets a setgid bit be that has
+/// no right to execute for the group beside it (or none left by an ACL).
+#[test]
+fn everything_without_killpriv_no_opendir_and_openat2() {
+    let setgid = [
+        "set_id_bits_stay_when_root_writes_and_setgid_without_x_stays",
+        "every_user_mode_and_operation_as_on_a_plain_directory",
+    ];
+    again_without("killpriv+no_opendir+openat2", &setgid);
+}

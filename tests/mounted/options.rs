@@ -1,0 +1,198 @@
+//! What options of the mount do to what callers see.
+
+use super::{Mounted, Target, mode, sh};
+use crate::common::fixture::Fixture;
+use crate::common::sys::{idmapped_clone, xattr};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+/// A mount by capasfs with these options; nothing where the target is another.
+fn with(lower: &str, options: &str) -> Option<(Fixture, Mounted)> {
+    if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
+        return None;
+    }
+    let fx = Fixture::new().lower(lower);
+    let m = fx.mount(Target::Capasfs, options);
+    Some((fx, m))
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let st = fs::symlink_metadata(path).unwrap();
+    (st.uid(), st.gid())
+}
+
+#[test]
+fn owners_are_squashed() {
+    for (options, want) in [
+        ("squash_to_root", (0, 0)),
+        ("squash_to_uid=7,squash_to_gid=8", (7, 8)),
+    ] {
+        let Some((fx, m)) = with("/f file 0644 5:6 data=\"x\"\n/d dir 0755 3:4", options) else {
+            return;
+        };
+        fs::write(m.at("new"), "").unwrap();
+        fs::write(m.at("f"), "changed").unwrap();
+        for name in ["f", "d", "new"] {
+            assert_eq!(owner(&m.at(name)), want, "{options} {name}");
+        }
+        assert_eq!(owner(&fx.upper().join("f")), (5, 6), "kept as it was");
+    }
+}
+
+#[test]
+fn owners_are_mapped_both_ways() {
+    let options = "uidmapping=100000:0:1000,gidmapping=200000:0:1000";
+    let spec = "/f file 0644 100005:200006 data=\"x\"\n/out file 0644 5:6";
+    let Some((fx, mut m)) = with(spec, options) else {
+        return;
+    };
+    for _ in 0..2 {
+        assert_eq!(owner(&m.at("f")), (5, 6));
+        assert_eq!(owner(&m.at("out")), (65534, 65534));
+        m.remount();
+    }
+    fs::write(m.at("new"), "").unwrap();
+    assert_eq!(owner(&m.at("new")), (0, 0));
+    assert_eq!(owner(&fx.upper().join("new")), (100_000, 200_000));
+    chown(m.at("f"), Some(7), None).unwrap();
+    assert_eq!(owner(&m.at("f")), (7, 6));
+    assert_eq!(owner(&fx.upper().join("f")), (100_007, 200_006));
+    let e = chown(m.at("f"), Some(1000), None).unwrap_err();
+    assert_eq!(e.raw_os_error(), Some(libc::EOVERFLOW));
+}
+
+#[test]
+fn owner_and_mode_are_kept_in_attributes() {
+    for (number, name) in [
+        (1, "user.fuseoverlayfs.override_stat"),
+        (2, "user.containers.override_stat"),
+    ] {
+        let options = format!("xattr_permissions={number}");
+        let Some((fx, mut m)) = with("/d dir", &options) else {
+            return;
+        };
+        fs::write(m.at("d/f"), "x").unwrap();
+        chown(m.at("d/f"), Some(5), Some(6)).unwrap();
+        fs::set_permissions(m.at("d/f"), fs::Permissions::from_mode(0o4750)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(owner(&m.at("d/f")), (5, 6), "{options}");
+            assert_eq!(mode(&m.at("d/f")), 0o4750, "{options}");
+            assert!(xattr(&m.at("d/f"), name.as_bytes()).is_err(), "{options}");
+            m.remount();
+        }
+        let stored = fx.upper().join("d/f");
+        assert_eq!(
+            (owner(&stored), mode(&stored)),
+            ((0, 0), 0o755),
+            "{options}"
+        );
+        let value = String::from_utf8(xattr(&stored, name.as_bytes()).unwrap()).unwrap();
+        assert!(value.starts_with("5:6:"), "{value}");
+    }
+}
+
+#[test]
+fn directories_have_one_link_with_static_nlink() {
+    for (options, want) in [("", 3), ("static_nlink", 1)] {
+        let Some((_fx, m)) = with("/f file", options) else {
+            return;
+        };
+        fs::create_dir_all(m.at("d/sub")).unwrap();
+        assert_eq!(fs::metadata(m.at("d")).unwrap().nlink(), want, "{options}");
+    }
+}
+
+#[test]
+fn noacl_takes_no_acls() {
+    let Some((_fx, m)) = with(
+        "/f file 0640 0:0 acl=u::rw-,u:1000:rw-,g::---,m::rw-,o::---",
+        "noacl",
+    ) else {
+        return;
+    };
+    let set = sh(&m, "touch \"$1/new\"; setfacl -m u:1000:rw \"$1/new\"");
+    assert!(set.unwrap_err().contains("not supported"));
+    let read = crate::common::sys::as_user(1000, 1000, || fs::read(m.at("f")));
+    assert_eq!(read.unwrap_err().raw_os_error(), Some(libc::EACCES));
+}
+
+#[test]
+fn names_and_attributes_are_asked_for_again_after_the_timeout() {
+    for (options, again) in [("", false), (",timeout=0", true)] {
+        let Some((fx, mut m)) = with("/d/f file", &format!("log_level=debug{options}")) else {
+            return;
+        };
+        for _ in 0..5 {
+            fs::metadata(m.at("d/f")).unwrap();
+        }
+        m.unmount();
+        let log = fs::read_to_string(fx.path().join("daemon.log")).unwrap();
+        let lookups = log.lines().filter(|l| l.contains("lookup 0x1 \"d\": ok"));
+        let count = lookups.count();
+        assert_eq!(count > 1, again, "{options}: {count}");
+    }
+}
+
+#[test]
+fn a_volatile_upper_is_refused_after_a_kill() {
+    let Some((fx, mut m)) = with("/f file", "volatile") else {
+        return;
+    };
+    let mark = fx.work().join("work/incompat/volatile");
+    assert!(mark.is_dir());
+    fs::write(m.at("new"), "x").unwrap();
+    fs::File::open(m.at("new")).unwrap().sync_all().unwrap();
+    m.remount();
+    assert!(mark.is_dir());
+    m.unmount();
+    assert!(!mark.exists());
+    // As a kill leaves it.
+    fs::create_dir_all(&mark).unwrap();
+    let said = fx.try_mount(Target::Capasfs, "").err().unwrap();
+    assert!(
+        said.contains("a volatile mount of it was not ended cleanly"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_idmapped_mount_of_it_maps_owners() {
+    let Some((fx, m)) = with("/f file 0644 5:6 data=\"x\"", "") else {
+        return;
+    };
+    // 0..1000 of the file system are 50000.. of those who come through it.
+    let clone = idmapped_clone(m.path(), 0, 50_000, 1000).unwrap();
+    let at = |name: &str| {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&clone).to_string();
+        Path::new("/proc/self/fd").join(fd).join(name)
+    };
+    assert_eq!(owner(&at("f")), (50_005, 50_006));
+    chown(at("f"), Some(50_007), None).unwrap();
+    assert_eq!(owner(&m.at("f")), (7, 6));
+    let made = crate::common::sys::as_user(50_000, 50_000, || fs::write(at("new"), "x"));
+    made.unwrap();
+    assert_eq!(owner(&at("new")), (50_000, 50_000));
+    assert_eq!(owner(&fx.upper().join("new")), (0, 0));
+    drop(clone);
+}
+
+#[test]
+fn it_can_be_a_lower_of_kernel_overlayfs() {
+    let Some((fx, m)) = with("/d/f file data=\"low\"\n/gone file", "") else {
+        return;
+    };
+    fs::write(m.at("d/up"), "up").unwrap();
+    fs::remove_file(m.at("gone")).unwrap();
+    for dir in ["u2", "w2", "m2"] {
+        fs::create_dir(fx.path().join(dir)).unwrap();
+    }
+    let out = sh(
+        &m,
+        "cd \"$1/..\"; exec unshare -m sh -ec 'mount -t overlay o -o lowerdir=merged,upperdir=u2,workdir=w2 m2
+        cd m2; cat d/f d/up; ls; echo more >>d/f; rm d/up; cat d/f; ls d'",
+    );
+    assert_eq!(out.unwrap(), "lowupd\nlowmore\nf\n");
+    assert_eq!(fs::read_to_string(m.at("d/f")).unwrap(), "low");
+    assert!(m.at("d/up").exists());
+}
