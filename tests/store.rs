@@ -1,5 +1,6 @@
 //! The image store: what is loaded is what the archive holds, hostile archives
-//! are refused and leave nothing, and a killed load leaves nothing listed.
+//! are refused and leave nothing, and a killed load leaves nothing listed; what is
+//! saved is what was loaded, with the layers' blobs or without.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,13 +10,21 @@
     missing_docs
 )]
 
+#[path = "store/blobs.rs"]
+mod blobs;
+#[path = "store/check.rs"]
+mod check;
 #[path = "store/corrupt.rs"]
 mod corrupt;
 #[path = "store/hostile.rs"]
 mod hostile;
+#[path = "store/import.rs"]
+mod import;
 #[path = "store/killed.rs"]
 mod killed;
 #[path = "store/load.rs"]
 mod load;
+#[path = "store/save.rs"]
+mod save;
 #[path = "store/support.rs"]
 mod support;

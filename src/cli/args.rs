@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::{images, ps};
 use crate::container::Network;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -23,16 +24,28 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check all that the store holds, and repair it
+    Check(super::check::Check),
+    /// Remove what no image and no container refers to
+    Gc(super::gc::Gc),
     /// Load images from an archive or an OCI directory
     Load(Load),
+    /// Log in to a registry
+    Login(super::login::Login),
+    /// Log out of a registry
+    Logout(super::logout::Logout),
+    /// Show how an image was made
+    History(super::history::Args),
     /// List images
-    Images(Images),
+    Images(images::Images),
     /// Show what the layers of an image add, change, remove and waste
-    Layers(super::layers::Layers),
+    Layers(super::layers::Args),
+    /// Make an image of a root filesystem's archive
+    Import(super::import::Args),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON
-    Inspect(Inspect),
+    Inspect(super::inspect::Args),
     /// Make a container without running it
     Create(Create),
     /// Mount a container's root and print where
@@ -43,9 +56,21 @@ pub enum Command {
     /// Run a command in a new container
     Run(Run),
     /// List containers
-    Ps(Ps),
+    Ps(ps::Ps),
+    /// Get an image from a registry
+    Pull(super::pull::Pull),
+    /// Send an image to a registry
+    Push(super::push::Push),
     /// Remove containers
     Rm(Remove),
+    /// Remove what can be made again
+    Prune(super::prune::Args),
+    /// Write images to an archive or an OCI directory
+    Save(super::save::Args),
+    /// Look for images in a registry
+    Search(super::search::Search),
+    /// Give an image one more name
+    Tag(super::tag::Args),
     /// Show the version
     Version,
 }
@@ -56,29 +81,9 @@ pub struct Load {
     /// Read from this file or directory instead of standard input
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Print nothing but errors
+    /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// Arguments of `images`.
-#[derive(Debug, Args)]
-pub struct Images {
-    /// Only this repository, or this name
-    #[arg(value_name = "REPOSITORY[:TAG]")]
-    pub name: Option<String>,
-    /// Accepted for compatibility: all images are always shown
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Show the digests of manifests
-    #[arg(long)]
-    pub digests: bool,
 }
 
 /// Arguments of `rm` and `rmi`.
@@ -87,17 +92,6 @@ pub struct Remove {
     /// Also what is running or in use
     #[arg(short, long)]
     pub force: bool,
-    /// Names or ids
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-}
-
-/// Arguments of `inspect`.
-#[derive(Debug, Args)]
-pub struct Inspect {
-    /// Show how much containers have written
-    #[arg(short, long)]
-    pub size: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
@@ -178,21 +172,4 @@ pub struct Run {
     /// What to make.
     #[command(flatten)]
     pub create: Create,
-}
-
-/// Arguments of `ps`.
-#[derive(Debug, Args)]
-pub struct Ps {
-    /// Also containers that do not run
-    #[arg(short, long)]
-    pub all: bool,
-    /// Show how much they have written
-    #[arg(short, long)]
-    pub size: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids and commands
-    #[arg(long)]
-    pub no_trunc: bool,
 }

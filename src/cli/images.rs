@@ -1,105 +1,134 @@
-//! `images` and `rmi`.
+//! `images`.
 
-use super::args;
-use super::{Failure, Outcome, Output, table, units};
-use crate::container::Containers;
-use crate::store::image::Image;
-use crate::store::remove::Removed;
-use crate::store::{Error, Name, Reference, Store};
+use super::filter::{Filters, ImageFilter, created};
+use super::format::{Format, Heading};
+use super::{Outcome, Output, units};
+use crate::store::error::show;
+use crate::store::image::{self, Image};
+use crate::store::{Reference, Store};
+use clap::Args;
+use serde::Serialize;
+
+/// Arguments of `images`.
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Only this repository, or this name; with wildcards
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub name: Option<String>,
+    /// Accepted for compatibility: all images are always shown
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only those that fit: before=IMAGE, dangling=BOOL, label=KEY[=VALUE],
+    /// reference=PATTERN, since=IMAGE, until=TIME
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Print only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show the digests of manifests
+    #[arg(long)]
+    pub digests: bool,
+    /// Print `json`, `table TEMPLATE`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+const TABLE: &str = r"{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const TABLE_WITH_DIGESTS: &str =
+    r"{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+
+const HEADINGS: &[Heading] = &[
+    ("Containers", "CONTAINERS"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedSince", "CREATED"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("Repository", "REPOSITORY"),
+    ("SharedSize", "SHARED SIZE"),
+    ("Size", "SIZE"),
+    ("Tag", "TAG"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("VirtualSize", "SIZE"),
+];
+
+/// A name of an image, or an image without names.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row {
+    #[serde(rename = "ID")]
+    id: String,
+    repository: String,
+    tag: String,
+    digest: String,
+    created_since: String,
+    created_at: String,
+    size: String,
+    virtual_size: String,
+    /// As for docker, the rest is `system df -v`'s to say.
+    containers: &'static str,
+    shared_size: &'static str,
+    unique_size: &'static str,
+}
+
+impl Row {
+    fn new(image: &Image, name: Option<&Reference>, no_trunc: bool) -> Row {
+        let created = created(image);
+        let none = || "<none>".to_owned();
+        let unknown = || "N/A".to_owned();
+        Row {
+            id: match no_trunc {
+                true => image.id.to_string(),
+                false => image.id.short(),
+            },
+            repository: name.map_or_else(none, Reference::familiar),
+            tag: name.map_or_else(none, |n| n.tag().to_owned()),
+            digest: match name {
+                Some(name) => image.digest_in(name),
+                None => image.digests.first(),
+            }
+            .map_or(image.manifest.digest, |d| d.digest)
+            .to_string(),
+            created_since: created.map_or_else(unknown, units::ago),
+            created_at: created.map_or_else(unknown, units::date),
+            size: units::size(image.size),
+            virtual_size: units::size(image.size),
+            containers: "N/A",
+            shared_size: "N/A",
+            unique_size: "N/A",
+        }
+    }
+}
 
 /// List images, newest first, one line for each name.
 ///
 /// # Errors
 /// When the store is damaged.
-pub fn images(store: &Store, args: &args::Images, output: &mut Output<'_>) -> Outcome {
-    let wanted = match &args.name {
-        Some(text) => Some(Name::parse(text)?),
-        None => None,
+pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome {
+    let table = match args.digests {
+        true => TABLE_WITH_DIGESTS,
+        false => TABLE,
     };
-    let fits = |name: &Reference| match &wanted {
-        None => true,
-        Some(w) if w.tagged => *name == w.reference,
-        Some(w) => name.same_repository(&w.reference),
-    };
-    let mut all = store.images()?;
-    let created = |i: &Image| i.created.as_deref().and_then(units::parse_time);
-    all.sort_by_key(|i| std::cmp::Reverse(created(i)));
-    let mut heading = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-    if args.digests {
-        heading.insert(2, "DIGEST");
-    }
-    let mut rows = vec![heading.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    let format = Format::of_list(args.format.as_deref(), table, args.quiet)?;
+    let filters = Filters::parse(&args.filter, ImageFilter::KEYS)?;
+    let filter = ImageFilter::new(filters, args.name.as_deref(), store)?;
+    let index = store.read_index()?;
+    let mut all = image::images(&index);
+    all.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
+    let mut rows = Vec::new();
     for image in &all {
-        let id = match args.no_trunc {
-            true => image.id.to_string(),
-            false => image.id.short(),
-        };
-        let names: Vec<_> = image.names.iter().filter(|n| fits(n)).map(Some).collect();
-        let nameless = image.names.is_empty() && wanted.is_none();
-        let lines = if nameless { vec![None] } else { names };
-        if args.quiet {
-            for _ in lines {
-                writeln!(output.out, "{id}")?;
-            }
-            continue;
-        }
-        for name in lines {
-            let none = || "<none>".to_owned();
-            let mut row = vec![
-                name.map_or_else(none, Reference::familiar),
-                name.map_or_else(none, |n| n.tag().to_owned()),
-                id.clone(),
-                created(image).map_or_else(|| "N/A".to_owned(), units::ago),
-                units::size(image.size),
-            ];
-            if args.digests {
-                row.insert(2, image.manifest.digest.to_string());
-            }
-            rows.push(row);
+        for name in filter.names(image, store)? {
+            rows.push(Row::new(image, name, args.no_trunc));
         }
     }
-    if !args.quiet {
-        table::print(output.out, &rows)?;
-    }
-    Ok(0)
-}
-
-/// Remove names and images.
-///
-/// # Errors
-/// When one of them is not there or in use; the others are removed.
-pub fn rmi(containers: &Containers<'_>, args: &args::Remove, output: &mut Output<'_>) -> Outcome {
-    let store = containers.store();
-    let mut code = 0;
-    let mut gone = false;
-    for name in &args.names {
-        match store.remove_image(name, args.force, || containers.users()) {
-            Ok(removed) => {
-                for what in removed {
-                    match what {
-                        Removed::Name(name) => {
-                            writeln!(output.out, "Untagged: {}", name.familiar_tagged())?;
-                        }
-                        Removed::Image(id) => {
-                            gone = true;
-                            writeln!(output.out, "Deleted: {id}")?;
-                        }
-                    }
-                }
-            }
-            // As `rm -f`, which is not surprised either.
-            Err(Error::NotFound(text)) if args.force => writeln!(output.err, "Error: {text}")?,
-            Err(e) => {
-                code = 1;
-                writeln!(output.err, "Error: {e}")?;
-            }
+    let outcome = format.print(HEADINGS, &rows, output);
+    for image in &all {
+        if let Some(why) = image::damage(&index, &image.id) {
+            let (title, why) = (image.title(), show(why.as_bytes()));
+            writeln!(output.err, "warning: image {title} is damaged: {why}")?;
         }
     }
-    if gone {
-        store.sweep(|| containers.users())?;
-    }
-    match code {
-        0 => Ok(0),
-        code => Err(Failure::Said(code)),
-    }
+    outcome
 }

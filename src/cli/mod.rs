@@ -2,16 +2,36 @@
 //! to write; everything it knows it asks the store and the containers.
 
 pub mod args;
+pub mod check;
 pub mod containers;
+pub mod filter;
+pub mod format;
+pub mod gc;
+pub mod history;
 pub mod images;
+pub mod import;
 pub mod inspect;
+pub mod interrupt;
 pub mod layers;
 pub mod load;
+pub mod login;
+pub mod logout;
+pub mod outfile;
+pub mod progress;
+pub mod prune;
 pub mod ps;
+pub mod pull;
+pub mod push;
+pub mod rmi;
 pub mod run;
+pub mod save;
+pub mod search;
 pub mod table;
+pub mod tag;
+pub mod template;
 pub mod units;
 
+use crate::config::Config;
 use crate::container::Containers;
 use crate::store::{Error, Store};
 use crate::sys::creds;
@@ -106,15 +126,27 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         writeln!(output.out, "capas version {}", env!("CARGO_PKG_VERSION"))?;
         return Ok(0);
     }
-    let root = cli.root.map_or_else(default_root, Ok)?;
+    let config = Config::load()?;
+    // These need no store.
+    match &cli.command {
+        Command::Login(args) => return login::login(&config, args, output),
+        Command::Logout(args) => return logout::logout(args, output),
+        Command::Search(args) => return search::search(&config, args, output),
+        _ => {}
+    }
+    let root = cli.root.map_or_else(|| default_root(&config), Ok)?;
     let store = Store::open(&root)?;
-    let runtime = cli.runtime.as_deref();
+    let runtime = cli.runtime.as_deref().or(config.runtime.as_deref());
     let containers = Containers::new(&store);
     match cli.command {
+        Command::Check(args) => check::check(&containers, &args, output),
+        Command::Gc(args) => gc::gc(&containers, &args, output),
         Command::Load(args) => load::load(&store, &args, output),
+        Command::Import(args) => import::import(&store, &args, output),
+        Command::History(args) => history::history(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Layers(args) => layers::layers(&store, &args, output),
-        Command::Rmi(args) => images::rmi(&containers, &args, output),
+        Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
@@ -122,15 +154,24 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Rm(args) => containers::rm(&containers, &args, output),
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
-        Command::Version => Ok(0),
+        Command::Pull(args) => pull::pull(&store, &config, &args, output),
+        Command::Push(args) => push::push(&store, &config, &args, output),
+        Command::Prune(args) => prune::prune(&store, &args, output),
+        Command::Tag(args) => tag::tag(&store, &args, output),
+        Command::Save(args) => save::save(&store, &args, output),
+        Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }
 }
 
-/// `CAPAS_ROOT`, or the system's store for root, or the user's own.
-fn default_root() -> Result<PathBuf, Error> {
+/// `CAPAS_ROOT`, or what the configuration says, or the system's store for
+/// root, or the user's own.
+fn default_root(config: &Config) -> Result<PathBuf, Error> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     if let Some(root) = set("CAPAS_ROOT") {
         return Ok(root.into());
+    }
+    if let Some(root) = &config.root {
+        return Ok(root.clone());
     }
     if creds::effective_uid() == 0 && creds::in_first_user_namespace() {
         return Ok(PathBuf::from("/var/lib/capas"));

@@ -1,7 +1,12 @@
-//! Columns as docker prints them: as wide as the widest cell, three blanks
-//! between, nothing behind the last.
+//! Columns as docker prints them: as wide as the widest cell and three blanks,
+//! ten characters at least; nothing behind the last.
 
 use std::io::Write;
+
+/// Blanks between columns.
+const GAP: usize = 3;
+/// No column but the last takes less, blanks included.
+const NARROWEST: usize = 10;
 
 /// Print rows; the first is the heading.
 ///
@@ -23,7 +28,7 @@ pub fn print(out: &mut dyn Write, rows: &[Vec<String>]) -> std::io::Result<()> {
         for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
             line.push_str(cell);
             if i + 1 < row.len() {
-                let blanks = width + 3 - cell.chars().count();
+                let blanks = (width + GAP).max(NARROWEST) - cell.chars().count();
                 line.extend(std::iter::repeat_n(' ', blanks));
             }
         }
@@ -51,7 +56,10 @@ mod tests {
         let mut out = Vec::new();
         let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
         print(&mut out, &[row("A", "B"), row("äöü", "x")]).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "A     B\näöü   x\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "A         B\näöü       x\n"
+        );
         assert_eq!(cut("12345", 5), "12345");
         assert_eq!(cut("123456", 5), "1234…");
     }

@@ -150,6 +150,12 @@ pub fn format_time(seconds: i64, nanos: u32) -> String {
     )
 }
 
+/// A time as Go prints it: `2024-05-01 10:00:00 +0000 UTC`.
+pub fn date(seconds: i64) -> String {
+    let text = format_time(seconds, 0).replace('T', " ").replace('Z', "");
+    format!("{text} +0000 UTC")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +244,7 @@ mod tests {
         ] {
             assert_eq!(parse_time(&format_time(t, 0)), Some(t));
         }
+        assert_eq!(date(1_709_202_615), "2024-02-29 10:30:15 +0000 UTC");
         assert_eq!(format_time(1, 500_000_000), "1970-01-01T00:00:01.5Z");
     }
 }

@@ -19,6 +19,8 @@ use std::sync::Arc;
 const MAX_MEMBERS: usize = 100_000;
 /// Links in an archive lead to links, but not for long.
 const MAX_LINKS: usize = 8;
+/// The member of [`Archive::whole`].
+pub const WHOLE: &str = "layer.tar";
 
 /// Images in transit.
 #[derive(Debug)]
@@ -47,6 +49,19 @@ pub struct Range {
 }
 
 impl Range {
+    /// All of a file.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn whole(file: File) -> std::io::Result<Range> {
+        let end = file.metadata()?.len();
+        Ok(Range {
+            file: Arc::new(file),
+            pos: 0,
+            end,
+        })
+    }
+
     /// Bytes that are left.
     pub fn len(&self) -> u64 {
         self.end - self.pos
@@ -102,34 +117,21 @@ impl Archive {
         let mut input = BufReader::with_capacity(1 << 20, stream);
         let say = || "cannot read the archive".to_owned();
         let encoding = Encoding::of(std::io::BufRead::fill_buf(&mut input).context(say)?);
-        let mut input = decoder(encoding, input).context(say)?;
-        let path = staging.path().join("archive");
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .context(|| "cannot write to staging".to_owned())?;
-        // A small stream can unpack to more than the disk has; the reserve
-        // keeps the machine usable.
-        let free = tree::free_bytes(&file).context(say)?;
-        let limit = free.saturating_sub(free / 20);
-        let mut buf = vec![0; 1 << 20];
-        let mut total = 0u64;
-        loop {
-            let n = input.read(&mut buf).context(say)?;
-            let data = buf.get(..n).unwrap_or_default();
-            if data.is_empty() {
-                break;
-            }
-            total += n as u64;
-            if total > limit {
-                return invalid("the archive does not fit on the disk");
-            }
-            file.write_all(data)
-                .context(|| "cannot write to staging".to_owned())?;
-        }
-        index(file)
+        index(spool(decoder(encoding, input).context(say)?, staging)?)
+    }
+
+    /// An archive of which nothing is looked at: the whole file is its only
+    /// member, [`WHOLE`].
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn whole(file: File) -> Result<Archive> {
+        let meta = file.metadata();
+        let size = meta
+            .context(|| "cannot look at the archive".to_owned())?
+            .len();
+        let member = (WHOLE.as_bytes().to_vec(), Entry::Data(0, size));
+        Ok(Archive::Tar(Arc::new(file), HashMap::from([member])))
     }
 
     /// Is there a member of that name.
@@ -211,6 +213,40 @@ impl Archive {
             .read_to_end(&mut data)
             .context(|| format!("cannot read \"{}\"", show(name.as_bytes())))?;
         Ok(data)
+    }
+}
+
+/// Write a stream to a file in staging.
+///
+/// # Errors
+/// When it cannot be read or stored.
+pub fn spool(mut input: impl Read, staging: &Staging) -> Result<File> {
+    let say = || "cannot read the archive".to_owned();
+    let path = staging.path().join("archive");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .context(|| "cannot write to staging".to_owned())?;
+    // A small stream can unpack to more than the disk has; the reserve
+    // keeps the machine usable.
+    let free = tree::free_bytes(&file).context(say)?;
+    let limit = free.saturating_sub(free / 20);
+    let mut buf = vec![0; 1 << 20];
+    let mut total = 0u64;
+    loop {
+        let n = input.read(&mut buf).context(say)?;
+        let data = buf.get(..n).unwrap_or_default();
+        if data.is_empty() {
+            return Ok(file);
+        }
+        total += n as u64;
+        if total > limit {
+            return invalid("the archive does not fit on the disk");
+        }
+        file.write_all(data)
+            .context(|| "cannot write to staging".to_owned())?;
     }
 }
 

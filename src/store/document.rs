@@ -22,6 +22,9 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// What registries may send as a manifest.
+pub const MANIFEST_TYPES: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
+
 /// Annotation: the name of an image in an index.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation: the full name, as containerd and docker write it.
@@ -143,6 +146,16 @@ pub enum Top {
     Manifest(Manifest),
 }
 
+impl Top {
+    /// The media type: its own word, or OCI's.
+    pub fn media_type(&self) -> &str {
+        match self {
+            Top::Index(index) => index.media_type.as_deref().unwrap_or(INDEX),
+            Top::Manifest(manifest) => manifest.media_type.as_deref().unwrap_or(MANIFEST),
+        }
+    }
+}
+
 /// Read an index or a manifest. A document that could be read as both is
 /// refused: two programs would see two images under one digest.
 ///
@@ -200,6 +213,9 @@ pub struct ImageConfig {
     /// As Go names it.
     #[serde(default)]
     pub os: Option<String>,
+    /// As Go names it.
+    #[serde(default)]
+    pub variant: Option<String>,
     /// How to run it.
     #[serde(default)]
     pub config: Option<RunConfig>,
@@ -251,7 +267,7 @@ impl ImageConfig {
 }
 
 /// One image in a docker archive's `manifest.json`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DockerImage {
     /// The member that holds the configuration.

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! <root>/                  0700
-//!   capas.json             format version and features; last written at init
+//!   capas.json             format version and features
 //!   oci-layout, index.json the images: an OCI image layout, readable by others
 //!   blobs/sha256/<hex>     manifests, configurations, layers as they came
 //!   layers/<hex>/          a layer unpacked, never written again
 //!   layers/<hex>.json      what is known of it; a directory without is garbage
+//!   layers/<hex>.skel      its archive without the files' contents, see `skeleton`
 //!   containers/<id>/       see `container`
 //!   tmp/<random>/          staging, see `staging`
 //!   lock                   held to change index.json or any container's record
@@ -20,30 +21,52 @@
 //! link to a file of an earlier layer) it is the ChainID: such a tree is right
 //! on top of that chain only.
 //!
+//! A layer's blob may be missing where every tree of that layer has a skeleton:
+//! then its uncompressed archive is made from both when it is asked for, and
+//! has the DiffID. Manifests name the blob as before. See `blobs`.
+//!
+//! `capas.json` names the features that a store uses. A program that does not
+//! know one of them ignores it if it is `compatible`, only reads if it is
+//! `ro_compatible`, and refuses the store if it is `incompatible`.
+//!
 //! Locks are taken in the order `gc.lock`, `lock`; readers take none, as every
 //! file they read is replaced by rename and never changed. Roots of garbage
-//! collection are `index.json` and the containers' records.
+//! collection are `index.json` and the containers' records; [`gc`] says how
+//! what they do not reach is found and removed.
 //!
 //! An image is listed only when all it needs is on the disk: everything is
 //! written to staging, one `syncfs` makes it durable, then names are moved
 //! into place, their directories synced, and at last `index.json` replaced.
 
 pub mod archive;
+pub mod aside;
+pub mod blobs;
+pub mod change;
+pub mod check;
 pub mod complete;
 pub mod digest;
 pub mod discard;
 pub mod document;
 pub mod error;
+pub mod gc;
 pub mod image;
 pub mod layer;
 pub mod load;
 pub mod pax;
 pub mod pipeline;
+pub mod platform;
 pub mod reference;
 pub mod remove;
+pub mod save;
+pub mod skeleton;
 pub mod staging;
+pub mod tag;
 pub mod tarball;
+pub mod tarwriter;
 pub mod unpack;
+pub mod usage;
+pub mod verify;
+pub mod walk;
 
 pub use digest::Digest;
 pub use error::{Context, Error, Result};
@@ -62,19 +85,47 @@ use std::path::{Path, PathBuf};
 /// The one version of the layout there is.
 const VERSION: u32 = 1;
 
+/// All that is in a store's root, at any time.
+const NAMES: [&str; 12] = [
+    "lock",
+    "gc.lock",
+    "oci-layout",
+    "oci-layout.new",
+    "index.json",
+    "index.json.new",
+    "blobs",
+    "layers",
+    "containers",
+    "tmp",
+    "capas.json",
+    "capas.json.new",
+];
+
 /// The content of `capas.json`.
 #[derive(Serialize, Deserialize)]
 struct Format {
     version: u32,
+    /// Features that need not be known.
+    #[serde(default)]
+    compatible: Vec<String>,
+    /// Features without which a program must not change the store.
+    #[serde(default)]
+    ro_compatible: Vec<String>,
     /// Features without which a program must not touch the store.
     #[serde(default)]
     incompatible: Vec<String>,
 }
 
+/// Feature: blobs of layers may be missing where there are skeletons. Who does
+/// not know it would leave skeletons behind.
+const SKELETONS: &str = "skeletons";
+
 /// An open image store.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// A feature because of which the store is only read.
+    foreign: Option<String>,
 }
 
 /// A held lock, released when dropped.
@@ -91,17 +142,26 @@ impl Store {
         let say = |what: &str| format!("cannot {what} the store {}", root.display());
         make_dir(root).context(|| say("make"))?;
         let root = root.canonicalize().context(|| say("find"))?;
-        let store = Store { root };
-        match read_file(&store.root.join("capas.json"), 1 << 16) {
-            Ok(data) => store.check_format(&data)?,
+        let mut store = Store {
+            root,
+            foreign: None,
+        };
+        match store.read_format() {
+            Ok(format) => store.check_format(format)?,
             Err(Error::NotFound(_)) => store.init()?,
             Err(e) => return Err(e),
         }
         Ok(store)
     }
 
-    fn check_format(&self, data: &[u8]) -> Result<()> {
-        let format: Format = document::parse(data, "capas.json")?;
+    fn read_format(&self) -> Result<Format> {
+        document::parse(
+            &read_file(&self.root.join("capas.json"), 1 << 16)?,
+            "capas.json",
+        )
+    }
+
+    fn check_format(&mut self, format: Format) -> Result<()> {
         if format.version != VERSION {
             return invalid(format!(
                 "the store {} has format {}, this program knows {VERSION}: use a newer capas",
@@ -115,30 +175,39 @@ impl Store {
                 self.root.display()
             ));
         }
+        self.foreign = format.ro_compatible.into_iter().find(|f| f != SKELETONS);
         Ok(())
+    }
+
+    /// From now on programs must know the feature to change the store; the
+    /// caller holds [`Store::lock`].
+    fn use_feature(&self, feature: &str) -> Result<()> {
+        let mut format = self.read_format()?;
+        if format.ro_compatible.iter().any(|f| f == feature) {
+            return Ok(());
+        }
+        format.ro_compatible.push(feature.to_owned());
+        replace_file(&self.root.join("capas.json"), &to_json(&format)?)
+    }
+
+    fn writable(&self) -> Result<()> {
+        match &self.foreign {
+            None => Ok(()),
+            Some(feature) => invalid(format!(
+                "the store {} has \"{}\", which this program does not know, and can only be read: use a newer capas",
+                self.root.display(),
+                error::show(feature.as_bytes())
+            )),
+        }
     }
 
     fn init(&self) -> Result<()> {
         let say = || format!("cannot make the store {}", self.root.display());
         for entry in fs::read_dir(&self.root).context(say)?.flatten() {
-            let ours = [
-                "lock",
-                "gc.lock",
-                "oci-layout",
-                "oci-layout.new",
-                "index.json",
-                "index.json.new",
-                "blobs",
-                "layers",
-                "containers",
-                "tmp",
-                "capas.json",
-                "capas.json.new",
-            ];
             if !entry
                 .file_name()
                 .to_str()
-                .is_some_and(|n| ours.contains(&n))
+                .is_some_and(|n| NAMES.contains(&n))
             {
                 return invalid(format!(
                     "{} is not an image store and not empty",
@@ -170,6 +239,8 @@ impl Store {
         self.write_index(&Index::default())?;
         let format = Format {
             version: VERSION,
+            compatible: Vec::new(),
+            ro_compatible: Vec::new(),
             incompatible: Vec::new(),
         };
         replace_file(&self.root.join("capas.json"), &to_json(&format)?)
@@ -178,6 +249,11 @@ impl Store {
     /// Where the store is, absolute.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where blobs are.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
     }
 
     /// Where layers are.
@@ -197,14 +273,15 @@ impl Store {
 
     /// Where the blob of that digest is, if it is here.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.blobs().join(digest.hex())
     }
 
     /// Wait for the right to change names and records.
     ///
     /// # Errors
-    /// When the lock file cannot be used.
+    /// When the lock file cannot be used, or the store can only be read.
     pub fn lock(&self) -> Result<Lock> {
+        self.writable()?;
         let file = self.lock_file("lock")?;
         file.lock().context(|| "cannot lock the store".to_owned())?;
         Ok(Lock(file))
@@ -213,8 +290,18 @@ impl Store {
     /// Keep others from removing what seems unused while adding.
     ///
     /// # Errors
-    /// When the lock file cannot be used.
+    /// When the lock file cannot be used, or the store can only be read.
     pub fn lock_adding(&self) -> Result<Lock> {
+        self.writable()?;
+        self.lock_reading()
+    }
+
+    /// Keep others from removing what is being read for long. What is opened
+    /// at once needs no lock.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub fn lock_reading(&self) -> Result<Lock> {
         let file = self.lock_file("gc.lock")?;
         file.lock_shared()
             .context(|| "cannot lock the store".to_owned())?;
@@ -224,8 +311,9 @@ impl Store {
     /// The right to remove what nobody refers to, unless somebody is adding.
     ///
     /// # Errors
-    /// When the lock file cannot be used.
+    /// When the lock file cannot be used, or the store can only be read.
     pub fn try_lock_sweeping(&self) -> Result<Option<Lock>> {
+        self.writable()?;
         let file = self.lock_file("gc.lock")?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
@@ -382,6 +470,39 @@ mod tests {
             fs::write(root.join("capas.json"), format).unwrap();
             let e = Store::open(&root).unwrap_err().to_string();
             assert!(e.contains(word), "{e}");
+        }
+    }
+
+    #[test]
+    fn features_of_newer_programs_keep_what_they_must_from_being_written() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path().join("store");
+        Store::open(&root).unwrap();
+        let write = |format: &str| {
+            fs::write(root.join("capas.json"), format).unwrap();
+            Store::open(&root).unwrap()
+        };
+        let store = write(r#"{"version":1,"compatible":["hints"]}"#);
+        {
+            let _lock = store.lock().unwrap();
+            store.use_feature(SKELETONS).unwrap();
+            store.use_feature(SKELETONS).unwrap();
+        }
+        let format = store.read_format().unwrap();
+        assert_eq!(format.ro_compatible, [SKELETONS]);
+        assert_eq!(format.compatible, ["hints"]);
+        Store::open(&root).unwrap().lock().unwrap();
+
+        let store = write(r#"{"version":1,"ro_compatible":["skeletons","packs"]}"#);
+        assert_eq!(store.images().unwrap().len(), 0);
+        drop(store.lock_reading().unwrap());
+        for refused in [
+            store.lock().map(drop),
+            store.lock_adding().map(drop),
+            store.try_lock_sweeping().map(drop),
+        ] {
+            let e = refused.unwrap_err().to_string();
+            assert!(e.contains("\"packs\"") && e.contains("only be read"), "{e}");
         }
     }
 }

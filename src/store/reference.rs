@@ -5,6 +5,7 @@ use super::error::{Result, invalid, show};
 use std::fmt;
 
 const DEFAULT_DOMAIN: &str = "docker.io";
+const DEFAULT_TAG: &str = "latest";
 const OFFICIAL: &str = "library/";
 
 /// A repository and a tag, complete: `docker.io/library/debian:latest`.
@@ -79,7 +80,7 @@ impl Name {
             reference: Reference {
                 domain: domain.to_owned(),
                 path,
-                tag: tag.unwrap_or("latest").to_owned(),
+                tag: tag.unwrap_or(DEFAULT_TAG).to_owned(),
             },
             tagged: tag.is_some(),
             digest,
@@ -103,6 +104,16 @@ impl Reference {
         }
     }
 
+    /// The registry's host.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository in its registry: `library/debian`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The repository as people write it: `debian`, `user/app`, `host/app`.
     pub fn familiar(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
@@ -118,6 +129,22 @@ impl Reference {
     /// The tag.
     pub fn tag(&self) -> &str {
         &self.tag
+    }
+
+    /// The repository, with the default tag.
+    pub fn repository(&self) -> Reference {
+        Reference {
+            tag: DEFAULT_TAG.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same repository with another tag.
+    ///
+    /// # Errors
+    /// For a tag that is none.
+    pub fn with_tag(&self, tag: &str) -> Result<Reference> {
+        Reference::parse(&format!("{}/{}:{tag}", self.domain, self.path))
     }
 
     /// [`Reference::familiar`] with the tag.
@@ -137,8 +164,8 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The first part is a host only if it cannot be a user's name.
-fn is_domain(part: &str) -> bool {
+/// The first part of a name is a host only if it cannot be a user's name.
+pub fn is_domain(part: &str) -> bool {
     let host = part.split(':').next().unwrap_or_default();
     let port_ok = part
         .split_once(':')

@@ -1,19 +1,11 @@
-//! Names and images go away, and later what nobody refers to any more.
+//! Names and images go away; [`super::gc`] then removes what they leave.
 
 use super::Store;
 use super::digest::Digest;
-use super::document::{
-    Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, REF_NAME, Top, parse_top,
-};
-use super::error::{Context, Error, Result};
-use super::image::{Asked, Image, find, images};
-use super::layer::chain_ids;
+use super::document::{Descriptor, Index, REF_NAME};
+use super::error::{Error, Result};
+use super::image::{Asked, Image, RepoDigest, find, images, set_digests};
 use super::reference::Reference;
-use super::staging::{Staging, remove_stale};
-use crate::sys::tree;
-use std::collections::HashSet;
-use std::fs;
-use std::path::Path;
 
 /// A container, as far as images are concerned.
 #[derive(Clone, Debug)]
@@ -39,6 +31,8 @@ impl User {
 pub enum Removed {
     /// It lost a name.
     Name(Reference),
+    /// It lost what a registry calls it.
+    Digest(RepoDigest),
     /// It is gone.
     Image(Digest),
 }
@@ -65,9 +59,14 @@ impl Store {
         let mut removed = Vec::new();
         let delete = match &asked {
             Asked::Name(name) => by_name(&image, name, text, force, &users, &mut removed)?,
+            Asked::Digest(digest) => by_digest(&image, digest, text, force, &users, &mut removed)?,
             Asked::Id => by_id(&image, force, &users, &mut removed)?,
         };
         let id = image.id;
+        let mut image = image;
+        image
+            .digests
+            .retain(|d| !removed.contains(&Removed::Digest(d.clone())));
         for gone in &removed {
             if let Removed::Name(name) = gone {
                 let full = name.to_string();
@@ -84,76 +83,10 @@ impl Store {
         } else if !left {
             index.manifests.push(image.entry(None));
         }
+        set_digests(&mut index, &id, &image.digests);
         self.write_index(&index)?;
         Ok(removed)
     }
-
-    /// Remove blobs and layers that neither an image nor one of the containers
-    /// `users` refers to, and abandoned staging. Does nothing while something
-    /// is being added: then it happens another time.
-    ///
-    /// # Errors
-    /// When it cannot be known what is in use; then nothing is removed.
-    pub fn sweep(&self, users: impl FnOnce() -> Result<Vec<User>>) -> Result<()> {
-        let Some(sweeping) = self.try_lock_sweeping()? else {
-            return Ok(());
-        };
-        remove_stale(&self.tmp())?;
-        let trash = Staging::new(&self.tmp())?;
-        {
-            let _lock = self.lock()?;
-            let live = self.live(&users()?)?;
-            let blobs = self.root().join("blobs/sha256");
-            throw_away(&blobs, &live.blobs, &trash.subdir("blobs")?)?;
-            throw_away(&self.layers(), &live.layers, &trash.subdir("layers")?)?;
-        }
-        drop(sweeping);
-        Ok(())
-    }
-
-    fn live(&self, users: &[User]) -> Result<Live> {
-        let mut live = Live::default();
-        live.layers
-            .extend(users.iter().flat_map(|u| u.layers.iter()));
-        for descriptor in &self.read_index()?.manifests {
-            self.mark(descriptor, &mut live)?;
-        }
-        Ok(live)
-    }
-
-    fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
-        if !live.blobs.insert(descriptor.digest)
-            || !(descriptor.is_index() || descriptor.is_manifest())
-        {
-            return Ok(());
-        }
-        match parse_top(&self.read_blob(&descriptor.digest, MAX_MANIFEST)?)? {
-            Top::Index(index) => {
-                for inner in &index.manifests {
-                    // Other platforms of a foreign entry need not be here.
-                    if self.blob(&inner.digest).exists() {
-                        self.mark(inner, live)?;
-                    }
-                }
-            }
-            Top::Manifest(manifest) => {
-                live.blobs.insert(manifest.config.digest);
-                live.blobs.extend(manifest.layers.iter().map(|l| l.digest));
-                let data = self.read_blob(&manifest.config.digest, MAX_CONFIG)?;
-                if let Ok(config) = ImageConfig::parse(&data) {
-                    live.layers.extend(config.diff_ids());
-                    live.layers.extend(chain_ids(config.diff_ids()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-#[derive(Default)]
-struct Live {
-    blobs: HashSet<Digest>,
-    layers: HashSet<Digest>,
 }
 
 fn images_of(index: &Index, id: &Digest) -> Vec<Descriptor> {
@@ -183,14 +116,44 @@ fn by_name(
         && !force
         && let Some(user) = users.first()
     {
-        return Err(Error::Conflict(format!(
-            "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
-            user.short(),
-            image.id.short()
-        )));
+        return Err(in_use(image, text, user));
     }
     removed.push(Removed::Name(name.clone()));
+    let mut others = image.names.iter().filter(|n| *n != name);
+    if !others.any(|n| n.same_repository(name)) {
+        let digests = image.digests.iter().filter(|d| d.is_in(name));
+        removed.extend(digests.cloned().map(Removed::Digest));
+    }
     Ok(last && !users.iter().any(|u| u.running))
+}
+
+/// What a registry calls it goes; with the last thing it is called by the image
+/// does, unless it is in use.
+fn by_digest(
+    image: &Image,
+    digest: &RepoDigest,
+    text: &str,
+    force: bool,
+    users: &[User],
+    removed: &mut Vec<Removed>,
+) -> Result<bool> {
+    let last = image.names.is_empty() && image.digests.iter().all(|d| d == digest);
+    if last
+        && !force
+        && let Some(user) = users.first()
+    {
+        return Err(in_use(image, text, user));
+    }
+    removed.push(Removed::Digest(digest.clone()));
+    Ok(last && !users.iter().any(|u| u.running))
+}
+
+fn in_use(image: &Image, text: &str, user: &User) -> Error {
+    Error::Conflict(format!(
+        "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
+        user.short(),
+        image.id.short()
+    ))
 }
 
 /// An image goes with all its names, if they are in one repository.
@@ -220,26 +183,6 @@ fn by_id(image: &Image, force: bool, users: &[User], removed: &mut Vec<Removed>)
         }
     }
     removed.extend(image.names.iter().cloned().map(Removed::Name));
+    removed.extend(image.digests.iter().cloned().map(Removed::Digest));
     Ok(true)
-}
-
-/// Move everything that is named by a digest which is not `live` to `trash`.
-fn throw_away(from: &Path, live: &HashSet<Digest>, trash: &Path) -> Result<()> {
-    let say = || format!("cannot clean {}", from.display());
-    let mut dead = Vec::new();
-    for entry in fs::read_dir(from).context(say)? {
-        let name = entry.context(say)?.file_name();
-        let Some(text) = name.to_str() else { continue };
-        let hex = text.strip_suffix(".json").unwrap_or(text);
-        if Digest::parse_hex(hex).is_ok_and(|d| !live.contains(&d)) {
-            // A layer's record goes before its directory, which is garbage
-            // without it.
-            dead.push((!text.ends_with(".json"), name));
-        }
-    }
-    dead.sort();
-    for (_, name) in dead {
-        tree::rename(&from.join(&name), &trash.join(&name)).context(say)?;
-    }
-    Ok(())
 }

@@ -17,6 +17,7 @@ pub mod mount;
 pub mod place;
 pub mod probe;
 pub mod process;
+pub mod terminal;
 pub mod tree;
 pub mod xattr;
 

@@ -1,0 +1,124 @@
+//! Files that a command makes for its user: there as a whole or not at all.
+
+use crate::store::error::{Context, Error, Result, invalid};
+use crate::store::staging::random_hex;
+use crate::sys::fs::{self as sfs, Replace};
+use crate::sys::{At, Errno};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Let `fill` write the file `path`. It has no name before it is complete and
+/// on the disk, and replaces what was there; a device or pipe is written to.
+///
+/// # Errors
+/// Those of `fill`, and when the file cannot be made.
+pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let say = || format!("cannot write {}", path.display());
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return invalid(format!("{} is a directory: give a file", path.display()));
+        }
+        Ok(meta) if !meta.is_file() => {
+            let file = File::options().write(true).open(path).context(say)?;
+            return fill_file(&file, fill, say);
+        }
+        _ => {}
+    }
+    let (dir, name) = split(path)?;
+    let aside = aside(name)?;
+    match sfs::open_tmpfile(&dir) {
+        Ok(file) => {
+            let file = File::from(file);
+            fill_file(&file, fill, say)?;
+            sfs::sync(&file, false).context(say)?;
+            let at = At::Fd(file.as_fd());
+            match sfs::link(at, &dir, name) {
+                Ok(()) => return sfs::sync_dir(&dir).context(say),
+                Err(Errno::EXIST) => sfs::link(at, &dir, &aside).context(say)?,
+                Err(e) => return Err(e).context(say),
+            }
+        }
+        // Not every file system has files without names.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let file = crate::sys::tree::create_file(&dir, &aside, 0o600).context(say)?;
+            let filled = fill_file(&file, fill, say);
+            if let Err(e) = filled.and_then(|()| sfs::sync(&file, false).context(say)) {
+                let _ = sfs::unlink(&dir, &aside, false);
+                return Err(e);
+            }
+        }
+        Err(e) => return Err(e).context(say),
+    }
+    let done = sfs::rename(&dir, &aside, &dir, name, Replace::Yes);
+    if done.is_err() {
+        let _ = sfs::unlink(&dir, &aside, false);
+    }
+    done.and_then(|()| sfs::sync_dir(&dir)).context(say)
+}
+
+/// Let `fill` write into the directory `path`, which must not exist or be
+/// empty, and gets its name when it is complete.
+///
+/// # Errors
+/// Those of `fill`, and when the directory holds something or cannot be made.
+pub fn write_dir(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let say = || format!("cannot make {}", path.display());
+    match fs::read_dir(path) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                return Err(Error::Conflict(format!(
+                    "{} is there already and not empty: give another directory",
+                    path.display()
+                )));
+            }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e).context(say),
+    }
+    let (dir, name) = split(path)?;
+    let aside = aside(name)?;
+    let made = path.with_file_name(&aside);
+    fs::create_dir(&made).context(say)?;
+    let filled = fill(&made).and_then(|()| {
+        // An empty directory is replaced, any other refused.
+        let done = sfs::rename(&dir, &aside, &dir, name, Replace::Yes);
+        done.and_then(|()| sfs::sync_dir(&dir)).context(say)
+    });
+    if filled.is_err() {
+        let _ = fs::remove_dir_all(&made);
+    }
+    filled
+}
+
+fn split(path: &Path) -> Result<(File, &OsStr)> {
+    let Some(name) = path.file_name() else {
+        return invalid(format!("{} is no name for a file", path.display()));
+    };
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let dir = File::open(parent).context(|| format!("cannot open {}", parent.display()))?;
+    Ok((dir, name))
+}
+
+/// A name beside `name` that nobody else has.
+fn aside(name: &OsStr) -> Result<OsString> {
+    let mut out = OsString::from(".");
+    out.push(name);
+    out.push(format!(".{}", random_hex(4)?));
+    Ok(out)
+}
+
+fn fill_file(
+    file: &File,
+    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+    say: impl Fn() -> String,
+) -> Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    fill(&mut out)?;
+    out.flush().context(say)
+}

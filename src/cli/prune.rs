@@ -1,0 +1,58 @@
+//! `prune`.
+
+use super::{Outcome, Output, units};
+use crate::store::Store;
+use std::io::BufRead;
+
+/// Arguments of `prune`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Blobs of layers, whose archives can be made from the unpacked layers
+    #[arg(long, required = true)]
+    pub blobs: bool,
+    /// Show what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Remove the blobs of layers.
+///
+/// # Errors
+/// When the store cannot be changed.
+pub fn prune(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
+    if !args.dry_run && !args.force {
+        write!(
+            output.out,
+            "WARNING! This will remove the compressed layers of all images.\n\
+             Saving or pushing an image must then compress them again, under other digests.\n\
+             Are you sure you want to continue? [y/N] "
+        )?;
+        output.out.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(0);
+        }
+    }
+    let dropped = store.drop_blobs(args.dry_run)?;
+    for digest in dropped.blobs.keys() {
+        let said = if args.dry_run {
+            "Would delete"
+        } else {
+            "Deleted"
+        };
+        writeln!(output.out, "{said}: {digest}")?;
+    }
+    for (digest, why) in &dropped.kept {
+        writeln!(output.err, "warning: blob {digest} stays: {why}")?;
+    }
+    let said = match args.dry_run {
+        true => "Reclaimable space, at most",
+        false => "Total reclaimed space",
+    };
+    writeln!(output.out, "{said}: {}", units::size(dropped.freed()))?;
+    Ok(0)
+}

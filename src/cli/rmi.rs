@@ -1,0 +1,50 @@
+//! `rmi`.
+
+use super::args;
+use super::{Failure, Outcome, Output};
+use crate::container::Containers;
+use crate::store::Error;
+use crate::store::remove::Removed;
+
+/// Remove names and images.
+///
+/// # Errors
+/// When one of them is not there or in use; the others are removed.
+pub fn rmi(containers: &Containers<'_>, args: &args::Remove, output: &mut Output<'_>) -> Outcome {
+    let store = containers.store();
+    let mut code = 0;
+    let mut gone = false;
+    for name in &args.names {
+        match store.remove_image(name, args.force, || containers.users()) {
+            Ok(removed) => {
+                for what in removed {
+                    match what {
+                        Removed::Name(name) => {
+                            writeln!(output.out, "Untagged: {}", name.familiar_tagged())?;
+                        }
+                        Removed::Digest(digest) => {
+                            writeln!(output.out, "Untagged: {}", digest.familiar())?;
+                        }
+                        Removed::Image(id) => {
+                            gone = true;
+                            writeln!(output.out, "Deleted: {id}")?;
+                        }
+                    }
+                }
+            }
+            // As `rm -f`, which is not surprised either.
+            Err(Error::NotFound(text)) if args.force => writeln!(output.err, "Error: {text}")?,
+            Err(e) => {
+                code = 1;
+                writeln!(output.err, "Error: {e}")?;
+            }
+        }
+    }
+    if gone {
+        store.sweep(|| containers.users())?;
+    }
+    match code {
+        0 => Ok(0),
+        code => Err(Failure::Said(code)),
+    }
+}

@@ -1,0 +1,350 @@
+//! One HTTP exchange: connection, time limits, redirects, bounds.
+
+use super::endpoint::is_loopback;
+use super::fault::{Fault, Reply, server_text};
+use crate::store::error::{Result as StoreResult, invalid, show};
+use std::io::{ErrorKind, Read};
+use std::sync::OnceLock;
+use std::time::Duration;
+use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use ureq::http::{HeaderMap, Method, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, BodyReader};
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(30);
+/// Longest wait for any next byte.
+const IDLE: Duration = Duration::from_secs(60);
+/// Longest wait for an answer to begin: a registry moves a large blob to its
+/// place before it answers.
+const ANSWER: Duration = Duration::from_secs(300);
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 5;
+/// What is read of an error's text.
+const MAX_ERROR: u64 = 64 << 10;
+
+/// A request as it is sent, perhaps several times.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(&'static str, String)>,
+    /// What it carries; for `POST`, `PUT` and `PATCH`.
+    pub body: &'a [u8],
+}
+
+impl Request<'_> {
+    /// A `GET` without more.
+    pub fn get(url: String) -> Request<'static> {
+        Request::new(Method::GET, url)
+    }
+
+    /// A request without a body.
+    pub fn new(method: Method, url: String) -> Request<'static> {
+        Request {
+            method,
+            url,
+            headers: Vec::new(),
+            body: &[],
+        }
+    }
+}
+
+/// A server's answer, its body still to be read.
+pub(super) struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// Where it came from in the end.
+    pub url: String,
+    body: BodyReader<'static>,
+}
+
+impl Answer {
+    /// A header that is there once and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Only if the server did as asked.
+    pub fn checked(self) -> Reply<Answer> {
+        if (200..300).contains(&self.status) {
+            return Ok(self);
+        }
+        let after = self
+            .header(RETRY_AFTER.as_str())
+            .and_then(|v| v.trim().parse().ok())
+            .map(Duration::from_secs);
+        let status = self.status;
+        let mut body = Vec::new();
+        // A text that cannot be read is as good as none.
+        let _ = self.body.take(MAX_ERROR).read_to_end(&mut body);
+        Err(Fault::Status {
+            status,
+            text: server_text(status, &body),
+            after,
+        })
+    }
+
+    /// The whole body, of at most `max` bytes.
+    pub fn bytes(self, max: u64) -> Reply<Vec<u8>> {
+        let mut data = Vec::new();
+        let read = self.body.take(max + 1).read_to_end(&mut data);
+        read.map_err(|e| Fault::Connection {
+            text: format!("{}: the answer broke off: {e}", host_of(&self.url)),
+            hopeless: false,
+        })?;
+        if data.len() as u64 > max {
+            return Err(Fault::invalid(format!(
+                "{} answers with more than {max} bytes",
+                host_of(&self.url)
+            )));
+        }
+        Ok(data)
+    }
+
+    /// The body, for who bounds it himself.
+    pub fn into_body(self) -> BodyReader<'static> {
+        self.body
+    }
+
+    /// Where `Location` leads, as a whole URL.
+    pub fn location(&self) -> Reply<String> {
+        let Some(to) = self.header(LOCATION.as_str()) else {
+            return Err(Fault::invalid(format!(
+                "{} gives no location",
+                host_of(&self.url)
+            )));
+        };
+        join(&self.url, to)
+    }
+}
+
+/// Connections to servers.
+pub(super) struct Transport {
+    /// Plain HTTP may leave this machine.
+    insecure: bool,
+}
+
+impl Transport {
+    pub fn new(insecure: bool) -> Transport {
+        Transport { insecure }
+    }
+
+    /// Send a request and follow redirects of reading ones. `key` is the value
+    /// of `Authorization`; only the host of the request's own URL sees it.
+    pub fn exchange(&self, request: &Request<'_>, key: Option<&str>) -> Reply<Answer> {
+        let mut url = request.url.clone();
+        let mut key = key;
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.once(request, &url, key)?;
+            let reading = matches!(request.method, Method::GET | Method::HEAD);
+            if !reading || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(answer);
+            }
+            let next = answer.location()?;
+            if !same_origin(&url, &next) {
+                key = None;
+            }
+            if url.starts_with("https://") && !next.starts_with("https://") {
+                return Err(Fault::invalid(format!(
+                    "{} redirects to {} without TLS, which is not followed",
+                    host_of(&url),
+                    host_of(&next)
+                )));
+            }
+            url = next;
+        }
+        Err(Fault::invalid(format!(
+            "{} redirects more than {MAX_REDIRECTS} times",
+            host_of(&request.url)
+        )))
+    }
+
+    fn once(&self, request: &Request<'_>, url: &str, key: Option<&str>) -> Reply<Answer> {
+        let host = host_of(url);
+        if !url.starts_with("https://") && !self.insecure && !is_loopback(&host) {
+            return Err(Fault::invalid(format!(
+                "{host} would be spoken to without TLS: --insecure allows it"
+            )));
+        }
+        let mut builder = ureq::http::Request::builder()
+            .method(request.method.clone())
+            .uri(url);
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(key) = key {
+            builder = builder.header(AUTHORIZATION, key);
+        }
+        let bad = |e: ureq::http::Error| Fault::invalid(format!("{host}: bad request: {e}"));
+        let agent = agent(is_loopback(&host));
+        let sends = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+        let done = if sends {
+            agent.run(builder.body(request.body).map_err(bad)?)
+        } else {
+            agent.run(builder.body(()).map_err(bad)?)
+        };
+        let response = done.map_err(|e| lost(&host, &e))?;
+        let (parts, body) = response.into_parts();
+        Ok(Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            url: url.to_owned(),
+            body: body.into_reader(),
+        })
+    }
+}
+
+/// Connections are shared by all of the process; those to this machine use no
+/// proxy.
+fn agent(loopback: bool) -> &'static Agent {
+    static OUTWARDS: OnceLock<Agent> = OnceLock::new();
+    static INWARDS: OnceLock<Agent> = OnceLock::new();
+    let make = || {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::PlatformVerifier)
+            .build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .tls_config(tls)
+            .user_agent(concat!("capas/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT))
+            .timeout_resolve(Some(CONNECT))
+            .timeout_per_read(Some(if loopback { ANSWER } else { IDLE }))
+            .timeout_per_write(Some(IDLE))
+            .timeout_recv_response(Some(ANSWER))
+            .max_idle_connections_per_host(8);
+        if loopback { config.proxy(None) } else { config }
+            .build()
+            .new_agent()
+    };
+    if loopback {
+        INWARDS.get_or_init(make)
+    } else {
+        OUTWARDS.get_or_init(make)
+    }
+}
+
+/// A failed exchange as a fault.
+fn lost(host: &str, e: &ureq::Error) -> Fault {
+    let (text, hopeless) = match e {
+        ureq::Error::HostNotFound => ("no such host".to_owned(), true),
+        ureq::Error::Timeout(_) => ("no answer in time".to_owned(), false),
+        ureq::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => {
+            ("connection refused".to_owned(), true)
+        }
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => (e.to_string(), true),
+        // A wrong certificate comes as an error of reading.
+        ureq::Error::Io(io) => (e.to_string(), io.kind() == ErrorKind::InvalidData),
+        ureq::Error::Http(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
+            (e.to_string(), true)
+        }
+        _ => (e.to_string(), false),
+    };
+    Fault::Connection {
+        text: format!("cannot reach {host}: {}", show(text.as_bytes())),
+        hopeless,
+    }
+}
+
+/// `host[:port]` of a URL, for messages and comparisons.
+pub(super) fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // Nobody's name and password are part of where something is.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    show(host.as_bytes())
+}
+
+/// Are scheme, host and port the same.
+pub(super) fn same_origin(a: &str, b: &str) -> bool {
+    let origin = |url: &str| {
+        let uri: Uri = url.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_owned();
+        let port = uri
+            .port_u16()
+            .unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+    };
+    matches!((origin(a), origin(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// A `Location` or `Link` relative to where it was given.
+pub(super) fn join(base: &str, to: &str) -> Reply<String> {
+    Ok(checked_join(base, to)?)
+}
+
+fn checked_join(base: &str, to: &str) -> StoreResult<String> {
+    let bad = || {
+        invalid(format!(
+            "{} leads to a bad address: \"{}\"",
+            host_of(base),
+            show(to.as_bytes())
+        ))
+    };
+    let Some((scheme, rest)) = base.split_once("://") else {
+        return bad();
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let path = rest.get(authority.len()..).unwrap_or_default();
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let joined = if to.starts_with("https://") || to.starts_with("http://") {
+        to.to_owned()
+    } else if to.starts_with("//") {
+        format!("{scheme}:{to}")
+    } else if to.starts_with('/') {
+        format!("{scheme}://{authority}{to}")
+    } else if to.starts_with('?') {
+        format!("{scheme}://{authority}{path}{to}")
+    } else {
+        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        format!("{scheme}://{authority}{dir}/{to}")
+    };
+    let joined = joined.split('#').next().unwrap_or_default().to_owned();
+    match joined.parse::<Uri>() {
+        Ok(uri)
+            if uri.host().is_some_and(|h| !h.is_empty())
+                && uri.authority().is_some_and(|a| !a.as_str().contains('@')) =>
+        {
+            Ok(joined)
+        }
+        _ => bad(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_joined_and_compared() {
+        let base = "https://h.example/v2/x/blobs/uploads/?a=b";
+        for (to, full) in [
+            ("https://o.example/p", "https://o.example/p"),
+            ("/v2/y?z=1", "https://h.example/v2/y?z=1"),
+            ("id?s=1", "https://h.example/v2/x/blobs/uploads/id?s=1"),
+            ("?c", "https://h.example/v2/x/blobs/uploads/?c"),
+            ("//o.example/q", "https://o.example/q"),
+            ("/p#f", "https://h.example/p"),
+        ] {
+            assert_eq!(join(base, to).unwrap(), full);
+        }
+        for bad in ["https://u:p@h.example/", "https:///x", "/a b", "/\n"] {
+            assert!(join(base, bad).is_err(), "{bad}");
+        }
+        assert!(same_origin("https://h/", "https://H:443/x"));
+        for other in ["http://h/", "https://h:444/", "https://h.i/", "x"] {
+            assert!(!same_origin("https://h/", other), "{other}");
+        }
+        assert_eq!(host_of("https://u:secret@h:1/p"), "h:1");
+    }
+
+    #[test]
+    fn plain_http_does_not_leave_the_machine_unasked() {
+        let url = "http://192.0.2.1/v2/".to_owned();
+        let fault = Transport::new(false).exchange(&Request::get(url), None);
+        let text = fault.err().unwrap().to_string();
+        assert!(text.contains("without TLS"), "{text}");
+    }
+}

@@ -1,0 +1,119 @@
+use super::*;
+
+fn changed(config: &str, changes: &[&str]) -> String {
+    let mut config: Config = serde_json::from_str(config).unwrap();
+    let changes: Vec<String> = changes.iter().map(|c| (*c).to_owned()).collect();
+    apply(&mut config, &changes).unwrap();
+    serde_json::to_string(&config).unwrap()
+}
+
+#[test]
+fn instructions_as_docker_reads_them() {
+    for (change, config) in [
+        (r#"CMD ["a", "b c"]"#, r#"{"Cmd":["a","b c"]}"#),
+        (
+            "cmd echo  'x' $HOME",
+            r#"{"Cmd":["/bin/sh","-c","echo  'x' $HOME"]}"#,
+        ),
+        ("CMD [a]", r#"{"Cmd":["/bin/sh","-c","[a]"]}"#),
+        (r#"ENTRYPOINT ["/x"]"#, r#"{"Entrypoint":["/x"]}"#),
+        ("ENTRYPOINT x y", r#"{"Entrypoint":["/bin/sh","-c","x y"]}"#),
+        (
+            r#"ENV A=1 B="2 3" C=4\ 5 D='$A'"#,
+            r#"{"Env":["A=1","B=2 3","C=4 5","D=$A"]}"#,
+        ),
+        ("ENV A 1 2  3", r#"{"Env":["A=1 2  3"]}"#),
+        (
+            "ENV A=1\nENV B=$A-${A}x$C A=2",
+            r#"{"Env":["A=2","B=1-1x"]}"#,
+        ),
+        (
+            "EXPOSE 80 53/UDP 8000-8001",
+            r#"{"ExposedPorts":{"53/udp":{},"80/tcp":{},"8000/tcp":{},"8001/tcp":{}}}"#,
+        ),
+        (
+            r#"LABEL a.b="c d" e=f"#,
+            r#"{"Labels":{"a.b":"c d","e":"f"}}"#,
+        ),
+        ("LABEL a b c", r#"{"Labels":{"a":"b c"}}"#),
+        ("STOPSIGNAL SIGRTMIN+3", r#"{"StopSignal":"SIGRTMIN+3"}"#),
+        ("STOPSIGNAL 9", r#"{"StopSignal":"9"}"#),
+        ("USER me:us", r#"{"User":"me:us"}"#),
+        ("VOLUME /a /b", r#"{"Volumes":{"/a":{},"/b":{}}}"#),
+        (r#"VOLUME ["/a b"]"#, r#"{"Volumes":{"/a b":{}}}"#),
+        ("WORKDIR /a/../b/./c/", r#"{"WorkingDir":"/b/c"}"#),
+        (
+            "WORKDIR a\nWORKDIR b c\nWORKDIR ..",
+            r#"{"WorkingDir":"/a"}"#,
+        ),
+        ("ONBUILD RUN  x", r#"{"OnBuild":["RUN  x"]}"#),
+        ("HEALTHCHECK none", r#"{"Healthcheck":{"Test":["NONE"]}}"#),
+        (
+            "HEALTHCHECK --interval=1m30s --timeout=500ms --retries=2 CMD curl x",
+            r#"{"Healthcheck":{"Interval":90000000000,"Retries":2,"Test":["CMD-SHELL","curl x"],"Timeout":500000000}}"#,
+        ),
+        (
+            r#"HEALTHCHECK CMD ["x"]"#,
+            r#"{"Healthcheck":{"Test":["CMD","x"]}}"#,
+        ),
+        ("  # a comment\n\n USER x", r#"{"User":"x"}"#),
+    ] {
+        assert_eq!(changed("{}", &[change]), config, "{change}");
+    }
+}
+
+#[test]
+fn what_is_there_is_changed_and_nothing_else() {
+    let before = r#"{"Cmd":["old"],"Env":["PATH=/bin","A=0"],"Labels":null,"Shell":["/bin/ash","-ec"],"X":1}"#;
+    assert_eq!(
+        changed(before, &["ENV A=1", "LABEL l=m", "CMD x"]),
+        r#"{"Cmd":["/bin/ash","-ec","x"],"Env":["PATH=/bin","A=1"],"Labels":{"l":"m"},"Shell":["/bin/ash","-ec"],"X":1}"#
+    );
+    // Arguments of the entry point that was.
+    assert_eq!(
+        changed(r#"{"Cmd":["old"]}"#, &[r#"ENTRYPOINT ["e"]"#]),
+        r#"{"Entrypoint":["e"]}"#
+    );
+    assert_eq!(
+        changed(
+            r#"{"Cmd":["old"]}"#,
+            &[r#"CMD ["new"]"#, r#"ENTRYPOINT ["e"]"#]
+        ),
+        r#"{"Cmd":["new"],"Entrypoint":["e"]}"#
+    );
+}
+
+#[test]
+fn what_is_no_such_instruction_is_refused() {
+    for (change, word) in [
+        ("RUN x", "not one of"),
+        ("FROM x", "not one of"),
+        ("COPY a b", "not one of"),
+        ("CMD", "needs an argument"),
+        ("ENV A", "KEY=VALUE"),
+        ("ENV A=1 B", "\"B\" is not KEY=VALUE"),
+        ("ENV =1", "is not KEY=VALUE"),
+        ("ENV A='1", "no end"),
+        ("ENV A=${B:-c}", "only $NAME"),
+        ("EXPOSE 0", "no port"),
+        ("EXPOSE 65536", "no port"),
+        ("EXPOSE 9-8", "no port"),
+        ("EXPOSE 80/icmp", "no port"),
+        ("STOPSIGNAL TERM", "SIGTERM"),
+        ("STOPSIGNAL 65", "SIGTERM"),
+        ("USER a b", "one argument"),
+        ("VOLUME [\"\"]", "a path"),
+        ("ONBUILD FROM x", "not be triggered"),
+        ("HEALTHCHECK x", "NONE, or CMD"),
+        ("HEALTHCHECK --interval=1x CMD x", "a duration"),
+        ("HEALTHCHECK --interval=5 CMD x", "a duration"),
+        ("HEALTHCHECK --what=5 CMD x", "not known"),
+        ("\u{1b}[31mX y", "\\u{1b}"),
+    ] {
+        let mut config = Config::new();
+        let e = apply(&mut config, &[change.to_owned()])
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains(word) && !e.contains('\n'), "{change}: {e}");
+    }
+}

@@ -1,0 +1,144 @@
+//! `--format` of `images` and `ps`.
+
+use crate::fixture::age;
+use crate::program::Cli;
+use serde_json::{Value, json};
+
+/// Of the test images.
+const CREATED: &str = "2024-05-01T10:00:00Z";
+
+#[test]
+fn images() {
+    let c = Cli::new();
+    c.load(&"x".repeat(1234), &["x:1", "h.example/app:2"]);
+    let id = c.id(&"x".repeat(1234));
+    let short = &id[..12];
+    let digest = c.bench.store.images().unwrap()[0].manifest.digest;
+    let out = c.ok(&["images", "--format", "json", "x"]);
+    assert_eq!(out.lines().count(), 1);
+    assert_eq!(
+        serde_json::from_str::<Value>(&out).unwrap(),
+        json!({
+            "Containers": "N/A",
+            "CreatedAt": "2024-05-01 10:00:00 +0000 UTC",
+            "CreatedSince": age(CREATED),
+            "Digest": digest.to_string(),
+            "ID": short,
+            "Repository": "x",
+            "SharedSize": "N/A",
+            "Size": "1.23kB",
+            "Tag": "1",
+            "UniqueSize": "N/A",
+            "VirtualSize": "1.23kB",
+        })
+    );
+    // Docker's keys come sorted.
+    assert!(
+        out.starts_with(r#"{"Containers":"N/A","CreatedAt":"#),
+        "{out}"
+    );
+    assert_eq!(
+        c.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]),
+        "x:1\nh.example/app:2\n"
+    );
+    assert_eq!(
+        c.ok(&[
+            "images",
+            "--no-trunc",
+            "--format",
+            "table {{.ID}}\\t{{.Repository}}"
+        ]),
+        format!(
+            "{:71}   REPOSITORY\nsha256:{id}   x\nsha256:{id}   h.example/app\n",
+            "IMAGE ID"
+        )
+    );
+    assert_eq!(
+        c.ok(&[
+            "images",
+            "--format",
+            "table {{.Size}} {{.CreatedAt}}",
+            "none"
+        ]),
+        "SIZE CREATED AT\n"
+    );
+    assert_eq!(
+        c.ok(&[
+            "images",
+            "--format",
+            r#"{{json .Tag}}\t{{upper .Repository}}\t{{join (split .Repository ".") "-"}}"#,
+            "x"
+        ]),
+        "\"1\"\tX\tx\n"
+    );
+    for (format, why) in [
+        (
+            "{{.Nme}}",
+            "there is no \"Nme\", only Containers, CreatedAt, CreatedSince, Digest, ID, Repository, SharedSize, Size, Tag, UniqueSize, VirtualSize",
+        ),
+        ("{{.ID", "1:6: unclosed action"),
+    ] {
+        let error = format!("Error: bad template \"{format}\": {why}\n");
+        c.fails(&["images", "--format", format], 1, &error);
+    }
+    // With a format, `-q` changes nothing; without, it prints ids.
+    assert_eq!(c.ok(&["images", "-q", "x"]), format!("{short}\n"));
+    assert_eq!(c.ok(&["images", "-q", "--format", "{{.Tag}}", "x"]), "1\n");
+    assert_eq!(
+        c.ok(&["images", "--digests", "x"]),
+        format!(
+            "{:13}{:10}{:74}{:15}{:w$}   SIZE\n{:13}{:10}{digest}   {short}   {}   1.23kB\n",
+            "REPOSITORY",
+            "TAG",
+            "DIGEST",
+            "IMAGE ID",
+            "CREATED",
+            "x",
+            "1",
+            age(CREATED),
+            w = age(CREATED).len(),
+        )
+    );
+}
+
+#[test]
+fn ps() {
+    let c = Cli::new();
+    c.load(&"x".repeat(1234), &["x:1"]);
+    let id = c.ok(&[
+        "create",
+        "--name",
+        "one",
+        "x:1",
+        "/bin/a-long-command",
+        "with\twords",
+    ]);
+    let id = id.trim_end();
+    let out = c.ok(&["ps", "-a", "--format", "json"]);
+    let row: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(row["ID"], id[..12]);
+    assert_eq!(row["Command"], "\"/bin/a-long-command…\"");
+    assert_eq!(row["Names"], "one");
+    assert_eq!(row["State"], "created");
+    assert_eq!(row["Status"], "Created");
+    assert_eq!(row["Networks"], "none");
+    assert_eq!(row["Size"], "0B (virtual 1.23kB)");
+    assert_eq!(row.as_object().unwrap().len(), 14);
+    assert_eq!(
+        c.ok(&[
+            "ps",
+            "-a",
+            "--format",
+            "table {{.Names}}\\t{{.Image}}\\t{{.Size}}"
+        ]),
+        "NAMES     IMAGE     SIZE\none       x:1       0B (virtual 1.23kB)\n"
+    );
+    assert_eq!(
+        c.ok(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Command}}"]),
+        format!("{id} \"/bin/a-long-command with\\twords\"\n")
+    );
+    assert_eq!(
+        c.ok(&["ps"]),
+        "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n"
+    );
+}

@@ -1,0 +1,79 @@
+//! A server that answers what a test says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+/// What it was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// `GET /path?query`.
+    pub what: String,
+    pub authorization: Option<String>,
+}
+
+/// What it answers: a status, headers, a body.
+pub type Answer = (u16, Vec<(&'static str, String)>, String);
+
+pub struct Stub {
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Stub {
+    /// Serve for the rest of the test. `answer` gets the own host too.
+    pub fn start(answer: impl Fn(&str, &Asked) -> Answer + Send + Sync + 'static) -> Stub {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let stub = Stub {
+            host: host.clone(),
+            asked: Arc::clone(&asked),
+        };
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if lines.read_line(&mut head).unwrap() == 0 {
+                        break;
+                    }
+                }
+                let Some((first, rest)) = head.split_once(" HTTP/1.1\r\n") else {
+                    continue;
+                };
+                let header = |name: &str| {
+                    rest.lines().find_map(|line| {
+                        let (key, value) = line.split_once(": ")?;
+                        key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+                    })
+                };
+                let length = header("content-length").map_or(0, |l| l.parse().unwrap());
+                let mut body = vec![0; length];
+                lines.read_exact(&mut body).unwrap();
+                let one = Asked {
+                    what: first.to_owned(),
+                    authorization: header("authorization"),
+                };
+                let (status, headers, body) = answer(&host, &one);
+                asked.lock().unwrap().push(one);
+                let mut text = format!(
+                    "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n",
+                    body.len()
+                );
+                for (name, value) in headers {
+                    text.push_str(&format!("{name}: {value}\r\n"));
+                }
+                let _ = stream.write_all(format!("{text}\r\n{body}").as_bytes());
+            }
+        });
+        stub
+    }
+
+    /// All that it was asked, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+}

@@ -1,0 +1,151 @@
+//! Archives of root filesystems become images.
+
+use super::support::*;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn capas(b: &Bench, args: &[&str], stdin: Stdio) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_capas"))
+        .arg("--root")
+        .arg(b.store.root())
+        .args(args)
+        .current_dir(b.dir.path())
+        .stdin(stdin)
+        .output()
+        .unwrap()
+}
+
+fn import(b: &Bench, args: &[&str], stdin: Stdio) -> String {
+    let out = capas(b, &[&["import"], args].concat(), stdin);
+    assert!(out.status.success(), "{args:?}: {out:?}");
+    assert!(out.stderr.is_empty(), "{args:?}: {out:?}");
+    let id = String::from_utf8(out.stdout).unwrap();
+    id.strip_suffix('\n').unwrap().to_owned()
+}
+
+fn refused(b: &Bench, args: &[&str], word: &str) {
+    let before = b.contents();
+    let out = capas(b, &[&["import"], args].concat(), Stdio::null());
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{args:?}: {text}");
+    assert!(text.contains(word) && text.lines().count() == 1, "{text}");
+    assert_eq!(b.contents(), before);
+    b.untouched();
+}
+
+fn rootfs() -> Vec<u8> {
+    Tar::new()
+        .dir("./")
+        .dir("./bin/")
+        .file("./bin/sh", "#!")
+        .end()
+}
+
+fn config(b: &Bench, id: &str) -> Value {
+    let (image, _) = b.store.find_image(id).unwrap();
+    serde_json::from_slice(&b.store.image_config(&image.id).unwrap().1).unwrap()
+}
+
+fn file(path: &Path) -> Stdio {
+    File::open(path).unwrap().into()
+}
+
+#[test]
+fn every_form_gives_the_same_layer() {
+    let b = Bench::new();
+    let tar = rootfs();
+    let diff = format!("sha256:{}", hex(&tar));
+    for (name, data) in [
+        ("a.tar", tar.clone()),
+        ("a.tar.gz", gzip(&tar)),
+        ("a.tar.zst", zstd(&tar)),
+    ] {
+        let path = b.write(name, &data);
+        let (read, mut write) = std::io::pipe().unwrap();
+        let piped = std::thread::scope(|scope| {
+            let data = &data;
+            scope.spawn(move || write.write_all(data).unwrap());
+            import(&b, &["-"], read.into())
+        });
+        for id in [
+            import(&b, &[name, "x:1"], Stdio::null()),
+            import(&b, &["-", "x:1"], file(&path)),
+            piped,
+        ] {
+            assert_eq!(
+                config(&b, &id)["rootfs"]["diff_ids"],
+                serde_json::json!([diff])
+            );
+            // The blob is kept as it came.
+            let (image, _) = b.store.find_image(&id).unwrap();
+            let layers = b.store.described_layers(&image).unwrap();
+            assert_eq!(layers[0].blob.digest.hex(), hex(&data), "{name}");
+            assert!(b.store.has_blob(&layers[0].blob));
+        }
+    }
+    assert_eq!(fs::read_to_string(b.tree(0).join("bin/sh")).unwrap(), "#!");
+}
+
+#[test]
+fn the_image_says_what_was_asked_for() {
+    let b = Bench::new();
+    b.write("a.tar", &rootfs());
+    let id = import(&b, &["a.tar"], Stdio::null());
+    let plain = config(&b, &id);
+    assert_eq!(plain["config"], serde_json::json!({}));
+    assert_eq!(plain["history"][0]["comment"], "Imported from -");
+    assert_eq!(plain["history"][0]["created"], plain["created"]);
+    let created = plain["created"].as_str().unwrap();
+    let now = capas::cli::units::now();
+    let made = capas::cli::units::parse_time(created).unwrap();
+    assert!((made..made + 60).contains(&now), "{created}");
+    assert_eq!(plain["os"], "linux");
+    let args = [
+        "-c",
+        r#"CMD ["/bin/sh"]"#,
+        "--change",
+        "ENV A=1\nENV B=$A",
+        "-m",
+        "a message",
+        "a.tar",
+        "h.example/rootfs",
+    ];
+    import(&b, &args, Stdio::null());
+    let config = config(&b, "h.example/rootfs:latest");
+    let want = serde_json::json!({"Cmd": ["/bin/sh"], "Env": ["A=1", "B=1"]});
+    assert_eq!(config["config"], want);
+    assert_eq!(config["history"][0]["comment"], "a message");
+}
+
+#[test]
+fn what_is_no_root_filesystem_is_refused() {
+    let b = Bench::new();
+    b.write("a.tar", &rootfs());
+    b.write("text", b"a letter to somebody\n");
+    b.write("empty", b"");
+    b.write("a.tar.xz", b"\xfd7zXZ\0\0\0");
+    b.write("a.tar.bz2", b"BZh91AY&SY");
+    b.write("cut.tar.gz", &gzip(&rootfs())[..60]);
+    b.write("evil.tar", &Tar::new().file("../outside/canary", "x").end());
+    b.write("device.tar", &Tar::new().add(&entry("d", b'3'), b"").end());
+    let url = "https://h.example/a.tar";
+    for (args, word) in [
+        (["a.tar", "Upper"].as_slice(), "must be lowercase"),
+        (&["-c", "RUN x", "a.tar"], "not one of CMD"),
+        (&["nowhere.tar"], "No such file"),
+        (&["outside"], "Is a directory"),
+        (&["text"], "truncated"),
+        (&["empty"], "is empty"),
+        (&["a.tar.xz"], "xz -dc FILE | capas import -"),
+        (&["a.tar.bz2"], "bzip2 -dc FILE"),
+        (&["cut.tar.gz"], "cannot read the archive"),
+        (&["evil.tar"], "leads out of the layer"),
+        (&["device.tar"], "would be a whiteout"),
+        (&[url], "curl -L URL | capas import -"),
+    ] {
+        refused(&b, args, word);
+    }
+}
