@@ -38,6 +38,8 @@ pub enum Command {
     History(super::history::Args),
     /// List images
     Images(images::Images),
+    /// Show what the layers of an image add, change, remove and waste
+    Layers(super::layers::Args),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
     /// Show what the layers of an image add, change, remove and waste

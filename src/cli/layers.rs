@@ -13,7 +13,7 @@ use crate::layers::Analysis;
 use crate::layers::view::{Scope, View};
 use crate::store::error::{Context, invalid};
 use crate::store::{Result, Store};
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use std::io::IsTerminal;
 
 /// The exit code of a check that found too much waste.
@@ -31,8 +31,8 @@ pub enum Format {
 }
 
 /// Arguments of `layers`.
-#[derive(Debug, Args)]
-pub struct Layers {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// Browse in the terminal, which is what happens where there is one
     #[arg(long, conflicts_with_all = ["format", "tree", "check"])]
     pub interactive: bool,
@@ -88,7 +88,7 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 /// # Errors
 /// When there is no such image or it is damaged, and when the terminal cannot
 /// be used.
-pub fn layers(store: &Store, args: &Layers, output: &mut Output<'_>) -> Outcome {
+pub fn layers(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     let (image, _) = store.find_image(&args.image)?;
     let plain = args.format.is_some() || args.tree || args.check;
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
@@ -137,7 +137,7 @@ fn view(analysis: &Analysis, layer: Option<u32>) -> Result<View> {
 }
 
 /// One line for each limit that is not kept.
-fn missed(analysis: &Analysis, args: &Layers) -> Vec<String> {
+fn missed(analysis: &Analysis, args: &Args) -> Vec<String> {
     let mut lines = Vec::new();
     let asked = args.max_wasted.is_some() || args.max_wasted_percent.is_some();
     let least = args

@@ -145,6 +145,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Import(args) => import::import(&store, &args, output),
         Command::History(args) => history::history(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
+        Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),

@@ -2,14 +2,15 @@
 
 use super::analysis::{Change, Kind, Node, ROOT, Status, Waste, path};
 use crate::store::unpack::{OPAQUE, WHITEOUT, is_opaque};
+use crate::store::walk;
 use crate::sys::fs::{self as sfs, Stat};
 use crate::sys::tree::{self, Links};
 use crate::sys::{Result, dir};
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// A file in a layer, however many names it has there.
 #[derive(Clone, Copy, Debug)]
@@ -108,11 +109,8 @@ impl Builder {
         adding: &mut Adding,
         todo: &mut Vec<(u32, bool)>,
     ) -> Result<()> {
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        dir::read(fd, 0, |entry| {
-            names.push(entry.name.as_bytes().to_vec());
-            true
-        })?;
+        let names = walk::names(fd)?;
+        let mut names: Vec<Vec<u8>> = names.into_iter().map(OsString::into_vec).collect();
         names.sort_unstable();
         // A whiteout as a file may stand beside what replaces the hidden name.
         let mut hidden: BTreeSet<Vec<u8>> = BTreeSet::new();
