@@ -26,7 +26,7 @@ impl Shown {
 
     /// A wait before another attempt.
     pub fn retrying(time: Duration) -> Shown {
-        let seconds = time.as_millis().div_ceil(1000).max(1);
+        let seconds = time.as_secs().max(1);
         let unit = if seconds == 1 { "second" } else { "seconds" };
         Shown::State(format!("Retrying in {seconds} {unit}"))
     }

@@ -111,7 +111,7 @@ impl Auth {
         if let Some(token) = state.tokens.get(&key)
             && token.until > Instant::now()
         {
-            return Ok(Some(format!("Bearer {}", token.value)));
+            return Ok(Some(bearer(&token.value)));
         }
         let wanted = state.wanted.get(&key).map_or(scopes, Vec::as_slice);
         let credentials = self.credentials(&state, scopes)?;
@@ -136,19 +136,19 @@ impl Auth {
         // A little earlier than it says, for the way to the server.
         let life = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).min(1 << 24));
         let until = Instant::now() + life - (life / 10).min(Duration::from_secs(5));
-        let header = format!("Bearer {value}");
+        let header = bearer(&value);
         state.tokens.insert(key, Token { value, until });
         Ok(Some(header))
     }
 
     /// The server answered 401: note what it wants. `plain`: it is spoken to
-    /// without TLS over a network. `refused`: it has seen what we have.
+    /// without TLS over a network. `refused`: what it was given in vain.
     pub fn challenged(
         &self,
         answer: Answer,
         scopes: &[String],
         plain: bool,
-        refused: bool,
+        refused: Option<&str>,
     ) -> Reply<()> {
         let values: Vec<String> = answer
             .headers
@@ -161,11 +161,18 @@ impl Auth {
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.plain |= plain;
-        if refused && challenge == Challenge::Basic && state.challenge == Some(Challenge::Basic) {
+        if refused.is_some()
+            && challenge == Challenge::Basic
+            && state.challenge == Some(Challenge::Basic)
+        {
             return answer.checked().map(drop);
         }
         let key = scopes.join(" ");
-        state.tokens.remove(&key);
+        // Another thread may have a new one already.
+        let vain = |t: &Token| refused == Some(&bearer(&t.value));
+        if state.tokens.get(&key).is_some_and(vain) {
+            state.tokens.remove(&key);
+        }
         let mut wanted = scopes.to_vec();
         for scope in scope.split(' ').filter(|s| !s.is_empty()) {
             if !wanted.iter().any(|w| w == scope) {
@@ -230,6 +237,10 @@ impl Auth {
             }),
         }
     }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
 }
 
 fn basic(username: &str, password: &str) -> String {

@@ -163,7 +163,8 @@ impl Host {
             return answer.checked();
         }
         let plain = self.endpoint.is_plain(&answer.url);
-        self.auth.challenged(answer, scopes, plain, key.is_some())?;
+        self.auth
+            .challenged(answer, scopes, plain, key.as_deref())?;
         let key = self.auth.header(&self.transport, scopes)?;
         self.transport.exchange(request, key.as_deref())?.checked()
     }

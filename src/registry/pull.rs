@@ -68,7 +68,8 @@ impl Registry {
         };
         let config_data = self.config(repository, manifest)?;
         let config = ImageConfig::parse(&config_data)?;
-        if let Some(wish) = wish {
+        // Of an index that was looked for already.
+        if let (Some(wish), None) = (wish, &index) {
             check_platform(&config, wish, &name.reference)?;
         }
         let called = RepoDigest::new(&name.reference, digest);
