@@ -75,7 +75,11 @@ impl Display {
                 }
             }
             if let Display::Bars(_, bars) = self {
+                let any = !bars.is_empty();
                 bars.into_values().for_each(|bar| bar.abandon());
+                if any {
+                    written = written.and_then(|()| writeln!(output.out));
+                }
             }
             let Ok(done) = work.join() else {
                 return Err(Error::Invalid("the thread that works failed".to_owned()).into());

@@ -123,6 +123,7 @@ impl Auth {
                 scopes: wanted,
                 credentials: credentials.as_ref(),
                 loopback: is_loopback(&self.name),
+                plain: state.plain,
                 offline: false,
             },
         )?;
@@ -200,6 +201,7 @@ impl Auth {
                 scopes: &[],
                 credentials: credentials.as_ref(),
                 loopback: is_loopback(&self.name),
+                plain: state.plain,
                 offline: true,
             },
         )?;
@@ -285,6 +287,8 @@ struct Ask<'a> {
     credentials: Option<&'a Credentials>,
     /// The registry is on this machine, so its token server may be.
     loopback: bool,
+    /// The registry is spoken to without TLS, by wish.
+    plain: bool,
     /// Also for a refresh token.
     offline: bool,
 }
@@ -293,9 +297,9 @@ fn fetch_token(transport: &Transport, ask: &Ask<'_>) -> Reply<TokenAnswer> {
     let host = host_of(ask.realm);
     let private = ask.realm.starts_with("https://")
         || (ask.realm.starts_with("http://") && ask.loopback && is_loopback(&host));
-    if !private && ask.credentials.is_some() {
+    if !private && (ask.credentials.is_some() || !ask.plain) {
         return Err(Fault::invalid(format!(
-            "the registry names a token server that would get the password without TLS: {host}"
+            "the registry names a token server without TLS: {host}"
         )));
     }
     let mut form = Form::default();

@@ -107,7 +107,7 @@ impl Answer {
         self.body
     }
 
-    /// Where `Location` leads, as a whole URL.
+    /// Where `Location` leads, as a whole URL; never from TLS to none.
     pub fn location(&self) -> Reply<String> {
         let Some(to) = self.header(LOCATION.as_str()) else {
             return Err(Fault::invalid(format!(
@@ -115,7 +115,15 @@ impl Answer {
                 host_of(&self.url)
             )));
         };
-        join(&self.url, to)
+        let next = join(&self.url, to)?;
+        if self.url.starts_with("https://") && !next.starts_with("https://") {
+            return Err(Fault::invalid(format!(
+                "{} leads to {} without TLS, which is not followed",
+                host_of(&self.url),
+                host_of(&next)
+            )));
+        }
+        Ok(next)
     }
 }
 
@@ -144,13 +152,6 @@ impl Transport {
             let next = answer.location()?;
             if !same_origin(&url, &next) {
                 key = None;
-            }
-            if url.starts_with("https://") && !next.starts_with("https://") {
-                return Err(Fault::invalid(format!(
-                    "{} redirects to {} without TLS, which is not followed",
-                    host_of(&url),
-                    host_of(&next)
-                )));
             }
             url = next;
         }
@@ -235,7 +236,11 @@ fn lost(host: &str, e: &ureq::Error) -> Fault {
             ("connection refused".to_owned(), true)
         }
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => (e.to_string(), true),
-        // A wrong certificate comes as an error of reading.
+        // What rustls does not like comes as an error of reading.
+        ureq::Error::Io(io) if io.to_string().contains("corrupt message") => (
+            "it does not speak TLS (--insecure allows that)".to_owned(),
+            true,
+        ),
         ureq::Error::Io(io) => (e.to_string(), io.kind() == ErrorKind::InvalidData),
         ureq::Error::Http(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             (e.to_string(), true)

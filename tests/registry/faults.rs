@@ -364,7 +364,7 @@ fn nothing_secret_goes_without_tls() {
     assert_refused(
         &person,
         &done,
-        "would get the password without TLS: 192.0.2.1",
+        "names a token server without TLS: 192.0.2.1",
     );
     for to in ["http://192.0.2.1/x", "//192.0.2.1/x"] {
         let (person, _served, done) = pull(&image, move |asked, _| {
