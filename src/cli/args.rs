@@ -24,12 +24,18 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check all that the store holds, and repair it
+    Check(super::check::Check),
+    /// Remove what no image and no container refers to
+    Gc(super::gc::Gc),
     /// Load images from an archive or an OCI directory
     Load(Load),
     /// Log in to a registry
     Login(super::login::Login),
     /// Log out of a registry
     Logout(super::logout::Logout),
+    /// Show how an image was made
+    History(super::history::Args),
     /// List images
     Images(images::Images),
     /// Make an image of a root filesystem's archive
@@ -37,7 +43,7 @@ pub enum Command {
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON
-    Inspect(Inspect),
+    Inspect(super::inspect::Args),
     /// Make a container without running it
     Create(Create),
     /// Mount a container's root and print where
@@ -61,6 +67,8 @@ pub enum Command {
     Save(super::save::Args),
     /// Look for images in a registry
     Search(super::search::Search),
+    /// Give an image one more name
+    Tag(super::tag::Args),
     /// Show the version
     Version,
 }
@@ -71,7 +79,7 @@ pub struct Load {
     /// Read from this file or directory instead of standard input
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Print nothing but errors
+    /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -82,17 +90,6 @@ pub struct Remove {
     /// Also what is running or in use
     #[arg(short, long)]
     pub force: bool,
-    /// Names or ids
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-}
-
-/// Arguments of `inspect`.
-#[derive(Debug, Args)]
-pub struct Inspect {
-    /// Show how much containers have written
-    #[arg(short, long)]
-    pub size: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,

@@ -24,9 +24,6 @@ pub fn load(store: &Store, args: &args::Load, output: &mut Output<'_>) -> Outcom
             store.load_stream(stdin)?
         }
     };
-    if args.quiet {
-        return Ok(0);
-    }
     for image in loaded {
         for (name, old) in &image.replaced {
             writeln!(

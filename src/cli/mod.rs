@@ -2,8 +2,12 @@
 //! to write; everything it knows it asks the store and the containers.
 
 pub mod args;
+pub mod check;
 pub mod containers;
+pub mod filter;
 pub mod format;
+pub mod gc;
+pub mod history;
 pub mod images;
 pub mod import;
 pub mod inspect;
@@ -22,6 +26,7 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod table;
+pub mod tag;
 pub mod template;
 pub mod units;
 
@@ -133,8 +138,11 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let runtime = cli.runtime.as_deref().or(config.runtime.as_deref());
     let containers = Containers::new(&store);
     match cli.command {
+        Command::Check(args) => check::check(&containers, &args, output),
+        Command::Gc(args) => gc::gc(&containers, &args, output),
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
+        Command::History(args) => history::history(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
@@ -147,6 +155,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Pull(args) => pull::pull(&store, &config, &args, output),
         Command::Push(args) => push::push(&store, &config, &args, output),
         Command::Prune(args) => prune::prune(&store, &args, output),
+        Command::Tag(args) => tag::tag(&store, &args, output),
         Command::Save(args) => save::save(&store, &args, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }

@@ -34,7 +34,12 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Re
             let file = File::from(file);
             fill_file(&file, fill, say)?;
             sfs::sync(&file, false).context(say)?;
-            sfs::link(At::Fd(file.as_fd()), &dir, &aside).context(say)?;
+            let at = At::Fd(file.as_fd());
+            match sfs::link(at, &dir, name) {
+                Ok(()) => return sfs::sync_dir(&dir).context(say),
+                Err(Errno::EXIST) => sfs::link(at, &dir, &aside).context(say)?,
+                Err(e) => return Err(e).context(say),
+            }
         }
         // Not every file system has files without names.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {

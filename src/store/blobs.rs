@@ -1,22 +1,22 @@
 //! The bytes of layers: from their blobs, or from skeletons and trees where
-//! blobs have been dropped; and dropping them.
+//! blobs have been dropped.
 
+mod drop;
+
+pub use drop::Dropped;
+
+use super::Store;
 use super::digest::Digest;
-use super::document::{Descriptor, ImageConfig, MAX_CONFIG, Manifest};
+use super::document::{Descriptor, ImageConfig, Index, MAX_CONFIG, Manifest};
 use super::error::{Context, Error, Result, invalid};
 use super::image::{Image, images};
-use super::layer::{LayerRecord, chain_ids};
+use super::layer::chain_ids;
 use super::pipeline::{Encoding, decoder};
-use super::remove::Live;
 use super::skeleton::{self, Rebuilt};
-use super::staging::{Staging, remove_stale};
 use super::verify::Verified;
-use super::{Lock, SKELETONS, Store, sync_dir};
-use crate::sys::tree;
-use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A layer of an image.
 #[derive(Clone, Debug)]
@@ -29,23 +29,12 @@ pub struct ImageLayer {
     pub blob: Descriptor,
 }
 
-/// What dropping blobs did, or would do.
-#[derive(Debug, Default)]
-pub struct Dropped {
-    /// The blobs that are gone, and their sizes.
-    pub blobs: BTreeMap<Digest, u64>,
-    /// Bytes that skeletons take in their place.
-    pub skeletons: u64,
-    /// Blobs that stay, and why.
-    pub kept: Vec<(Digest, String)>,
-}
-
-impl Dropped {
-    /// Bytes that are free now.
-    pub fn freed(&self) -> u64 {
-        let blobs: u64 = self.blobs.values().sum();
-        blobs.saturating_sub(self.skeletons)
-    }
+/// Where a layer's archive can be had from.
+pub enum Origin {
+    /// A blob that is here.
+    Blob(Descriptor),
+    /// Its tree.
+    Tree(Rebuilt),
 }
 
 /// The layers of an image by its documents, bottom first.
@@ -125,194 +114,71 @@ impl Store {
         skeleton::open(&self.skeleton(&name), &self.layer_dir(&name), diff_id)
     }
 
-    /// A layer's uncompressed archive, from its blob or else from its tree.
-    /// Reading ends in an error if the bytes are not those of the DiffID; who
-    /// holds [`Store::lock_reading`] meanwhile does not lose it to a sweep.
+    /// Where a layer's archive can be had from, best first: its own blob, its
+    /// tree, or the blob by which another image has the same layer.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when neither can be had.
-    pub fn open_layer(&self, layer: &ImageLayer) -> Result<Box<dyn Read + Send>> {
-        let digest = layer.blob.digest;
-        let say = || format!("cannot read blob {digest}");
-        let file = match File::open(self.blob(&digest)) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return match self.rebuild_layer(&layer.diff_id, &layer.chain_id) {
-                    Ok(rebuilt) => Ok(Box::new(rebuilt)),
-                    Err(Error::NotFound(_)) => Err(absent(layer)),
-                    Err(e) => Err(e),
-                };
+    /// [`Error::NotFound`] when there is nothing.
+    pub fn origin(&self, layer: &ImageLayer) -> Result<Origin> {
+        if self.blob(&layer.blob.digest).exists() {
+            return Ok(Origin::Blob(layer.blob.clone()));
+        }
+        match self.rebuild_layer(&layer.diff_id, &layer.chain_id) {
+            Err(Error::NotFound(_)) => {}
+            rebuilt => return Ok(Origin::Tree(rebuilt?)),
+        }
+        for other in self.all_layers()? {
+            if other.diff_id == layer.diff_id && self.has_blob(&other.blob) {
+                return Ok(Origin::Blob(other.blob));
             }
-            file => file.context(say)?,
+        }
+        Err(Error::NotFound(format!(
+            "layer {} is not in the store: neither its blob {} nor a skeleton (pull or load the image again)",
+            layer.diff_id, layer.blob.digest
+        )))
+    }
+
+    /// A layer's uncompressed archive, wherever it can be had from. Reading
+    /// ends in an error if the bytes are not those of the DiffID; who holds
+    /// [`Store::lock_reading`] meanwhile does not lose it to a sweep.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it cannot be had.
+    pub fn open_layer(&self, layer: &ImageLayer) -> Result<Box<dyn Read + Send>> {
+        let blob = match self.origin(layer)? {
+            Origin::Tree(rebuilt) => return Ok(Box::new(rebuilt)),
+            Origin::Blob(blob) => blob.digest,
         };
+        let say = || format!("cannot read blob {blob}");
+        let file = File::open(self.blob(&blob)).context(say)?;
         let mut input = BufReader::with_capacity(256 << 10, file);
         let encoding = Encoding::of(std::io::BufRead::fill_buf(&mut input).context(say)?);
         let plain = decoder(encoding, input).context(say)?;
-        let damaged = format!("blob {digest} is damaged");
+        let damaged = format!("blob {blob} is damaged");
         Ok(Box::new(Verified::new(plain, layer.diff_id, damaged)))
+    }
+
+    /// The layers of all images, by all their manifests.
+    fn all_layers(&self) -> Result<Vec<ImageLayer>> {
+        let mut out = Vec::new();
+        for image in self.read_index()?.manifests.iter().filter_map(own) {
+            out.extend(self.described_layers(&image)?);
+        }
+        Ok(out)
     }
 
     /// Where the skeleton of the layer of that name is, if it has one.
     pub fn skeleton(&self, name: &Digest) -> PathBuf {
         self.layers().join(format!("{}.skel", name.hex()))
     }
-
-    /// Remove the blobs of layers whose archives can be made from their trees,
-    /// which is tried before. With `dry_run` nothing is tried or changed.
-    ///
-    /// # Errors
-    /// When the store cannot be read or written, or is in use by somebody who
-    /// adds to it.
-    pub fn drop_blobs(&self, dry_run: bool) -> Result<Dropped> {
-        let mut done = Dropped::default();
-        if dry_run {
-            for (digest, uses) in self.droppable()? {
-                done.blobs.insert(digest, uses.size);
-            }
-            return Ok(done);
-        }
-        let ready = self.make_skeletons(&mut done)?;
-        let sweeping = self.lock_sweeping()?;
-        let trash = Staging::new(&self.tmp())?;
-        {
-            let _lock = self.lock()?;
-            self.use_feature(SKELETONS)?;
-            let blobs = self.root().join("blobs/sha256");
-            for (digest, uses) in self.droppable()? {
-                // Trees that came meanwhile have no skeleton yet.
-                if !uses.layers.keys().all(|name| ready.contains(name)) {
-                    continue;
-                }
-                let to = trash.path().join(digest.hex());
-                tree::rename(&self.blob(&digest), &to)
-                    .context(|| format!("cannot remove blob {digest}"))?;
-                done.blobs.insert(digest, uses.size);
-            }
-            sync_dir(&blobs)?;
-        }
-        drop(sweeping);
-        Ok(done)
-    }
-
-    /// The right to remove, waited for as long as short commands take.
-    fn lock_sweeping(&self) -> Result<Lock> {
-        for _ in 0..20 {
-            if let Some(lock) = self.try_lock_sweeping()? {
-                return Ok(lock);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        Err(Error::Conflict(
-            "the store is in use by a command that reads or adds images: try again when it has ended"
-                .to_owned(),
-        ))
-    }
-
-    /// The blobs that are here and are layers of images; those of entries that
-    /// others made are not ours to drop.
-    fn droppable(&self) -> Result<BTreeMap<Digest, Uses>> {
-        let index = self.read_index()?;
-        let ours = images(&index);
-        let mut foreign = Live::default();
-        for entry in &index.manifests {
-            if !ours.iter().any(|i| i.manifest.digest == entry.digest) {
-                self.mark(entry, &mut foreign)?;
-            }
-        }
-        let mut out: BTreeMap<Digest, Uses> = BTreeMap::new();
-        let mut without_tree = HashSet::new();
-        for image in &ours {
-            for layer in self.described_layers(image)? {
-                let digest = layer.blob.digest;
-                if !self.has_blob(&layer.blob) || foreign.blobs.contains(&digest) {
-                    continue;
-                }
-                match self.find_layer(&layer.diff_id, &layer.chain_id)? {
-                    Some(record) => {
-                        let uses = out.entry(digest).or_default();
-                        uses.size = layer.blob.size;
-                        uses.layers.insert(record.name(), (record, layer));
-                    }
-                    None => drop(without_tree.insert(digest)),
-                }
-            }
-        }
-        out.retain(|digest, _| !without_tree.contains(digest));
-        Ok(out)
-    }
-
-    /// Make and try the skeletons that are needed to drop blobs; returns the
-    /// names of the layers that can do without.
-    fn make_skeletons(&self, done: &mut Dropped) -> Result<HashSet<Digest>> {
-        let _adding = self.lock_adding()?;
-        remove_stale(&self.tmp())?;
-        let staging = Staging::new(&self.tmp())?;
-        let mut ready = HashSet::new();
-        let mut new = Vec::new();
-        for (digest, uses) in self.droppable()? {
-            for (name, (record, layer)) in uses.layers {
-                if ready.contains(&name)
-                    || self.try_skeleton(&self.skeleton(&name), &record).is_ok()
-                {
-                    ready.insert(name);
-                    continue;
-                }
-                let path = staging.path().join(name.hex());
-                match self.make_skeleton(&path, &record, &layer) {
-                    Ok(size) => {
-                        done.skeletons += size;
-                        new.push((path, name));
-                        ready.insert(name);
-                    }
-                    Err(e) => done.kept.push((digest, e.to_string())),
-                }
-            }
-        }
-        let root = File::open(staging.path())
-            .context(|| "cannot open the staging directory".to_owned())?;
-        tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
-        let _lock = self.lock()?;
-        self.use_feature(SKELETONS)?;
-        for (path, name) in new {
-            tree::rename(&path, &self.skeleton(&name))
-                .context(|| "cannot write to the store".to_owned())?;
-        }
-        sync_dir(&self.layers())?;
-        Ok(ready)
-    }
-
-    /// Make the skeleton of a layer and see that it is one; returns its size.
-    fn make_skeleton(&self, path: &Path, record: &LayerRecord, layer: &ImageLayer) -> Result<u64> {
-        let say = || format!("cannot write {}", path.display());
-        let out = File::create_new(path).context(say)?;
-        let dir = self.layer_dir(&record.name());
-        let dir = File::open(&dir).context(|| format!("cannot open {}", dir.display()))?;
-        skeleton::make(self.open_layer(layer)?, &dir, &layer.diff_id, &out)?;
-        self.try_skeleton(path, record)?;
-        Ok(out.metadata().context(say)?.len())
-    }
-
-    /// Does the skeleton with the tree give the layer's archive.
-    fn try_skeleton(&self, path: &Path, record: &LayerRecord) -> Result<()> {
-        let dir = self.layer_dir(&record.name());
-        let mut rebuilt = skeleton::open(path, &dir, &record.diff_id)?;
-        std::io::copy(&mut rebuilt, &mut std::io::sink())
-            .map(drop)
-            .context(|| format!("cannot read {}", path.display()))
-    }
 }
 
-/// Who needs a blob.
-#[derive(Default)]
-struct Uses {
-    size: u64,
-    /// The trees made from it, by name.
-    layers: BTreeMap<Digest, (LayerRecord, ImageLayer)>,
-}
-
-/// The error for a layer of which nothing is here that could be read.
-pub(super) fn absent(layer: &ImageLayer) -> Error {
-    Error::NotFound(format!(
-        "layer {} is not in the store: neither its blob {} nor a skeleton (pull or load the image again)",
-        layer.diff_id, layer.blob.digest
-    ))
+/// The image of one entry: an image may be here by several manifests, with its
+/// layers compressed and not.
+fn own(entry: &Descriptor) -> Option<Image> {
+    let alone = Index {
+        manifests: vec![entry.clone()],
+        ..Index::default()
+    };
+    images(&alone).pop()
 }

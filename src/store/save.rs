@@ -8,7 +8,7 @@
 //! manifest in the archive says so and is then another than the one in the
 //! store. The image's id stays.
 
-use super::blobs::{ImageLayer, absent, layers_of};
+use super::blobs::{ImageLayer, Origin, layers_of};
 use super::digest::Digest;
 use super::document::{
     Annotations, CONTAINERD_NAME, Descriptor, DockerImage, ImageConfig, Index, MAX_CONFIG,
@@ -239,19 +239,16 @@ impl Store {
         ))
     }
 
-    /// The blob that stands for a layer: its own, or the uncompressed archive.
+    /// The blob that stands for a layer: its own, the uncompressed archive, or
+    /// another of the same layer.
     fn blob_of(
         &self,
         layer: ImageLayer,
         manifest: &Option<String>,
     ) -> Result<(Descriptor, Content)> {
-        if self.blob(&layer.blob.digest).exists() {
-            let blob = layer.blob.clone();
-            return Ok((blob, Content::Blob(layer.blob)));
-        }
-        let size = match self.rebuild_layer(&layer.diff_id, &layer.chain_id) {
-            Err(Error::NotFound(_)) => return Err(absent(&layer)),
-            rebuilt => rebuilt?.size(),
+        let size = match self.origin(&layer)? {
+            Origin::Blob(blob) => return Ok((blob.clone(), Content::Blob(blob))),
+            Origin::Tree(rebuilt) => rebuilt.size(),
         };
         if layer.blob.digest == layer.diff_id {
             return Ok((layer.blob.clone(), Content::Layer(layer, size)));

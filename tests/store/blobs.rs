@@ -42,7 +42,7 @@ fn load(b: &Bench, layers: &[Vec<u8>], wrap: fn(&[u8]) -> Vec<u8>, name: &str) {
 fn wild_tree(dir: &Path) {
     fs::create_dir_all(dir.join("bin")).unwrap();
     fs::create_dir_all(dir.join("usr/lib")).unwrap();
-    let mut noise = vec![0; 300_000];
+    let mut noise = vec![0; 70_001];
     capas::sys::tree::random(&mut noise).unwrap();
     fs::write(dir.join("bin/x"), &noise).unwrap();
     fs::hard_link(dir.join("bin/x"), dir.join("bin/y")).unwrap();
@@ -55,8 +55,8 @@ fn wild_tree(dir: &Path) {
     fs::write(dir.join(&long).join(&long), "long").unwrap();
     symlink(format!("/{long}/{long}"), dir.join("far")).unwrap();
     let sparse = fs::File::create(dir.join("sparse")).unwrap();
-    sparse.set_len(3 << 20).unwrap();
-    for at in [0, 1 << 20, (1 << 20) + 70_000, (3 << 20) - 5] {
+    sparse.set_len(500_000).unwrap();
+    for at in [0, 200_000, 270_000, 499_995] {
         sparse.write_all_at(b"data!", at).unwrap();
     }
     let node = |name: &str, kind: &[&str]| {
@@ -155,13 +155,11 @@ fn archives_of_every_program_come_back_to_the_bit() {
         // No content of a file is kept twice.
         assert!(dropped.skeletons < 5000, "{what}: {}", dropped.skeletons);
         assert!(archives(&b.store, "x:1") == layers, "{what}");
-        for format in [Format::Docker, Format::Oci] {
-            let saved = save(&b, &["x:1"], format);
-            let again = Bench::new();
-            assert_eq!(again.load(&saved).unwrap()[0].id, id, "{what}");
-            assert!(archives(&again.store, "x:1") == layers, "{what}");
-            assert!(save(&again, &["x:1"], format) == saved, "{what}");
-        }
+        let saved = save(&b, &["x:1"], Format::Docker);
+        let again = Bench::new();
+        assert_eq!(again.load(&saved).unwrap()[0].id, id, "{what}");
+        assert!(archives(&again.store, "x:1") == layers, "{what}");
+        assert!(save(&again, &["x:1"], Format::Docker) == saved, "{what}");
     }
 }
 
@@ -266,6 +264,39 @@ fn a_changed_tree_gives_an_error_and_never_other_bytes() {
     b.store.drop_blobs(false).unwrap();
     assert_eq!(blobs(&b, "x:1"), 0);
     assert_eq!(archives(&b.store, "x:1"), layers);
+}
+
+#[test]
+fn an_image_of_two_manifests_loses_the_blobs_of_both() {
+    let b = Bench::new();
+    let layers = [Tar::new().file("f", "content").end()];
+    load(&b, &layers, gzip, "x:1");
+    load(&b, &layers, zstd, "y:1");
+    assert_eq!(b.store.images().unwrap().len(), 1);
+    let dropped = b.store.drop_blobs(false).unwrap();
+    assert_eq!(dropped.blobs.len(), 2);
+    assert_eq!(archives(&b.store, "y:1"), layers);
+}
+
+#[test]
+fn an_image_without_its_blob_is_saved_by_another_of_the_same_layer() {
+    let b = Bench::new();
+    let layers = [Tar::new().file("f", "content").end()];
+    load(&b, &layers, gzip, "x:1");
+    load(&b, &layers, zstd, "y:1");
+    let other = [layers[0].clone(), Tar::new().file("g", "more").end()];
+    load(&b, &other, |l| l.to_vec(), "z:1");
+    for wrap in [gzip, zstd] {
+        fs::remove_file(b.store.blob(&Digest::of(&wrap(&layers[0])))).unwrap();
+        assert_eq!(archives(&b.store, "x:1"), layers);
+        let again = Bench::new();
+        let loaded = again.load(&save(&b, &["x:1"], Format::Docker)).unwrap();
+        assert_eq!(loaded[0].id, b.store.find_image("x:1").unwrap().0.id);
+    }
+    // The last one may go when the tree is as good.
+    assert_eq!(b.store.drop_blobs(false).unwrap().blobs.len(), 2);
+    assert_eq!(archives(&b.store, "x:1"), layers);
+    assert_eq!(archives(&b.store, "z:1"), other);
 }
 
 #[test]

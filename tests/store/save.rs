@@ -261,6 +261,8 @@ fn a_failed_save_leaves_what_was_there() {
     let text = String::from_utf8(out.stderr).unwrap();
     assert!(text.contains("is damaged"), "{text}");
     fs::remove_file(&blob).unwrap();
+    // The other image's, which would do as well.
+    fs::remove_file(b.store.blob(&Digest::of(&gzip(&base)))).unwrap();
     let file = b.write("old.tar", b"old");
     let out = capas(&b, &["save", "-o", "old.tar", "debian"]);
     let text = String::from_utf8(out.stderr).unwrap();
@@ -288,4 +290,57 @@ fn a_file_is_replaced_and_a_device_written_to() {
     assert!(!out.status.success());
     let out = capas(&b, &["save", "-o", "nowhere/x.tar", "debian"]);
     assert!(!out.status.success());
+}
+
+#[test]
+fn a_save_that_fails_or_dies_anywhere_leaves_the_old_file_or_the_new() {
+    let b = bench();
+    let tar = save(&b, &["debian"], Format::Docker);
+    // No space, no files without a name, and death.
+    for what in ["28", "95", "kill"] {
+        for there in [false, true] {
+            let mut points = 0;
+            for nth in 1.. {
+                let file = b.dir.path().join("out.tar");
+                let _ = fs::remove_file(&file);
+                if there {
+                    fs::write(&file, "old").unwrap();
+                }
+                let before = names(b.dir.path());
+                let out = Command::new(env!("CARGO_BIN_EXE_capas"))
+                    .arg("--root")
+                    .arg(b.store.root())
+                    .args(["save", "debian", "-o"])
+                    .arg(&file)
+                    .env("CAPAS_FAIL", format!("{nth}:{what}"))
+                    .output()
+                    .unwrap();
+                let is_new = fs::read(&file).is_ok_and(|data| data == tar);
+                if out.status.success() {
+                    assert!(is_new, "{nth}:{what}");
+                    // Only the missing ability was got over.
+                    if what != "95" || nth > 1 {
+                        points = nth - 1;
+                        break;
+                    }
+                    continue;
+                }
+                let is_old = fs::read(&file).map_or(!there, |data| data == b"old");
+                assert!(is_old || is_new, "{nth}:{what}");
+                // Killed between two names, the new file is there whole.
+                let mut now = names(b.dir.path());
+                if what == "kill" {
+                    for name in now.iter().filter(|n| n.starts_with(".out.tar.")) {
+                        let path = b.dir.path().join(name);
+                        assert_eq!(fs::read(&path).unwrap(), tar);
+                        fs::remove_file(path).unwrap();
+                    }
+                    now.retain(|n| !n.starts_with(".out.tar."));
+                }
+                now.retain(|n| there || n != "out.tar");
+                assert_eq!(now, before, "{nth}:{what}");
+            }
+            assert!(points > 2, "only {points} points");
+        }
+    }
 }

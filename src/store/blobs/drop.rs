@@ -1,0 +1,187 @@
+//! Dropping blobs.
+
+use super::{ImageLayer, own};
+use crate::store::digest::Digest;
+use crate::store::error::{Context, Error, Result};
+use crate::store::layer::LayerRecord;
+use crate::store::skeleton;
+use crate::store::staging::{Staging, remove_stale};
+use crate::store::{Lock, SKELETONS, Store, sync_dir};
+use crate::sys::tree;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::path::Path;
+
+/// What dropping blobs did, or would do.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// The blobs that are gone, and their sizes.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// Bytes that skeletons take in their place.
+    pub skeletons: u64,
+    /// Blobs that stay, and why.
+    pub kept: Vec<(Digest, String)>,
+}
+
+impl Dropped {
+    /// Bytes that are free now.
+    pub fn freed(&self) -> u64 {
+        let blobs: u64 = self.blobs.values().sum();
+        blobs.saturating_sub(self.skeletons)
+    }
+}
+
+impl Store {
+    /// Remove the blobs of layers whose archives can be made from their trees,
+    /// which is tried before. With `dry_run` nothing is tried or changed.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or is in use by somebody who
+    /// adds to it.
+    pub fn drop_blobs(&self, dry_run: bool) -> Result<Dropped> {
+        let mut done = Dropped::default();
+        if dry_run {
+            for (digest, uses) in self.droppable()? {
+                done.blobs.insert(digest, uses.size);
+            }
+            return Ok(done);
+        }
+        let ready = self.make_skeletons(&mut done)?;
+        let sweeping = self.lock_sweeping()?;
+        let trash = Staging::new(&self.tmp())?;
+        {
+            let _lock = self.lock()?;
+            self.use_feature(SKELETONS)?;
+            let blobs = self.blobs();
+            for (digest, uses) in self.droppable()? {
+                // Trees that came meanwhile have no skeleton yet.
+                if !uses.layers.keys().all(|name| ready.contains(name)) {
+                    continue;
+                }
+                let to = trash.path().join(digest.hex());
+                tree::rename(&self.blob(&digest), &to)
+                    .context(|| format!("cannot remove blob {digest}"))?;
+                done.blobs.insert(digest, uses.size);
+            }
+            sync_dir(&blobs)?;
+        }
+        drop(sweeping);
+        Ok(done)
+    }
+
+    /// The right to remove, waited for as long as short commands take.
+    fn lock_sweeping(&self) -> Result<Lock> {
+        for _ in 0..20 {
+            if let Some(lock) = self.try_lock_sweeping()? {
+                return Ok(lock);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Err(Error::Conflict(
+            "the store is in use by a command that reads or adds images: try again when it has ended"
+                .to_owned(),
+        ))
+    }
+
+    /// The blobs that are here and are layers of images, with the trees of
+    /// these layers in all images, which may count on each other's blobs. Not
+    /// those without a tree, and those of entries that others made.
+    fn droppable(&self) -> Result<BTreeMap<Digest, Uses>> {
+        let foreign = self.live(&[], |entry| own(entry).is_none())?;
+        let mut trees: HashMap<Digest, BTreeMap<Digest, Tree>> = HashMap::new();
+        let mut without_tree = HashSet::new();
+        let mut blobs = BTreeMap::new();
+        for layer in self.all_layers()? {
+            let id = layer.diff_id;
+            if self.has_blob(&layer.blob) && !foreign.blobs.contains(&layer.blob.digest) {
+                blobs.insert(layer.blob.digest, (id, layer.blob.size));
+            }
+            match self.find_layer(&id, &layer.chain_id)? {
+                Some(record) => {
+                    let same = trees.entry(id).or_default();
+                    same.entry(record.name()).or_insert((record, layer));
+                }
+                None => drop(without_tree.insert(id)),
+            }
+        }
+        let droppable = blobs
+            .into_iter()
+            .filter(|(_, (id, _))| !without_tree.contains(id));
+        Ok(droppable
+            .map(|(digest, (id, size))| {
+                let layers = trees.get(&id).cloned().unwrap_or_default();
+                (digest, Uses { size, layers })
+            })
+            .collect())
+    }
+
+    /// Make and try the skeletons that are needed to drop blobs; returns the
+    /// names of the layers that can do without.
+    fn make_skeletons(&self, done: &mut Dropped) -> Result<HashSet<Digest>> {
+        let _adding = self.lock_adding()?;
+        remove_stale(&self.tmp())?;
+        let staging = Staging::new(&self.tmp())?;
+        let mut ready = HashSet::new();
+        let mut new = Vec::new();
+        for (digest, uses) in self.droppable()? {
+            for (name, (record, layer)) in uses.layers {
+                if ready.contains(&name)
+                    || self.try_skeleton(&self.skeleton(&name), &record).is_ok()
+                {
+                    ready.insert(name);
+                    continue;
+                }
+                let path = staging.path().join(name.hex());
+                match self.make_skeleton(&path, &record, &layer) {
+                    Ok(size) => {
+                        done.skeletons += size;
+                        new.push((path, name));
+                        ready.insert(name);
+                    }
+                    Err(e) => done.kept.push((digest, e.to_string())),
+                }
+            }
+        }
+        let root = File::open(staging.path())
+            .context(|| "cannot open the staging directory".to_owned())?;
+        tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
+        let _lock = self.lock()?;
+        self.use_feature(SKELETONS)?;
+        for (path, name) in new {
+            tree::rename(&path, &self.skeleton(&name))
+                .context(|| "cannot write to the store".to_owned())?;
+        }
+        sync_dir(&self.layers())?;
+        Ok(ready)
+    }
+
+    /// Make the skeleton of a layer and see that it is one; returns its size.
+    fn make_skeleton(&self, path: &Path, record: &LayerRecord, layer: &ImageLayer) -> Result<u64> {
+        let say = || format!("cannot write {}", path.display());
+        let out = File::create_new(path).context(say)?;
+        let dir = self.layer_dir(&record.name());
+        let dir = File::open(&dir).context(|| format!("cannot open {}", dir.display()))?;
+        skeleton::make(self.open_layer(layer)?, &dir, &layer.diff_id, &out)?;
+        self.try_skeleton(path, record)?;
+        Ok(out.metadata().context(say)?.len())
+    }
+
+    /// Does the skeleton with the tree give the layer's archive.
+    fn try_skeleton(&self, path: &Path, record: &LayerRecord) -> Result<()> {
+        let dir = self.layer_dir(&record.name());
+        let mut rebuilt = skeleton::open(path, &dir, &record.diff_id)?;
+        std::io::copy(&mut rebuilt, &mut std::io::sink())
+            .map(drop)
+            .context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// A layer's tree by its record, and a layer that it is the tree of.
+type Tree = (LayerRecord, ImageLayer);
+
+/// Who needs a blob.
+struct Uses {
+    size: u64,
+    /// The trees made from it, by name.
+    layers: BTreeMap<Digest, Tree>,
+}
