@@ -1,13 +1,14 @@
 //! A client for image registries (the OCI distribution API).
 //!
 //! ```text
-//! Registry ── Endpoint…        mirrors first, then the registry itself
-//!    │            │
-//!    │         auth            challenges, tokens by scope
-//!    │            │
-//!  fetch       transport       one exchange: redirects, bounds, plain HTTP or not
-//!  blob        retry           how often, how long
-//!  upload
+//!  pull, push                 images, from and to the store
+//!  fetch, blob, upload        manifests, lists; a blob as it comes; blobs as they go
+//!  Registry ── Host…          mirrors first, for reading, then the registry itself
+//!                │
+//!             endpoint         where it is, and whether without TLS
+//!             auth             challenges, tokens by scope
+//!             retry            how often, how long
+//!             transport        one exchange: redirects, bounds
 //! ```
 //!
 //! What is never done, whatever a server says:

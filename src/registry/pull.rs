@@ -84,7 +84,7 @@ impl Registry {
         };
         Ok(Found {
             up_to_date: whole && known.as_ref().is_some_and(named),
-            known: whole,
+            known: whole && known.is_some_and(|i| i.manifest.digest == document.descriptor.digest),
             digest,
             plan: Plan {
                 layers: planned_layers(manifest, &config)?,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -29,6 +29,16 @@ pub fn have(programs: &[&str]) -> bool {
         eprintln!("SKIPPED: missing {missing:?} (scripts/test installs them)");
     }
     missing.is_empty()
+}
+
+/// Are we root; else as in [`have`].
+pub fn root() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0);
+    if !root {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "not root");
+        eprintln!("SKIPPED: not root");
+    }
+    root
 }
 
 /// Debian's docker-registry on a port of this machine.

@@ -1,11 +1,12 @@
 //! `push`: what it prints, sends and does not send.
 
-use crate::accounts::{ALICE, Guarded, Person, done, have};
+use crate::accounts::{ALICE, Guarded, Person, done, have, root};
 use crate::images::{Image, Pack, docker_image, image, layer, noise};
 use crate::served::{Content, Served, put};
 use capas::store::Digest;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// The image in a store, pulled from a registry in memory.
@@ -18,14 +19,10 @@ fn pulled(person: &Person, image: &Image) {
     assert_eq!((done.code, done.err.as_str()), (0, ""));
 }
 
-/// Give the first image that is listed one more name.
-fn tag(person: &Person, name: &str) {
-    let path = person.path("store/index.json");
-    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let mut entry = index["manifests"][0].clone();
-    entry["annotations"]["org.opencontainers.image.ref.name"] = name.into();
-    index["manifests"].as_array_mut().unwrap().push(entry);
-    fs::write(&path, index.to_string()).unwrap();
+/// Give the image one more name.
+fn tag(person: &Person, image: &Image, name: &str) {
+    let done = person.run(&["tag", &image.id().to_string(), name], "");
+    assert_eq!((done.code, done.err.as_str()), (0, ""));
 }
 
 /// A manifest as skopeo gets it.
@@ -87,8 +84,8 @@ fn what_was_pulled_is_pushed_with_its_digests() {
         let person = Person::new();
         pulled(&person, image);
         let repository = format!("{host}/one{i}");
-        tag(&person, &format!("{repository}:1"));
-        tag(&person, &format!("{host}/two{i}:latest"));
+        tag(&person, image, &format!("{repository}:1"));
+        tag(&person, image, &format!("{host}/two{i}:latest"));
         let to = format!("{repository}:1");
         let refused = person.run(&["push", &to], "");
         assert_eq!(refused.code, 1);
@@ -154,8 +151,8 @@ fn all_tags_and_what_cannot_be_pushed() {
     let image = image(&[(layer("a", b"1"), Pack::Gzip)]);
     pulled(&person, &image);
     let name = format!("{host}/app");
-    tag(&person, &format!("{name}:1"));
-    tag(&person, &format!("{name}:2"));
+    tag(&person, &image, &format!("{name}:1"));
+    tag(&person, &image, &format!("{name}:2"));
     let id = image.diff_ids[0].short();
     let (digest, size) = (image.digest(), image.manifest.len());
     assert_eq!(
@@ -201,7 +198,7 @@ fn a_layer_without_its_blob_is_compressed_again() {
     ]);
     pulled(&person, &image);
     let names = [&first, &second].map(|r| format!("{}/app:1", r.host));
-    names.iter().for_each(|name| tag(&person, name));
+    names.iter().for_each(|name| tag(&person, &image, name));
     assert_eq!(person.run(&["push", "-q", &names[0]], "").code, 0);
     assert_eq!(person.run(&["prune", "--blobs", "-f"], "").code, 0);
     // Where the blobs are, nothing is made.
@@ -217,4 +214,45 @@ fn a_layer_without_its_blob_is_compressed_again() {
     let shown: Value = serde_json::from_str(&friend.run(&["inspect", &names[1]], "").out).unwrap();
     assert_eq!(shown[0]["Id"], image.id().to_string());
     assert_eq!(fs::read_dir(person.path("store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn podman_pulls_what_was_pushed_and_pushes_what_is_pulled() {
+    if !have(&["docker-registry", "skopeo", "podman", "runc"]) || !root() {
+        return;
+    }
+    let registry = Guarded::open();
+    let person = Person::new();
+    let image = image(&[
+        (layer("a", b"1"), Pack::Gzip),
+        (layer("b", b"2"), Pack::Zstd),
+    ]);
+    pulled(&person, &image);
+    let name = format!("{}/app:1", registry.host);
+    tag(&person, &image, &name);
+    assert_eq!(person.run(&["push", "-q", &name], "").code, 0);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/podman-env");
+    let store = tempfile::tempdir().unwrap();
+    let podman = |args: &[&str]| {
+        let out = Command::new(&script)
+            .env("MOUNT_PROGRAM", env!("CARGO_BIN_EXE_capasfs"))
+            .arg(store.path())
+            .arg("podman")
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    podman(&["pull", "-q", "--tls-verify=false", &name]);
+    let seen = podman(&["inspect", "--format", "{{.Id}} {{.Digest}}", &name]);
+    assert_eq!(seen, format!("{} {}", image.id().hex(), image.digest()));
+    let back = format!("{}/back:1", registry.host);
+    podman(&["tag", &name, &back]);
+    podman(&["push", "-q", "--tls-verify=false", &back]);
+    let friend = Person::new();
+    let got = friend.run(&["pull", &back], "");
+    assert_eq!((got.code, got.err.as_str()), (0, ""));
+    let shown: Value = serde_json::from_str(&friend.run(&["inspect", &back], "").out).unwrap();
+    assert_eq!(shown[0]["Id"], image.id().to_string());
 }
