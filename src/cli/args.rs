@@ -40,6 +40,8 @@ pub enum Command {
     Images(images::Images),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
+    /// Show what the layers of an image add, change, remove and waste
+    Layers(super::layers::Layers),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON

@@ -12,6 +12,7 @@ pub mod images;
 pub mod import;
 pub mod inspect;
 pub mod interrupt;
+pub mod layers;
 pub mod load;
 pub mod login;
 pub mod logout;
@@ -145,6 +146,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::History(args) => history::history(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
+        Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
