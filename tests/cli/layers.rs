@@ -1,7 +1,7 @@
 //! `layers`: exact figures of an image whose layers are known byte by byte.
 
-use super::support::{Tar, config, diffs, docker_archive, entry};
 use super::program::{Cli, Done};
+use super::support::{Tar, config, diffs, docker_archive, entry};
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};

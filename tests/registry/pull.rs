@@ -1,6 +1,6 @@
 //! `pull`: what it prints, gets and leaves.
 
-use crate::accounts::{ALICE, Guarded, Person, done, have};
+use crate::accounts::{ALICE, Guarded, Person, done, finish, have, root};
 use crate::images::{
     INDEX, Image, Pack, described, docker_image, image, image_for, index, layer, layout, noise,
 };
@@ -389,4 +389,60 @@ fn an_interrupted_pull_leaves_nothing_and_says_so() {
         assert!(!staged());
         assert_eq!(person.run(&["images", "-q"], "").out, "");
     }
+}
+
+/// What is on another machine, in a network of its own.
+const ELSEWHERE: &str = r#"
+set -e
+ip link set lo up
+ip addr add 192.0.2.7/32 dev lo
+cat >open.yml <<YML
+version: 0.1
+storage: {filesystem: {rootdirectory: data}}
+http: {addr: "192.0.2.7:5000"}
+YML
+printf 'x:$2y$05$capasTestsOfRegistry..yVKBuIDYftrCfckZZh197VywwQQh0iu\n' >htpasswd
+sed 's/:5000/:5001/' open.yml >closed.yml
+echo 'auth: {htpasswd: {realm: x, path: htpasswd}}' >>closed.yml
+for which in open closed; do
+    docker-registry serve $which.yml >$which.log 2>&1 &
+    registries="$registries $!"
+    trap 'kill $registries' EXIT
+    until grep -q 'listening on' $which.log; do sleep 0.1; done
+done
+skopeo copy --quiet --insecure-policy --preserve-digests --dest-tls-verify=false oci:x:x docker://192.0.2.7:5000/app:1 2>skopeo.log
+mkdir -p .docker
+echo '{"auths": {"192.0.2.7:5001": {"auth": "eDpodW50ZXIy"}}}' >.docker/config.json
+set +e
+$CAPAS pull -q 192.0.2.7:5000/app:1
+$CAPAS pull -q --insecure 192.0.2.7:5000/app:1
+echo '[registries."192.0.2.7:5000"]
+insecure = true' >c.toml
+CAPAS_CONFIG=c.toml $CAPAS push -q 192.0.2.7:5000/app:1
+$CAPAS pull -q --insecure 192.0.2.7:5001/app:1
+"#;
+
+#[test]
+fn other_machines_need_tls_or_a_wish_and_get_no_password_without() {
+    if !have(&["docker-registry", "skopeo", "unshare", "ip"]) || !root() {
+        return;
+    }
+    let person = Person::new();
+    write_layout(&person.path("x"), &image(&[(layer("a", b"1"), Pack::Gzip)]));
+    let mut command = person.command("unshare");
+    command
+        .args(["-n", "sh", "-c", ELSEWHERE])
+        .env("CAPAS", env!("CARGO_BIN_EXE_capas"));
+    let at = "192.0.2.7";
+    assert_eq!(
+        finish(&mut command, ""),
+        done(
+            1,
+            &format!("{at}:5000/app:1\n{at}:5000/app:1\n"),
+            &format!(
+                "Error: cannot pull {at}:5000/app:1: cannot reach {at}:5000: it does not speak TLS (--insecure allows that)\n\
+                 Error: cannot pull {at}:5001/app:1: {at}:5001 wants a password, which is not sent without TLS\n"
+            )
+        )
+    );
 }

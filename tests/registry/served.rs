@@ -1,9 +1,10 @@
 //! A registry in memory that does wrong where a test wants it to.
 
 use crate::images::Image;
+use crate::stub::Request;
 use capas::store::Digest;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -114,30 +115,16 @@ fn serve(
     twist: &impl Fn(&Asked, &Reply) -> Option<Reply>,
     asked: &Mutex<Vec<Asked>>,
 ) {
-    let mut head = String::new();
-    let mut lines = BufReader::new(stream.try_clone().unwrap());
-    while !head.ends_with("\r\n\r\n") {
-        if lines.read_line(&mut head).unwrap_or(0) == 0 {
-            return;
-        }
-    }
-    let (first, rest) = head.split_once(" HTTP/1.1\r\n").unwrap();
-    let header = |name: &str| {
-        rest.lines().find_map(|line| {
-            let (key, value) = line.split_once(": ")?;
-            key.eq_ignore_ascii_case(name).then(|| value.to_owned())
-        })
+    let Some(request) = Request::read(&stream) else {
+        return;
     };
-    let length = header("content-length").map_or(0, |l| l.parse().unwrap());
-    let mut body = vec![0; length];
-    lines.read_exact(&mut body).unwrap();
     let one = {
         let mut all = asked.lock().unwrap();
         let one = Asked {
-            what: first.to_owned(),
-            authorization: header("authorization"),
-            range: header("range"),
-            before: all.iter().filter(|a| a.what == first).count(),
+            authorization: request.header("authorization"),
+            range: request.header("range"),
+            before: all.iter().filter(|a| a.what == request.what).count(),
+            what: request.what,
         };
         all.push(one.clone());
         one
@@ -154,7 +141,7 @@ fn serve(
     }
     text.push_str("\r\n");
     let _ = stream.write_all(text.as_bytes());
-    if first.starts_with("HEAD ") {
+    if one.what.starts_with("HEAD ") {
         return;
     }
     while stream.write_all(&reply.body).is_ok() && reply.endless {}
