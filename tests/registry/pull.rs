@@ -408,7 +408,7 @@ for which in open closed; do
     docker-registry serve $which.yml >$which.log 2>&1 &
     registries="$registries $!"
     trap 'kill $registries' EXIT
-    until grep -q 'listening on' $which.log; do sleep 0.1; done
+    until grep -qs 'listening on' $which.log; do sleep 0.1; done
 done
 skopeo copy --quiet --insecure-policy --preserve-digests --dest-tls-verify=false oci:x:x docker://192.0.2.7:5000/app:1 2>skopeo.log
 mkdir -p .docker
