@@ -13,11 +13,9 @@ use ureq::{Agent, BodyReader};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(30);
-/// Longest wait for any next byte.
-const IDLE: Duration = Duration::from_secs(60);
-/// Longest wait for an answer to begin: a registry moves a large blob to its
-/// place before it answers.
-const ANSWER: Duration = Duration::from_secs(300);
+/// Longest wait for any next byte, and for the head of an answer: a registry
+/// moves a large blob to its place before it answers.
+const IDLE: Duration = Duration::from_secs(120);
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 /// What is read of an error's text.
@@ -212,9 +210,9 @@ fn agent(loopback: bool) -> &'static Agent {
             .user_agent(concat!("capas/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT))
             .timeout_resolve(Some(CONNECT))
-            .timeout_per_read(Some(if loopback { ANSWER } else { IDLE }))
+            .timeout_per_read(Some(IDLE))
             .timeout_per_write(Some(IDLE))
-            .timeout_recv_response(Some(ANSWER))
+            .timeout_recv_response(Some(IDLE))
             .max_idle_connections_per_host(8);
         if loopback { config.proxy(None) } else { config }
             .build()
