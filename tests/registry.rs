@@ -1,4 +1,4 @@
-//! Registries: who we are there and what we find there.
+//! Registries: who we are there, what we find, get and bring there.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,9 +10,23 @@
 
 #[path = "registry/accounts.rs"]
 mod accounts;
+#[path = "registry/faults.rs"]
+mod faults;
+#[path = "registry/images.rs"]
+mod images;
+#[path = "registry/killed.rs"]
+mod killed;
 #[path = "registry/login.rs"]
 mod login;
+#[path = "registry/pull.rs"]
+mod pull;
+#[path = "registry/push.rs"]
+mod push;
 #[path = "registry/search.rs"]
 mod search;
+#[path = "registry/served.rs"]
+mod served;
 #[path = "registry/stub.rs"]
 mod stub;
+#[path = "registry/tokens.rs"]
+mod tokens;

@@ -26,7 +26,7 @@ impl Shown {
 
     /// A wait before another attempt.
     pub fn retrying(time: Duration) -> Shown {
-        let seconds = time.as_millis().div_ceil(1000).max(1);
+        let seconds = time.as_secs().max(1);
         let unit = if seconds == 1 { "second" } else { "seconds" };
         Shown::State(format!("Retrying in {seconds} {unit}"))
     }
@@ -75,7 +75,11 @@ impl Display {
                 }
             }
             if let Display::Bars(_, bars) = self {
+                let any = !bars.is_empty();
                 bars.into_values().for_each(|bar| bar.abandon());
+                if any {
+                    written = written.and_then(|()| writeln!(output.out));
+                }
             }
             let Ok(done) = work.join() else {
                 return Err(Error::Invalid("the thread that works failed".to_owned()).into());

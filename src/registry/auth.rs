@@ -111,7 +111,7 @@ impl Auth {
         if let Some(token) = state.tokens.get(&key)
             && token.until > Instant::now()
         {
-            return Ok(Some(format!("Bearer {}", token.value)));
+            return Ok(Some(bearer(&token.value)));
         }
         let wanted = state.wanted.get(&key).map_or(scopes, Vec::as_slice);
         let credentials = self.credentials(&state, scopes)?;
@@ -123,6 +123,7 @@ impl Auth {
                 scopes: wanted,
                 credentials: credentials.as_ref(),
                 loopback: is_loopback(&self.name),
+                plain: state.plain,
                 offline: false,
             },
         )?;
@@ -136,19 +137,19 @@ impl Auth {
         // A little earlier than it says, for the way to the server.
         let life = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).min(1 << 24));
         let until = Instant::now() + life - (life / 10).min(Duration::from_secs(5));
-        let header = format!("Bearer {value}");
+        let header = bearer(&value);
         state.tokens.insert(key, Token { value, until });
         Ok(Some(header))
     }
 
     /// The server answered 401: note what it wants. `plain`: it is spoken to
-    /// without TLS over a network. `refused`: it has seen what we have.
+    /// without TLS over a network. `refused`: what it was given in vain.
     pub fn challenged(
         &self,
         answer: Answer,
         scopes: &[String],
         plain: bool,
-        refused: bool,
+        refused: Option<&str>,
     ) -> Reply<()> {
         let values: Vec<String> = answer
             .headers
@@ -161,11 +162,18 @@ impl Auth {
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.plain |= plain;
-        if refused && challenge == Challenge::Basic && state.challenge == Some(Challenge::Basic) {
+        if refused.is_some()
+            && challenge == Challenge::Basic
+            && state.challenge == Some(Challenge::Basic)
+        {
             return answer.checked().map(drop);
         }
         let key = scopes.join(" ");
-        state.tokens.remove(&key);
+        // Another thread may have a new one already.
+        let vain = |t: &Token| refused == Some(&bearer(&t.value));
+        if state.tokens.get(&key).is_some_and(vain) {
+            state.tokens.remove(&key);
+        }
         let mut wanted = scopes.to_vec();
         for scope in scope.split(' ').filter(|s| !s.is_empty()) {
             if !wanted.iter().any(|w| w == scope) {
@@ -193,6 +201,7 @@ impl Auth {
                 scopes: &[],
                 credentials: credentials.as_ref(),
                 loopback: is_loopback(&self.name),
+                plain: state.plain,
                 offline: true,
             },
         )?;
@@ -230,6 +239,10 @@ impl Auth {
             }),
         }
     }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
 }
 
 fn basic(username: &str, password: &str) -> String {
@@ -274,6 +287,8 @@ struct Ask<'a> {
     credentials: Option<&'a Credentials>,
     /// The registry is on this machine, so its token server may be.
     loopback: bool,
+    /// The registry is spoken to without TLS, by wish.
+    plain: bool,
     /// Also for a refresh token.
     offline: bool,
 }
@@ -282,9 +297,9 @@ fn fetch_token(transport: &Transport, ask: &Ask<'_>) -> Reply<TokenAnswer> {
     let host = host_of(ask.realm);
     let private = ask.realm.starts_with("https://")
         || (ask.realm.starts_with("http://") && ask.loopback && is_loopback(&host));
-    if !private && ask.credentials.is_some() {
+    if !private && (ask.credentials.is_some() || !ask.plain) {
         return Err(Fault::invalid(format!(
-            "the registry names a token server that would get the password without TLS: {host}"
+            "the registry names a token server without TLS: {host}"
         )));
     }
     let mut form = Form::default();

@@ -11,6 +11,10 @@ use std::io::{ErrorKind, Read};
 use ureq::BodyReader;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
+/// Bytes after which a connection has proved itself; one that breaks off each
+/// time after less is given up.
+const MUCH: u64 = 64 << 10;
+
 /// Reads a blob to the length that its descriptor gives; a cut connection is
 /// made again. Who reads compares the digest.
 pub struct BlobReader<'a> {
@@ -21,8 +25,10 @@ pub struct BlobReader<'a> {
     body: Option<BodyReader<'static>>,
     /// Bytes that were handed on.
     at: u64,
-    /// Failures since the last byte.
+    /// Failures since much came.
     failed: u32,
+    /// Bytes since the last failure.
+    since: u64,
 }
 
 impl Registry {
@@ -41,6 +47,7 @@ impl Registry {
             body: None,
             at: 0,
             failed: 0,
+            since: 0,
         }
     }
 }
@@ -157,12 +164,16 @@ impl Read for BlobReader<'_> {
                 }
                 Ok(n) => {
                     self.at += n as u64;
-                    self.failed = 0;
+                    self.since += n as u64;
+                    if self.since >= MUCH {
+                        self.failed = 0;
+                    }
                     return Ok(n);
                 }
                 Err(fault) => {
                     self.body = None;
                     self.failed += 1;
+                    self.since = 0;
                     pause(fault, self.failed, &*self.waiting)
                         .map_err(|f| about(f, &self.descriptor))?;
                 }

@@ -77,7 +77,11 @@ impl Endpoint {
 
     /// May plain HTTP be spoken to hosts that are not on this machine.
     pub fn insecure(&self) -> bool {
-        self.speech != Speech::Tls
+        match self.speech {
+            Speech::Tls => false,
+            Speech::Plain => !is_loopback(&self.authority),
+            Speech::Either => true,
+        }
     }
 
     /// `scheme://host[:port]`; finds out which scheme where both are allowed.
@@ -160,6 +164,8 @@ mod tests {
         ] {
             let endpoint = Endpoint::of(name, wish, config.as_ref()).unwrap();
             assert_eq!(endpoint.speech, speech, "{name}");
+            // A registry on this machine does not open the way to others.
+            assert_eq!(endpoint.insecure(), speech == Speech::Either, "{name}");
         }
         let docker = Endpoint::of("docker.io", false, None).unwrap();
         assert_eq!(docker.authority, "registry-1.docker.io");

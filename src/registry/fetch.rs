@@ -78,24 +78,6 @@ impl Registry {
         })
     }
 
-    /// The digest of a manifest, as the server says without sending it; none if
-    /// it has none or does not say.
-    ///
-    /// # Errors
-    /// When the server cannot be asked.
-    pub fn manifest_digest(&self, repository: &str, wanted: Wanted<'_>) -> Result<Option<Digest>> {
-        let scopes = [pull_scope(repository)];
-        let found = self.read(|host, patience| {
-            let request = manifest_request(host, Method::HEAD, repository, wanted)?;
-            let answer = host.send(&request, &scopes, patience, &super::in_silence)?;
-            Ok(said_digest(&answer)?)
-        });
-        match found {
-            Err(fault) if fault.status() == Some(404) => Ok(None),
-            other => other.map_err(|f| f.about(&self.called(repository, wanted))),
-        }
-    }
-
     /// A blob that is read whole into memory.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! A client for image registries (the OCI distribution API).
 //!
 //! ```text
-//! Registry ── Endpoint…        mirrors first, then the registry itself
-//!    │            │
-//!    │         auth            challenges, tokens by scope
-//!    │            │
-//!  fetch       transport       one exchange: redirects, bounds, plain HTTP or not
-//!  blob        retry           how often, how long
-//!  upload
+//!  pull, push                 images, from and to the store
+//!  fetch, blob, upload        manifests, lists; a blob as it comes; blobs as they go
+//!  Registry ── Host…          mirrors first, for reading, then the registry itself
+//!                │
+//!             endpoint         where it is, and whether without TLS
+//!             auth             challenges, tokens by scope
+//!             retry            how often, how long
+//!             transport        one exchange: redirects, bounds
 //! ```
 //!
 //! What is never done, whatever a server says:
@@ -163,7 +164,8 @@ impl Host {
             return answer.checked();
         }
         let plain = self.endpoint.is_plain(&answer.url);
-        self.auth.challenged(answer, scopes, plain, key.is_some())?;
+        self.auth
+            .challenged(answer, scopes, plain, key.as_deref())?;
         let key = self.auth.header(&self.transport, scopes)?;
         self.transport.exchange(request, key.as_deref())?.checked()
     }

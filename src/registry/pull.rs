@@ -68,7 +68,8 @@ impl Registry {
         };
         let config_data = self.config(repository, manifest)?;
         let config = ImageConfig::parse(&config_data)?;
-        if let Some(wish) = wish {
+        // Of an index that was looked for already.
+        if let (Some(wish), None) = (wish, &index) {
             check_platform(&config, wish, &name.reference)?;
         }
         let called = RepoDigest::new(&name.reference, digest);
@@ -83,7 +84,7 @@ impl Registry {
         };
         Ok(Found {
             up_to_date: whole && known.as_ref().is_some_and(named),
-            known: whole,
+            known: whole && known.is_some_and(|i| i.manifest.digest == document.descriptor.digest),
             digest,
             plan: Plan {
                 layers: planned_layers(manifest, &config)?,

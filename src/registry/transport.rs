@@ -13,11 +13,9 @@ use ureq::{Agent, BodyReader};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(30);
-/// Longest wait for any next byte.
-const IDLE: Duration = Duration::from_secs(60);
-/// Longest wait for an answer to begin: a registry moves a large blob to its
-/// place before it answers.
-const ANSWER: Duration = Duration::from_secs(300);
+/// Longest wait for any next byte, and for the head of an answer: a registry
+/// moves a large blob to its place before it answers.
+const IDLE: Duration = Duration::from_secs(120);
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 /// What is read of an error's text.
@@ -107,7 +105,7 @@ impl Answer {
         self.body
     }
 
-    /// Where `Location` leads, as a whole URL.
+    /// Where `Location` leads, as a whole URL; never from TLS to none.
     pub fn location(&self) -> Reply<String> {
         let Some(to) = self.header(LOCATION.as_str()) else {
             return Err(Fault::invalid(format!(
@@ -115,7 +113,15 @@ impl Answer {
                 host_of(&self.url)
             )));
         };
-        join(&self.url, to)
+        let next = join(&self.url, to)?;
+        if self.url.starts_with("https://") && !next.starts_with("https://") {
+            return Err(Fault::invalid(format!(
+                "{} leads to {} without TLS, which is not followed",
+                host_of(&self.url),
+                host_of(&next)
+            )));
+        }
+        Ok(next)
     }
 }
 
@@ -144,13 +150,6 @@ impl Transport {
             let next = answer.location()?;
             if !same_origin(&url, &next) {
                 key = None;
-            }
-            if url.starts_with("https://") && !next.starts_with("https://") {
-                return Err(Fault::invalid(format!(
-                    "{} redirects to {} without TLS, which is not followed",
-                    host_of(&url),
-                    host_of(&next)
-                )));
             }
             url = next;
         }
@@ -211,9 +210,9 @@ fn agent(loopback: bool) -> &'static Agent {
             .user_agent(concat!("capas/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT))
             .timeout_resolve(Some(CONNECT))
-            .timeout_per_read(Some(if loopback { ANSWER } else { IDLE }))
+            .timeout_per_read(Some(IDLE))
             .timeout_per_write(Some(IDLE))
-            .timeout_recv_response(Some(ANSWER))
+            .timeout_recv_response(Some(IDLE))
             .max_idle_connections_per_host(8);
         if loopback { config.proxy(None) } else { config }
             .build()
@@ -235,7 +234,11 @@ fn lost(host: &str, e: &ureq::Error) -> Fault {
             ("connection refused".to_owned(), true)
         }
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => (e.to_string(), true),
-        // A wrong certificate comes as an error of reading.
+        // What rustls does not like comes as an error of reading.
+        ureq::Error::Io(io) if io.to_string().contains("corrupt message") => (
+            "it does not speak TLS (--insecure allows that)".to_owned(),
+            true,
+        ),
         ureq::Error::Io(io) => (e.to_string(), io.kind() == ErrorKind::InvalidData),
         ureq::Error::Http(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             (e.to_string(), true)

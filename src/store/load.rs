@@ -38,7 +38,8 @@ pub trait Source: Sync {
     /// When it is not there.
     fn open(&self, layer: &PlannedLayer) -> Result<Blob<'_>>;
 
-    /// Is a blob wanted although its layer is unpacked in the store.
+    /// Is a blob wanted although the layer can be made from its tree in the
+    /// store.
     fn wants_blobs(&self) -> bool {
         true
     }
@@ -191,8 +192,10 @@ impl Load<'_> {
                     continue;
                 }
                 let first = trees.insert(layer.diff_id);
-                let found = self.store.find_layer(&layer.diff_id, &chain)?.is_some();
-                if found && let Some(blob) = self.known_blob(layer)? {
+                let found = self.store.find_layer(&layer.diff_id, &chain)?;
+                if let Some(record) = &found
+                    && let Some(blob) = self.known_blob(layer, record)?
+                {
                     self.source.tell(layer, Step::Present);
                     let taken = Taken { blob, tree: None };
                     present.entry(layer.diff_id).or_insert(taken);
@@ -202,7 +205,7 @@ impl Load<'_> {
                     number: jobs.len(),
                     layer,
                     first,
-                    unpack: first && !found,
+                    unpack: first && found.is_none(),
                 });
             }
         }
@@ -272,13 +275,15 @@ impl Load<'_> {
         })
     }
 
-    /// The blob of a layer, if the store has it and need not read it again.
-    fn known_blob(&self, layer: &PlannedLayer) -> Result<Option<Descriptor>> {
+    /// The blob of a layer that is unpacked, if the store can do without reading
+    /// it.
+    fn known_blob(&self, layer: &PlannedLayer, record: &LayerRecord) -> Result<Option<Descriptor>> {
         let has = |digest: &Digest, size: u64| {
             fs::metadata(self.store.blob(digest)).is_ok_and(|m| m.len() == size)
         };
         if let Some(described) = &layer.described {
-            let enough = !self.source.wants_blobs() || has(&described.digest, described.size);
+            let made = !self.source.wants_blobs() && self.store.skeleton(&record.name()).exists();
+            let enough = made || has(&described.digest, described.size);
             return Ok(enough.then(|| described.clone()));
         }
         // In a docker archive only a plain layer is known by its DiffID.

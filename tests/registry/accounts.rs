@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -31,7 +31,17 @@ pub fn have(programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// Debian's docker-registry on a port of this machine, with two accounts.
+/// Are we root; else as in [`have`].
+pub fn root() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0);
+    if !root {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "not root");
+        eprintln!("SKIPPED: not root");
+    }
+    root
+}
+
+/// Debian's docker-registry on a port of this machine.
 pub struct Guarded {
     process: Child,
     pub host: String,
@@ -39,14 +49,31 @@ pub struct Guarded {
 }
 
 impl Guarded {
+    /// One that asks for a name and a password.
     pub fn start() -> Guarded {
+        Guarded::with(|dir| {
+            fs::write(dir.join("htpasswd"), HTPASSWD).unwrap();
+            let path = dir.join("htpasswd");
+            format!(
+                "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+                path.display()
+            )
+        })
+    }
+
+    /// One that lets everybody in.
+    pub fn open() -> Guarded {
+        Guarded::with(|_| String::new())
+    }
+
+    /// One with more in its configuration, made from a directory of its own.
+    pub fn with(more: impl FnOnce(&Path) -> String) -> Guarded {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display();
-        fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
+        let more = more(dir.path());
         let config = format!(
             "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {at}/data\n\
-             http:\n  addr: 127.0.0.1:0\n  secret: test\n\
-             auth:\n  htpasswd:\n    realm: test\n    path: {at}/htpasswd\n"
+             http:\n  addr: 127.0.0.1:0\n  secret: test\n{more}"
         );
         fs::write(dir.path().join("config.yml"), config).unwrap();
         let mut process = Command::new("docker-registry")

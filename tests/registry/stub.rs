@@ -1,7 +1,7 @@
 //! A server that answers what a test says.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// What it was asked.
@@ -34,28 +34,12 @@ impl Stub {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let mut lines = BufReader::new(stream.try_clone().unwrap());
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") {
-                    if lines.read_line(&mut head).unwrap() == 0 {
-                        break;
-                    }
-                }
-                let Some((first, rest)) = head.split_once(" HTTP/1.1\r\n") else {
+                let Some(request) = Request::read(&stream) else {
                     continue;
                 };
-                let header = |name: &str| {
-                    rest.lines().find_map(|line| {
-                        let (key, value) = line.split_once(": ")?;
-                        key.eq_ignore_ascii_case(name).then(|| value.to_owned())
-                    })
-                };
-                let length = header("content-length").map_or(0, |l| l.parse().unwrap());
-                let mut body = vec![0; length];
-                lines.read_exact(&mut body).unwrap();
                 let one = Asked {
-                    what: first.to_owned(),
-                    authorization: header("authorization"),
+                    authorization: request.header("authorization"),
+                    what: request.what,
                 };
                 let (status, headers, body) = answer(&host, &one);
                 asked.lock().unwrap().push(one);
@@ -75,5 +59,41 @@ impl Stub {
     /// All that it was asked, in order.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+}
+
+/// A request as it comes over a connection.
+pub struct Request {
+    /// `GET /path?query`.
+    pub what: String,
+    headers: String,
+}
+
+impl Request {
+    /// The whole request, whose body nobody wants; none where nothing comes.
+    pub fn read(stream: &TcpStream) -> Option<Request> {
+        let mut lines = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if lines.read_line(&mut head).unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+        let (what, headers) = head.split_once(" HTTP/1.1\r\n")?;
+        let request = Request {
+            what: what.to_owned(),
+            headers: headers.to_owned(),
+        };
+        let length = request.header("content-length");
+        let mut body = vec![0; length.map_or(0, |l| l.parse().unwrap())];
+        lines.read_exact(&mut body).ok()?;
+        Some(request)
+    }
+
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+        })
     }
 }

@@ -1,0 +1,448 @@
+//! `pull`: what it prints, gets and leaves.
+
+use crate::accounts::{ALICE, Guarded, Person, done, finish, have, root};
+use crate::images::{
+    INDEX, Image, Pack, described, docker_image, image, image_for, index, layer, layout, noise,
+};
+use crate::served::{Content, Reply, Served, put, put_top};
+use capas::store::Digest;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Let skopeo put a layout's `x` into a registry.
+pub fn skopeo_push(layout: &Path, to: &str, more: &[&str]) {
+    let out = Command::new("skopeo")
+        .args([
+            "copy",
+            "--quiet",
+            "--insecure-policy",
+            "--preserve-digests",
+            "--dest-tls-verify=false",
+        ])
+        .args(more)
+        .arg(format!("oci:{}:x", layout.display()))
+        .arg(format!("docker://{to}"))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+}
+
+fn three() -> [(Vec<u8>, Pack); 3] {
+    [
+        (layer("a", b"plain"), Pack::Plain),
+        (layer("b", b"gzip"), Pack::Gzip),
+        (layer("c", b"zstd"), Pack::Zstd),
+    ]
+}
+
+fn write_layout(dir: &Path, image: &Image) {
+    let blobs: Vec<&[u8]> = image.blobs().into_values().collect();
+    layout(dir, &described(image.media_type, &image.manifest), &blobs);
+}
+
+#[test]
+fn what_skopeo_pushed_is_pulled_with_dockers_words() {
+    if !have(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    let registry = Guarded::start();
+    let host = registry.host.as_str();
+    let person = Person::new();
+    let image = image(&three());
+    write_layout(&person.path("x"), &image);
+    let creds = format!("{}:{}", ALICE.0, ALICE.1);
+    let to = format!("{host}/team/app:latest");
+    skopeo_push(&person.path("x"), &to, &["--dest-creds", &creds]);
+
+    let name = format!("{host}/team/app");
+    let refused = person.run(&["pull", &name], "");
+    assert_eq!(
+        refused,
+        done(
+            1,
+            "Using default tag: latest\n",
+            &format!(
+                "Error: cannot pull {to}: unauthorized: authentication required: try capas login {host}\n"
+            )
+        )
+    );
+    let login = ["login", "-u", ALICE.0, "--password-stdin", host];
+    assert_eq!(person.run(&login, ALICE.1).code, 0);
+
+    let pulled = person.run(&["pull", &name], "");
+    assert_eq!((pulled.code, pulled.err.as_str()), (0, ""));
+    let lines: Vec<&str> = pulled.out.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["Using default tag: latest", "latest: Pulling from team/app"]
+    );
+    let ids: Vec<String> = (0..3).map(|i| image.short(i)).collect();
+    for (i, id) in ids.iter().enumerate() {
+        assert_eq!(lines[2 + i], format!("{id}: Pulling fs layer"));
+        let own: Vec<&str> = lines
+            .iter()
+            .filter_map(|l| l.strip_prefix(id.as_str()))
+            .collect();
+        assert_eq!(
+            own,
+            [
+                ": Pulling fs layer",
+                ": Verifying Checksum",
+                ": Download complete",
+                ": Pull complete"
+            ]
+        );
+    }
+    let digest = image.digest();
+    assert_eq!(
+        lines[2 + 3 * 4..],
+        [
+            format!("Digest: {digest}"),
+            format!("Status: Downloaded newer image for {name}:latest"),
+            format!("{name}:latest"),
+        ]
+    );
+    for (i, (file, text)) in [("a", "plain"), ("b", "gzip"), ("c", "zstd")]
+        .iter()
+        .enumerate()
+    {
+        let tree = person.path("store/layers").join(image.diff_ids[i].hex());
+        assert_eq!(fs::read_to_string(tree.join(file)).unwrap(), *text);
+    }
+
+    // Again, by digest, quietly, and what is not there.
+    assert_eq!(
+        person.run(&["pull", &to], ""),
+        done(
+            0,
+            &format!(
+                "latest: Pulling from team/app\nDigest: {digest}\n\
+                 Status: Image is up to date for {to}\n{to}\n"
+            ),
+            ""
+        )
+    );
+    let pinned = format!("{name}@{digest}");
+    assert_eq!(
+        person.run(&["pull", &pinned], ""),
+        done(
+            0,
+            &format!(
+                "{pinned}: Pulling from team/app\nDigest: {digest}\n\
+                 Status: Image is up to date for {pinned}\n{pinned}\n"
+            ),
+            ""
+        )
+    );
+    assert_eq!(
+        person.run(&["pull", "-q", &name], ""),
+        done(0, &format!("{to}\n"), "")
+    );
+    assert_eq!(
+        person.run(&["pull", &format!("{name}:9")], ""),
+        done(
+            1,
+            "",
+            &format!(
+                "Error: manifest for {name}:9 not found: manifest unknown: manifest unknown\n"
+            )
+        )
+    );
+    let shown: Value = serde_json::from_str(&person.run(&["inspect", &pinned], "").out).unwrap();
+    assert_eq!(shown[0]["Id"], image.id().to_string());
+    assert_eq!(shown[0]["RepoDigests"], json!([pinned]));
+    assert_eq!(
+        person.run(&["rmi", &pinned], "").out,
+        format!("Untagged: {pinned}\n")
+    );
+    assert_eq!(person.run(&["pull", "-q", &pinned], "").code, 0);
+    assert_eq!(
+        person.run(&["rmi", &to], "").out,
+        format!(
+            "Untagged: {to}\nUntagged: {pinned}\nDeleted: {}\n",
+            image.id()
+        )
+    );
+    let left = fs::read_dir(person.path("store/blobs/sha256")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn an_image_of_many_platforms() {
+    let platform = |arch: &str, variant: Option<&str>| match variant {
+        Some(v) => json!({"os": "linux", "architecture": arch, "variant": v}),
+        None => json!({"os": "linux", "architecture": arch}),
+    };
+    let make = |arch: &str, n: &str| image_for(arch, &[(layer(n, b"x"), Pack::Gzip)]);
+    let host = capas::store::document::host_architecture();
+    let (own, v6, v7) = (make(host, "own"), make("arm", "v6"), make("arm", "v7"));
+    let unknown = make("unknown", "attestation");
+    let all = [
+        (
+            &unknown,
+            json!({"os": "unknown", "architecture": "unknown"}),
+        ),
+        (&v6, platform("arm", Some("v6"))),
+        (&v7, platform("arm", Some("v7"))),
+        (&own, platform(host, None)),
+    ];
+    let top = index(&all);
+    let mut content = Content::new();
+    for (image, _) in &all {
+        put(&mut content, image, "multi", "ignored");
+    }
+    put_top(&mut content, INDEX, &top, "multi", "1");
+    put(&mut content, &v7, "multi", "single");
+    let served = Served::start(content, |_, _| None);
+    let name = format!("{}/multi:1", served.host);
+    let person = Person::new();
+    let digest = Digest::of(&top);
+    for (args, image) in [
+        (&["pull", &name][..], &own),
+        (&["pull", "--platform", "linux/arm/v6", &name], &v6),
+        (&["pull", "--platform", "linux/arm", &name], &v7),
+        (&["pull", &name], &own),
+    ] {
+        let pulled = person.run(args, "");
+        assert!(
+            pulled.out.contains(&format!(
+                "\nDigest: {digest}\nStatus: Downloaded newer image for {name}\n"
+            )),
+            "{pulled:?}"
+        );
+        let shown: Value = serde_json::from_str(&person.run(&["inspect", &name], "").out).unwrap();
+        assert_eq!(shown[0]["Id"], image.id().to_string(), "{args:?}");
+        let pinned = format!("{}/multi@{digest}", served.host);
+        assert_eq!(shown[0]["RepoDigests"], json!([pinned]));
+    }
+    // The index stays with its image.
+    let blob = person.path("store/blobs/sha256").join(digest.hex());
+    assert_eq!(fs::read(&blob).unwrap(), top);
+    let listed = person.run(&["images", "--digests"], "").out;
+    assert!(listed.contains(&digest.to_string()), "{listed}");
+    assert_eq!(
+        person.run(&["pull", "--platform", "linux/s390x", &name], ""),
+        done(
+            1,
+            "",
+            "Error: no matching manifest for linux/s390x in the manifest list entries\n"
+        )
+    );
+    let single = format!("{}/multi:single", served.host);
+    assert_eq!(
+        person.run(&["pull", "--platform", "linux/s390x", &single], ""),
+        done(
+            1,
+            "",
+            &format!(
+                "Error: image with reference {single} was found but does not match the specified platform: wanted linux/s390x, actual: linux/arm\n"
+            )
+        )
+    );
+    for image in [&own, &v6, &v7] {
+        let id = image.id().to_string();
+        assert_eq!(person.run(&["rmi", "-f", &id], "").code, 0);
+    }
+    assert!(!blob.exists());
+}
+
+#[test]
+fn shared_layers_are_fetched_once() {
+    let shared = (layer("base", &noise(50_000, 3)), Pack::Gzip);
+    let one = image(&[shared.clone(), (layer("one", b"1"), Pack::Gzip)]);
+    let two = docker_image(&[(shared.0, Pack::Gzip), (layer("two", b"2"), Pack::Gzip)]);
+    let third = image(&[
+        (layer("base", &noise(50_000, 3)), Pack::Zstd),
+        (layer("three", b"3"), Pack::Gzip),
+    ]);
+    let mut content = Content::new();
+    put(&mut content, &one, "one", "1");
+    put(&mut content, &two, "two", "1");
+    put(&mut content, &third, "three", "1");
+    let served = Served::start(content, |_, _| None);
+    let person = Person::new();
+    let host = &served.host;
+    assert_eq!(
+        person
+            .run(&["pull", "-q", &format!("{host}/one:1")], "")
+            .code,
+        0
+    );
+    for (name, image) in [("two", &two), ("three", &third)] {
+        if name == "three" {
+            // Another compression is another blob. It would be fetched for a
+            // push to repeat its digest, but this store has given up on that.
+            assert_eq!(person.run(&["prune", "--blobs", "-f"], "").code, 0);
+        }
+        let full = format!("{host}/{name}:1");
+        let (old, new) = (image.short(0), image.short(1));
+        assert_eq!(
+            person.run(&["pull", &full], ""),
+            done(
+                0,
+                &format!(
+                    "1: Pulling from {name}\n{old}: Already exists\n{new}: Pulling fs layer\n\
+                     {new}: Verifying Checksum\n{new}: Download complete\n{new}: Pull complete\n\
+                     Digest: {}\nStatus: Downloaded newer image for {full}\n{full}\n",
+                    image.digest()
+                ),
+                ""
+            )
+        );
+        let fetched = served.count(&format!("/{name}/blobs/"));
+        assert_eq!(fetched, 2, "the configuration and one layer");
+    }
+    // Here it has not.
+    let other = Person::new();
+    for name in ["one", "three"] {
+        let got = other.run(&["pull", "-q", &format!("{host}/{name}:1")], "");
+        assert_eq!((got.code, got.err.as_str()), (0, ""));
+    }
+    for (digest, data) in one.blobs().into_iter().chain(third.blobs()) {
+        let blob = other.path("store/blobs/sha256").join(digest.hex());
+        assert_eq!(fs::read(blob).unwrap(), data);
+    }
+    // All tags, one of them known under another name.
+    let served = Served::start(
+        {
+            let mut content = Content::new();
+            put(&mut content, &one, "all", "a");
+            put(&mut content, &two, "all", "b");
+            let tags = json!({"name": "all", "tags": ["a", "b"]}).to_string();
+            content.insert(
+                "/v2/all/tags/list".into(),
+                ("application/json".into(), tags.into()),
+            );
+            content
+        },
+        |_, _| None,
+    );
+    let name = format!("{}/all", served.host);
+    assert_eq!(
+        person.run(&["pull", "-a", &name], ""),
+        done(
+            0,
+            &format!(
+                "a: Pulling from all\nDigest: {}\nb: Pulling from all\nDigest: {}\n\
+                 Status: Downloaded newer image for {name}\n{name}\n",
+                one.digest(),
+                two.digest()
+            ),
+            ""
+        )
+    );
+    assert_eq!(
+        person.run(&["pull", "-a", &format!("{name}:b")], ""),
+        done(1, "", "Error: tag can't be used with --all-tags/-a\n")
+    );
+}
+
+#[test]
+fn an_interrupted_pull_leaves_nothing_and_says_so() {
+    let image = image(&[(layer("f", &noise(2_000_000, 4)), Pack::Gzip)]);
+    let mut content = Content::new();
+    put(&mut content, &image, "app", "1");
+    let digest = Digest::of(&image.layers[0]).to_string();
+    // It sends half of the layer and then nothing more.
+    let served = Served::start(content, move |asked, right| {
+        asked.what.ends_with(&digest).then(|| {
+            if asked.range.is_some() {
+                std::thread::sleep(Duration::from_secs(600));
+            }
+            Reply {
+                length: Some(right.body.len() as u64),
+                body: right.body[..1_200_000].to_vec(),
+                ..right.clone()
+            }
+        })
+    });
+    for signal in ["INT", "TERM"] {
+        let person = Person::new();
+        let mut child = person
+            .capas()
+            .args(["pull", &format!("{}/app:1", served.host)])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let since = Instant::now();
+        let staged =
+            || fs::read_dir(person.path("store/tmp")).is_ok_and(|d| d.flatten().next().is_some());
+        while !staged() || served.count("/blobs/") < 2 {
+            assert!(since.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let kill = Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(kill.success());
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(if signal == "INT" { 130 } else { 143 }));
+        let mut err = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut err).unwrap();
+        assert_eq!(err, "\ninterrupted: nothing was changed\n");
+        assert!(!staged());
+        assert_eq!(person.run(&["images", "-q"], "").out, "");
+    }
+}
+
+/// What is on another machine, in a network of its own.
+const ELSEWHERE: &str = r#"
+set -e
+ip link set lo up
+ip addr add 192.0.2.7/32 dev lo
+cat >open.yml <<YML
+version: 0.1
+storage: {filesystem: {rootdirectory: data}}
+http: {addr: "192.0.2.7:5000"}
+YML
+printf 'x:$2y$05$capasTestsOfRegistry..yVKBuIDYftrCfckZZh197VywwQQh0iu\n' >htpasswd
+sed 's/:5000/:5001/' open.yml >closed.yml
+echo 'auth: {htpasswd: {realm: x, path: htpasswd}}' >>closed.yml
+for which in open closed; do
+    docker-registry serve $which.yml >$which.log 2>&1 &
+    registries="$registries $!"
+    trap 'kill $registries' EXIT
+    until grep -qs 'listening on' $which.log; do sleep 0.1; done
+done
+skopeo copy --quiet --insecure-policy --preserve-digests --dest-tls-verify=false oci:x:x docker://192.0.2.7:5000/app:1 2>skopeo.log
+mkdir -p .docker
+echo '{"auths": {"192.0.2.7:5001": {"auth": "eDpodW50ZXIy"}}}' >.docker/config.json
+set +e
+$CAPAS pull -q 192.0.2.7:5000/app:1
+$CAPAS pull -q --insecure 192.0.2.7:5000/app:1
+echo '[registries."192.0.2.7:5000"]
+insecure = true' >c.toml
+CAPAS_CONFIG=c.toml $CAPAS push -q 192.0.2.7:5000/app:1
+$CAPAS pull -q --insecure 192.0.2.7:5001/app:1
+"#;
+
+#[test]
+fn other_machines_need_tls_or_a_wish_and_get_no_password_without() {
+    if !have(&["docker-registry", "skopeo", "unshare", "ip"]) || !root() {
+        return;
+    }
+    let person = Person::new();
+    write_layout(&person.path("x"), &image(&[(layer("a", b"1"), Pack::Gzip)]));
+    let mut command = person.command("unshare");
+    command
+        .args(["-n", "sh", "-c", ELSEWHERE])
+        .env("CAPAS", env!("CARGO_BIN_EXE_capas"));
+    let at = "192.0.2.7";
+    assert_eq!(
+        finish(&mut command, ""),
+        done(
+            1,
+            &format!("{at}:5000/app:1\n{at}:5000/app:1\n"),
+            &format!(
+                "Error: cannot pull {at}:5000/app:1: cannot reach {at}:5000: it does not speak TLS (--insecure allows that)\n\
+                 Error: cannot pull {at}:5001/app:1: {at}:5001 wants a password, which is not sent without TLS\n"
+            )
+        )
+    );
+}

@@ -1,0 +1,240 @@
+//! Bearer tokens: a token server with docker-registry, and tokens that run out.
+
+use crate::accounts::{Guarded, Person, have};
+use crate::images::{Pack, image, layer};
+use crate::pull::skopeo_push;
+use crate::served::{Content, Reply, Served, put};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use capas::store::Digest;
+use serde_json::json;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("openssl")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{args:?}");
+    out.stdout
+}
+
+/// A token that docker-registry believes, signed with the key in `dir`.
+fn signed(dir: &Path, scopes: &[(String, Vec<String>)]) -> String {
+    let cert = fs::read_to_string(dir.join("cert.pem")).unwrap();
+    let der: String = cert.lines().filter(|l| !l.starts_with('-')).collect();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let access: Vec<_> = scopes
+        .iter()
+        .map(|(name, actions)| json!({"type": "repository", "name": name, "actions": actions}))
+        .collect();
+    let head = json!({"typ": "JWT", "alg": "RS256", "x5c": [der]});
+    let claims = json!({
+        "iss": "tests", "sub": "alice", "aud": "service", "jti": "1",
+        "iat": now - 10, "nbf": now - 10, "exp": now + 300, "access": access,
+    });
+    let part = |v: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(v.to_string());
+    let text = format!("{}.{}", part(&head), part(&claims));
+    let key = dir.join("key.pem");
+    let sign = ["dgst", "-sha256", "-sign", key.to_str().unwrap()];
+    let signature = openssl(&sign, text.as_bytes());
+    format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn decoded(text: &str) -> String {
+    text.replace("%3A", ":")
+        .replace("%2F", "/")
+        .replace("%2C", ",")
+}
+
+#[test]
+fn a_registry_with_a_token_server() {
+    if !have(&["docker-registry", "skopeo", "openssl"]) {
+        return;
+    }
+    let keys = tempfile::tempdir().unwrap();
+    let dir: PathBuf = keys.path().to_owned();
+    let (key, cert) = (dir.join("key.pem"), dir.join("cert.pem"));
+    openssl(
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=tests",
+            "-keyout",
+            key.to_str().unwrap(),
+            "-out",
+            cert.to_str().unwrap(),
+        ],
+        b"",
+    );
+    let account = format!("Basic {}", BASE64_STANDARD.encode("alice:secret"));
+    // Everybody may pull `public`, alice may do all.
+    let tokens = Served::start(Content::new(), move |asked, _| {
+        let alice = match asked.authorization.as_deref() {
+            None => false,
+            Some(key) if key == account => true,
+            Some(_) => return Some(Reply::new(401, &[], b"")),
+        };
+        let query = asked.what.split_once('?').unwrap().1;
+        let mut scopes = Vec::new();
+        for scope in query.split('&').filter_map(|p| p.strip_prefix("scope=")) {
+            let scope = decoded(scope);
+            let mut parts = scope.splitn(3, ':').skip(1).map(str::to_owned);
+            let (name, wanted) = (parts.next().unwrap(), parts.next().unwrap());
+            let allowed = |a: &&str| alice || (name == "public" && *a == "pull");
+            let actions = wanted
+                .split(',')
+                .filter(allowed)
+                .map(str::to_owned)
+                .collect();
+            scopes.push((name.clone(), actions));
+        }
+        let token = signed(&dir, &scopes);
+        let body = json!({"access_token": token, "expires_in": 300}).to_string();
+        Some(Reply::new(
+            200,
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        ))
+    });
+    let realm = format!("http://{}/token", tokens.host);
+    let registry = Guarded::with(|_| {
+        format!(
+            "auth:\n  token:\n    realm: {realm}\n    service: service\n    issuer: tests\n    rootcertbundle: {}\n",
+            cert.display()
+        )
+    });
+    let host = registry.host.as_str();
+    let person = Person::new();
+    let image = image(&[
+        (layer("a", b"1"), Pack::Gzip),
+        (layer("b", b"2"), Pack::Zstd),
+    ]);
+    let blobs: Vec<&[u8]> = image.blobs().into_values().collect();
+    let top = crate::images::described(image.media_type, &image.manifest);
+    crate::images::layout(&person.path("x"), &top, &blobs);
+    for name in ["public", "private"] {
+        let to = format!("{host}/{name}:1");
+        skopeo_push(&person.path("x"), &to, &["--dest-creds", "alice:secret"]);
+    }
+    let before = tokens.asked().len();
+    let public = format!("{host}/public:1");
+    assert_eq!(
+        person.run(&["pull", "-q", &public], "").out,
+        format!("{public}\n")
+    );
+    // One token is enough for all of it.
+    assert_eq!(tokens.asked().len(), before + 1);
+    let private = format!("{host}/private:1");
+    let refused = person.run(&["pull", "-q", &private], "");
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("authentication required"),
+        "{refused:?}"
+    );
+    let login =
+        |secret: &str| person.run(&["login", "-u", "alice", "--password-stdin", host], secret);
+    assert_eq!(login("wrong").code, 1);
+    assert_eq!(login("secret").code, 0);
+    let pulled = person.run(&["pull", &private], "");
+    assert!(
+        pulled
+            .out
+            .contains(&format!("Digest: {}\n", image.digest())),
+        "{pulled:?}"
+    );
+    let pushed = person.run(&["push", "-q", &private], "");
+    assert_eq!((pushed.code, pushed.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_token_that_runs_out_is_got_anew() {
+    let image = image(&[(layer("a", b"1"), Pack::Gzip)]);
+    let mut content = Content::new();
+    put(&mut content, &image, "app", "1");
+    // The registry forgets a token as soon as a blob was fetched with it.
+    let valid = Arc::new(Mutex::new((0, false)));
+    let host = Arc::new(Mutex::new(String::new()));
+    let (state, own) = (Arc::clone(&valid), Arc::clone(&host));
+    let served = Served::start(content, move |asked, _| {
+        let mut state = state.lock().unwrap();
+        if asked.what.starts_with("GET /token?") {
+            *state = (state.0 + 1, true);
+            let body = json!({"token": format!("t{}", state.0), "expires_in": 60}).to_string();
+            return Some(Reply::new(200, &[], body.as_bytes()));
+        }
+        let key = format!("Bearer t{}", state.0);
+        if !state.1 || asked.authorization.as_deref() != Some(&key) {
+            let text = format!(
+                "Bearer realm=\"http://{}/token?fixed=1\",service=\"s\",scope=\"repository:app:pull\"",
+                own.lock().unwrap()
+            );
+            return Some(Reply::new(401, &[("www-authenticate", &text)], b""));
+        }
+        if asked.what.contains("/blobs/") {
+            state.1 = false;
+        }
+        None
+    });
+    host.lock().unwrap().clone_from(&served.host);
+    let person = Person::new();
+    let name = format!("{}/app:1", served.host);
+    let pulled = person.run(&["pull", "-q", &name], "");
+    assert_eq!((pulled.code, pulled.err.as_str()), (0, ""));
+    let tokens: Vec<String> = served
+        .asked()
+        .into_iter()
+        .filter(|a| a.what.contains("/token"))
+        .map(|a| a.what)
+        .collect();
+    assert_eq!(tokens.len(), 2);
+    let query = "GET /token?fixed=1&service=s&scope=repository%3Aapp%3Apull";
+    assert!(tokens.iter().all(|t| t == query), "{tokens:?}");
+}
+
+#[test]
+fn an_identity_token_is_exchanged() {
+    let image = image(&[(layer("a", b"1"), Pack::Gzip)]);
+    let mut content = Content::new();
+    put(&mut content, &image, "app", "1");
+    let host = Arc::new(Mutex::new(String::new()));
+    let own = Arc::clone(&host);
+    let served = Served::start(content, move |asked, _| {
+        match (asked.what.as_str(), asked.authorization.as_deref()) {
+            ("POST /token", None) => Some(Reply::new(200, &[], br#"{"token":"good"}"#)),
+            (_, Some("Bearer good")) => None,
+            _ => {
+                let text = format!("Bearer realm=\"http://{}/token\"", own.lock().unwrap());
+                Some(Reply::new(401, &[("www-authenticate", &text)], b""))
+            }
+        }
+    });
+    host.lock().unwrap().clone_from(&served.host);
+    let person = Person::new();
+    let auth = json!({"auths": {&served.host: {"identitytoken": "long-lived"}}});
+    person.write(".docker/config.json", &auth.to_string());
+    let name = format!("{}/app:1", served.host);
+    let pulled = person.run(&["pull", "-q", &name], "");
+    assert_eq!((pulled.code, pulled.err.as_str()), (0, ""));
+    assert_eq!(served.count("POST /token"), 1);
+    assert_eq!(served.count(&Digest::of(&image.layers[0]).to_string()), 1);
+}
