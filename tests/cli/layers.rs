@@ -75,12 +75,12 @@ Wasted:       3.5kB under 5 paths, 178.85% of what lies above the lowest layer
 Duplicated:   800B
 Efficiency:   0.1967
 
-WASTED   TIMES   PATH
-2.1kB    2       /a/one
-500B     1       /hl2
-400B     1       /etc/conf
-300B     1       /b/x
-200B     1       /a/two
+WASTED    TIMES     PATH
+2.1kB     2         /a/one
+500B      1         /hl2
+400B      1         /etc/conf
+300B      1         /b/x
+200B      1         /a/two
 "
         )
     );
