@@ -12,6 +12,8 @@
 
 #[path = "store/blobs.rs"]
 mod blobs;
+#[path = "store/check.rs"]
+mod check;
 #[path = "store/corrupt.rs"]
 mod corrupt;
 #[path = "store/hostile.rs"]

@@ -24,6 +24,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check all that the store holds, and repair it
+    Check(super::check::Check),
+    /// Remove what no image and no container refers to
+    Gc(super::gc::Gc),
     /// Load images from an archive or an OCI directory
     Load(Load),
     /// Log in to a registry

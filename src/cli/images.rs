@@ -3,7 +3,8 @@
 use super::filter::{Filters, ImageFilter, created};
 use super::format::{Format, Heading};
 use super::{Outcome, Output, units};
-use crate::store::image::Image;
+use crate::store::error::show;
+use crate::store::image::{self, Image};
 use crate::store::{Reference, Store};
 use clap::Args;
 use serde::Serialize;
@@ -108,7 +109,8 @@ pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome 
     let format = Format::of_list(args.format.as_deref(), table, args.quiet)?;
     let filters = Filters::parse(&args.filter, ImageFilter::KEYS)?;
     let filter = ImageFilter::new(filters, args.name.as_deref(), store)?;
-    let mut all = store.images()?;
+    let index = store.read_index()?;
+    let mut all = image::images(&index);
     all.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
     let mut rows = Vec::new();
     for image in &all {
@@ -116,5 +118,13 @@ pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome 
             rows.push(Row::new(image, name, args.no_trunc));
         }
     }
-    format.print(HEADINGS, &rows, output)
+    let outcome = format.print(HEADINGS, &rows, output);
+    let damages = image::damages(&index);
+    for image in &all {
+        if let Some(why) = damages.get(&image.id) {
+            let (title, why) = (image.title(), show(why.as_bytes()));
+            writeln!(output.err, "warning: image {title} is damaged: {why}")?;
+        }
+    }
+    outcome
 }

@@ -2,9 +2,11 @@
 //! to write; everything it knows it asks the store and the containers.
 
 pub mod args;
+pub mod check;
 pub mod containers;
 pub mod filter;
 pub mod format;
+pub mod gc;
 pub mod history;
 pub mod images;
 pub mod import;
@@ -132,6 +134,8 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let runtime = cli.runtime.as_deref().or(config.runtime.as_deref());
     let containers = Containers::new(&store);
     match cli.command {
+        Command::Check(args) => check::check(&containers, &args, output),
+        Command::Gc(args) => gc::gc(&containers, &args, output),
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
         Command::History(args) => history::history(&store, &args, output),

@@ -62,6 +62,7 @@ impl Containers<'_> {
         // pins it.
         let _lock = self.store.lock()?;
         let (image, _) = self.store.find_image(&wish.image)?;
+        self.store.refuse_damaged(&image)?;
         let (config, _) = self.store.image_config(&image.id)?;
         let layers = self.store.image_layers(&config)?;
         let all = self.list()?;

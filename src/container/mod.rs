@@ -18,6 +18,7 @@
 //! the image's layers as roots of the store's garbage collection.
 
 pub mod bundle;
+pub mod check;
 pub mod create;
 pub mod name;
 pub mod process;
@@ -33,7 +34,7 @@ pub use record::{Network, Record, State, Status};
 
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::remove::User;
-use crate::store::{Store, document, read_file, replace_volatile, to_json};
+use crate::store::{Digest, Store, document, read_file, replace_volatile, to_json};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -44,6 +45,11 @@ const MAX_RECORD: u64 = 16 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Containers<'a> {
     store: &'a Store,
+}
+
+/// Is it what containers are called on the disk; all else there is not ours.
+fn is_id(name: &str) -> bool {
+    Digest::parse_hex(name).is_ok()
 }
 
 /// A container's directory, held against others.
@@ -75,7 +81,11 @@ impl<'a> Containers<'a> {
         let entries = fs::read_dir(&dir).context(|| format!("cannot read {}", dir.display()))?;
         let mut out = Vec::new();
         for entry in entries.flatten() {
-            match self.read(&entry.file_name().to_string_lossy()) {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().filter(|n| is_id(n)) else {
+                continue;
+            };
+            match self.read(id) {
                 Ok(record) => out.push(record),
                 Err(Error::NotFound(_)) => {}
                 Err(e) => return Err(e),

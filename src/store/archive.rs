@@ -49,6 +49,19 @@ pub struct Range {
 }
 
 impl Range {
+    /// All of a file.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn whole(file: File) -> std::io::Result<Range> {
+        let end = file.metadata()?.len();
+        Ok(Range {
+            file: Arc::new(file),
+            pos: 0,
+            end,
+        })
+    }
+
     /// Bytes that are left.
     pub fn len(&self) -> u64 {
         self.end - self.pos

@@ -4,10 +4,10 @@
 use super::digest::Digest;
 use super::document::{Descriptor, ImageConfig, MAX_CONFIG, Manifest};
 use super::error::{Context, Error, Result, invalid};
+use super::gc::Live;
 use super::image::{Image, images};
 use super::layer::{LayerRecord, chain_ids};
 use super::pipeline::{Encoding, decoder};
-use super::remove::Live;
 use super::skeleton::{self, Rebuilt};
 use super::staging::{Staging, remove_stale};
 use super::verify::Verified;
@@ -176,7 +176,7 @@ impl Store {
         {
             let _lock = self.lock()?;
             self.use_feature(SKELETONS)?;
-            let blobs = self.root().join("blobs/sha256");
+            let blobs = self.blobs();
             for (digest, uses) in self.droppable()? {
                 // Trees that came meanwhile have no skeleton yet.
                 if !uses.layers.keys().all(|name| ready.contains(name)) {

@@ -1,5 +1,6 @@
 //! Removing trees that strangers made.
 
+use super::walk::names;
 use crate::sys::fs::{self as sfs, Replace};
 use crate::sys::{At, Errno, Result, dir};
 use std::ffi::{OsStr, OsString};
@@ -74,15 +75,6 @@ fn open_up(at: At<'_>) -> Result<()> {
         sfs::chmod(at, 0o700)?;
     }
     Ok(())
-}
-
-fn names(fd: impl AsFd) -> Result<Vec<OsString>> {
-    let mut out = Vec::new();
-    dir::read(fd, 0, |entry| {
-        out.push(entry.name.to_owned());
-        true
-    })?;
-    Ok(out)
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use super::{Store, document};
 /// layers are not unpacked.
 pub(super) const ID: &str = "io.capas.image.id";
 const CREATED: &str = "io.capas.image.created";
+/// Annotation: what is wrong with the image. Only [`super::check`] sets it and
+/// takes it away; all names of the image carry it.
+pub(super) const DAMAGED: &str = "io.capas.image.damaged";
 const SIZE: &str = "io.capas.image.size";
 
 /// An image that is listed.
@@ -105,9 +108,48 @@ pub fn images(index: &Index) -> Vec<Image> {
     out
 }
 
+/// The images with which something is wrong, and what.
+pub fn damages(index: &Index) -> std::collections::HashMap<Digest, &str> {
+    let all = index.manifests.iter().filter_map(|entry| {
+        let id = Digest::parse(entry.annotation(ID)?).ok()?;
+        Some((id, entry.annotation(DAMAGED)?))
+    });
+    all.collect()
+}
+
+/// What is wrong with an image, if that was found out.
+pub fn damage<'a>(index: &'a Index, id: &Digest) -> Option<&'a str> {
+    let id = id.to_string();
+    let mut own = index
+        .manifests
+        .iter()
+        .filter(|d| d.annotation(ID) == Some(&id));
+    own.find_map(|d| d.annotation(DAMAGED))
+}
+
+/// Write down what is wrong with an image, or that nothing is any more.
+/// Returns whether that is new.
+pub(super) fn set_damage(index: &mut Index, id: &Digest, why: Option<&str>) -> bool {
+    let id = id.to_string();
+    let mut changed = false;
+    for entry in &mut index.manifests {
+        if entry.annotation(ID) != Some(&id) || entry.annotation(DAMAGED) == why {
+            continue;
+        }
+        let annotations = entry.annotations.get_or_insert_default();
+        match why {
+            Some(why) => annotations.insert(DAMAGED.to_owned(), why.to_owned()),
+            None => annotations.remove(DAMAGED),
+        };
+        changed = true;
+    }
+    changed
+}
+
 /// List an image under `name`, which is taken from another that has it. An
 /// image that loses its last name stays, nameless. Returns that image's id.
 pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Option<Digest> {
+    let damaged = damage(index, &image.id).map(str::to_owned);
     let mut robbed = None;
     if let Some(name) = name {
         let full = name.to_string();
@@ -144,6 +186,9 @@ pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Opt
         None => {}
     }
     index.manifests.push(image.entry(name));
+    if damaged.is_some() {
+        set_damage(index, &image.id, damaged.as_deref());
+    }
     robbed
 }
 
@@ -154,6 +199,21 @@ impl Store {
     /// When the index is damaged.
     pub fn images(&self) -> Result<Vec<Image>> {
         Ok(images(&self.read_index()?))
+    }
+
+    /// Refuse an image that was found to be damaged.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], which says what to do.
+    pub fn refuse_damaged(&self, image: &Image) -> Result<()> {
+        match damage(&self.read_index()?, &image.id) {
+            Some(why) => Err(Error::Conflict(format!(
+                "image {} is damaged: {}: load or pull it again, then run 'capas check --repair'",
+                image.title(),
+                show(why.as_bytes())
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The image of that name or id.
@@ -287,5 +347,28 @@ mod tests {
         assign(&mut index, &a, Some(&Reference::parse("y").unwrap()));
         assert_eq!(index.manifests.len(), 2);
         assert!(find(images(&index), "z").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_image_stays_with_every_name() {
+        let mut index = Index::default();
+        let name = |n: &str| Reference::parse(n).unwrap();
+        assign(&mut index, &image(1), Some(&name("x:1")));
+        assign(&mut index, &image(2), Some(&name("y:1")));
+        assert!(set_damage(&mut index, &image(1).id, Some("a blob is lost")));
+        assert!(!set_damage(
+            &mut index,
+            &image(1).id,
+            Some("a blob is lost")
+        ));
+        // The same name again, and another one.
+        assign(&mut index, &image(1), Some(&name("x:1")));
+        assign(&mut index, &image(1), Some(&name("x:2")));
+        let marked = |d: &&Descriptor| d.annotation(DAMAGED).is_some();
+        assert_eq!(index.manifests.iter().filter(marked).count(), 2);
+        assert_eq!(damage(&index, &image(1).id), Some("a blob is lost"));
+        assert_eq!(damage(&index, &image(2).id), None);
+        assert!(set_damage(&mut index, &image(1).id, None));
+        assert_eq!(index.manifests.iter().filter(marked).count(), 0);
     }
 }

@@ -6,7 +6,7 @@ mod plan;
 pub use import::Import;
 
 use super::archive::{Archive, Range};
-use super::complete::complete;
+use super::aside::{settle, unpacker};
 use super::digest::Digest;
 use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, parse};
 use super::error::{Context, Error, Result, invalid, show};
@@ -15,14 +15,13 @@ use super::layer::{LayerRecord, chain_ids};
 use super::pipeline::{self, Done, Encoding, Job};
 use super::reference::Reference;
 use super::staging::{self, Staging};
-use super::unpack::{Limits, Unpacked, Unpacker};
+use super::unpack::Unpacked;
 use super::{Store, sync_dir, to_json};
 use crate::sys::{Errno, tree};
 use plan::{Plan, PlannedLayer, plan_docker, plan_oci};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -238,7 +237,7 @@ impl Load<'_> {
     ) -> Result<Done> {
         let source: Range = self.archive.find(&layer.member)?;
         let unpacker = if unpack {
-            Some(self.new_tree(&layer.diff_id)?)
+            Some(unpacker(&self.trees.join(layer.diff_id.hex()))?)
         } else {
             None
         };
@@ -252,22 +251,6 @@ impl Load<'_> {
             },
             unpacker,
         )
-    }
-
-    fn new_tree(&self, diff_id: &Digest) -> Result<Unpacker> {
-        let path = self.trees.join(diff_id.hex());
-        let say = || format!("cannot make {}", path.display());
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .context(say)?;
-        let root = File::open(&path).context(say)?;
-        let free = tree::free_bytes(&root).context(say)?;
-        let limits = Limits {
-            bytes: free.saturating_sub(free / 20),
-            ..Limits::default()
-        };
-        Unpacker::new(&root, limits)
     }
 
     /// Give every layer of an image its final form and the image its
@@ -355,23 +338,11 @@ impl Load<'_> {
             let cancel = AtomicBool::new(false);
             tree = self.read_layer(layer, true, None, &cancel)?.unpacked;
         }
-        let Some(mut tree) = tree else {
+        let Some(tree) = tree else {
             return invalid("the layer was not unpacked");
         };
         let made = self.trees.join(layer.diff_id.hex());
-        let dependent = !tree.implicit.is_empty() || !tree.links.is_empty();
-        if dependent {
-            let dirs: Vec<&Path> = below.iter().map(PathBuf::as_path).collect();
-            complete(&made, &mut tree, &dirs)?;
-        }
-        let record = LayerRecord {
-            diff_id: layer.diff_id,
-            chain_id: dependent.then_some(chain),
-            size: tree.size,
-            members: tree.members,
-            root_entry: tree.root_entry,
-            root_opaque: tree.root_opaque,
-        };
+        let record = settle(&made, tree, layer.diff_id, chain, below)?;
         let path = self.trees.join(record.name().hex());
         if path != made {
             tree::rename(&made, &path).context(|| format!("cannot write {}", path.display()))?;
@@ -393,8 +364,7 @@ impl Load<'_> {
             .context(|| "cannot open the staging directory".to_owned())?;
         tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
         let _lock = self.store.lock()?;
-        let final_blobs = self.store.root().join("blobs/sha256");
-        move_all(&self.blobs, &final_blobs)?;
+        move_all(&self.blobs, &self.store.blobs())?;
         move_all(&self.trees, &self.store.layers())?;
         let mut index = self.store.read_index()?;
         let mut loaded = Vec::new();

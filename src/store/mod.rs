@@ -31,20 +31,24 @@
 //!
 //! Locks are taken in the order `gc.lock`, `lock`; readers take none, as every
 //! file they read is replaced by rename and never changed. Roots of garbage
-//! collection are `index.json` and the containers' records.
+//! collection are `index.json` and the containers' records; [`gc`] says how
+//! what they do not reach is found and removed.
 //!
 //! An image is listed only when all it needs is on the disk: everything is
 //! written to staging, one `syncfs` makes it durable, then names are moved
 //! into place, their directories synced, and at last `index.json` replaced.
 
 pub mod archive;
+pub mod aside;
 pub mod blobs;
 pub mod change;
+pub mod check;
 pub mod complete;
 pub mod digest;
 pub mod discard;
 pub mod document;
 pub mod error;
+pub mod gc;
 pub mod image;
 pub mod layer;
 pub mod load;
@@ -59,7 +63,9 @@ pub mod tag;
 pub mod tarball;
 pub mod tarwriter;
 pub mod unpack;
+pub mod usage;
 pub mod verify;
+pub mod walk;
 
 pub use digest::Digest;
 pub use error::{Context, Error, Result};
@@ -77,6 +83,22 @@ use std::path::{Path, PathBuf};
 
 /// The one version of the layout there is.
 const VERSION: u32 = 1;
+
+/// All that is in a store's root, at any time.
+const NAMES: [&str; 12] = [
+    "lock",
+    "gc.lock",
+    "oci-layout",
+    "oci-layout.new",
+    "index.json",
+    "index.json.new",
+    "blobs",
+    "layers",
+    "containers",
+    "tmp",
+    "capas.json",
+    "capas.json.new",
+];
 
 /// The content of `capas.json`.
 #[derive(Serialize, Deserialize)]
@@ -181,24 +203,10 @@ impl Store {
     fn init(&self) -> Result<()> {
         let say = || format!("cannot make the store {}", self.root.display());
         for entry in fs::read_dir(&self.root).context(say)?.flatten() {
-            let ours = [
-                "lock",
-                "gc.lock",
-                "oci-layout",
-                "oci-layout.new",
-                "index.json",
-                "index.json.new",
-                "blobs",
-                "layers",
-                "containers",
-                "tmp",
-                "capas.json",
-                "capas.json.new",
-            ];
             if !entry
                 .file_name()
                 .to_str()
-                .is_some_and(|n| ours.contains(&n))
+                .is_some_and(|n| NAMES.contains(&n))
             {
                 return invalid(format!(
                     "{} is not an image store and not empty",
@@ -242,6 +250,11 @@ impl Store {
         &self.root
     }
 
+    /// Where blobs are.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
     /// Where layers are.
     pub fn layers(&self) -> PathBuf {
         self.root.join("layers")
@@ -259,7 +272,7 @@ impl Store {
 
     /// Where the blob of that digest is, if it is here.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.blobs().join(digest.hex())
     }
 
     /// Wait for the right to change names and records.

@@ -1,19 +1,11 @@
-//! Names and images go away, and later what nobody refers to any more.
+//! Names and images go away; [`super::gc`] then removes what they leave.
 
 use super::Store;
 use super::digest::Digest;
-use super::document::{
-    Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, REF_NAME, Top, parse_top,
-};
-use super::error::{Context, Error, Result};
+use super::document::{Descriptor, Index, REF_NAME};
+use super::error::{Error, Result};
 use super::image::{Asked, Image, find, images};
-use super::layer::chain_ids;
 use super::reference::Reference;
-use super::staging::{Staging, remove_stale};
-use crate::sys::tree;
-use std::collections::HashSet;
-use std::fs;
-use std::path::Path;
 
 /// A container, as far as images are concerned.
 #[derive(Clone, Debug)]
@@ -87,75 +79,6 @@ impl Store {
         self.write_index(&index)?;
         Ok(removed)
     }
-
-    /// Remove blobs and layers that neither an image nor one of the containers
-    /// `users` refers to, and abandoned staging. Does nothing while something
-    /// is being added: then it happens another time.
-    ///
-    /// # Errors
-    /// When it cannot be known what is in use; then nothing is removed.
-    pub fn sweep(&self, users: impl FnOnce() -> Result<Vec<User>>) -> Result<()> {
-        let Some(sweeping) = self.try_lock_sweeping()? else {
-            return Ok(());
-        };
-        remove_stale(&self.tmp())?;
-        let trash = Staging::new(&self.tmp())?;
-        {
-            let _lock = self.lock()?;
-            let live = self.live(&users()?)?;
-            let blobs = self.root().join("blobs/sha256");
-            throw_away(&blobs, &live.blobs, &trash.subdir("blobs")?)?;
-            throw_away(&self.layers(), &live.layers, &trash.subdir("layers")?)?;
-        }
-        drop(sweeping);
-        Ok(())
-    }
-
-    fn live(&self, users: &[User]) -> Result<Live> {
-        let mut live = Live::default();
-        live.layers
-            .extend(users.iter().flat_map(|u| u.layers.iter()));
-        for descriptor in &self.read_index()?.manifests {
-            self.mark(descriptor, &mut live)?;
-        }
-        Ok(live)
-    }
-
-    /// Add to `live` what the entry of an index refers to.
-    pub(super) fn mark(&self, descriptor: &Descriptor, live: &mut Live) -> Result<()> {
-        if !live.blobs.insert(descriptor.digest)
-            || !(descriptor.is_index() || descriptor.is_manifest())
-        {
-            return Ok(());
-        }
-        match parse_top(&self.read_blob(&descriptor.digest, MAX_MANIFEST)?)? {
-            Top::Index(index) => {
-                for inner in &index.manifests {
-                    // Other platforms of a foreign entry need not be here.
-                    if self.blob(&inner.digest).exists() {
-                        self.mark(inner, live)?;
-                    }
-                }
-            }
-            Top::Manifest(manifest) => {
-                live.blobs.insert(manifest.config.digest);
-                live.blobs.extend(manifest.layers.iter().map(|l| l.digest));
-                let data = self.read_blob(&manifest.config.digest, MAX_CONFIG)?;
-                if let Ok(config) = ImageConfig::parse(&data) {
-                    live.layers.extend(config.diff_ids());
-                    live.layers.extend(chain_ids(config.diff_ids()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What is referred to.
-#[derive(Default)]
-pub(super) struct Live {
-    pub(super) blobs: HashSet<Digest>,
-    pub(super) layers: HashSet<Digest>,
 }
 
 fn images_of(index: &Index, id: &Digest) -> Vec<Descriptor> {
@@ -223,25 +146,4 @@ fn by_id(image: &Image, force: bool, users: &[User], removed: &mut Vec<Removed>)
     }
     removed.extend(image.names.iter().cloned().map(Removed::Name));
     Ok(true)
-}
-
-/// Move everything that is named by a digest which is not `live` to `trash`.
-fn throw_away(from: &Path, live: &HashSet<Digest>, trash: &Path) -> Result<()> {
-    let say = || format!("cannot clean {}", from.display());
-    let mut dead = Vec::new();
-    for entry in fs::read_dir(from).context(say)? {
-        let name = entry.context(say)?.file_name();
-        let Some(text) = name.to_str() else { continue };
-        let hex = text.split_once('.').map_or(text, |(hex, _)| hex);
-        if Digest::parse_hex(hex).is_ok_and(|d| !live.contains(&d)) {
-            // A layer's record goes before its directory, which is garbage
-            // without it, and so is a skeleton.
-            dead.push((!text.ends_with(".json"), name));
-        }
-    }
-    dead.sort();
-    for (_, name) in dead {
-        tree::rename(&from.join(&name), &trash.join(&name)).context(say)?;
-    }
-    Ok(())
 }

@@ -89,22 +89,49 @@ impl Drop for Staging {
     }
 }
 
+/// A staging directory of a process that is gone, held against others.
+#[derive(Debug)]
+pub struct Stale {
+    path: PathBuf,
+    _dir: File,
+}
+
+impl Stale {
+    /// Its name in `tmp`.
+    pub fn name(&self) -> &std::ffi::OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+
+    /// Remove it. What cannot be removed is tried again next time.
+    pub fn remove(self) {
+        if let Err(e) = remove_tree(&self.path)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            log::warn!("cannot remove {}: {e}", self.path.display());
+        }
+    }
+}
+
+/// The staging directories of processes that are gone.
+///
+/// # Errors
+/// When `tmp` cannot be read.
+pub fn stale(tmp: &Path) -> Result<Vec<Stale>> {
+    let entries = fs::read_dir(tmp).context(|| format!("cannot read {}", tmp.display()))?;
+    let abandoned = entries.flatten().filter_map(|entry| {
+        let path = entry.path();
+        let dir = File::open(&path).ok()?;
+        dir.try_lock().is_ok().then_some(Stale { path, _dir: dir })
+    });
+    Ok(abandoned.collect())
+}
+
 /// Remove the staging directories of processes that are gone.
 ///
 /// # Errors
 /// When `tmp` cannot be read.
 pub fn remove_stale(tmp: &Path) -> Result<()> {
-    let entries = fs::read_dir(tmp).context(|| format!("cannot read {}", tmp.display()))?;
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let Ok(dir) = File::open(&path) else { continue };
-        if dir.try_lock().is_ok()
-            && let Err(e) = remove_tree(&path)
-            && e.kind() != std::io::ErrorKind::NotFound
-        {
-            log::warn!("cannot remove {}: {e}", path.display());
-        }
-    }
+    stale(tmp)?.into_iter().for_each(Stale::remove);
     Ok(())
 }
 

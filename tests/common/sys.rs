@@ -311,3 +311,22 @@ pub fn xattr(path: &Path, name: &[u8]) -> Result<Vec<u8>, Errno> {
         r => r.map(|n| buf[..n].to_vec()),
     }
 }
+
+/// Flags of [`shut_down`]: what is in the journal reaches the disk, or not.
+pub const LOG_FLUSH: u32 = 1;
+pub const NO_LOG_FLUSH: u32 = 2;
+
+/// FS_IOC_SHUTDOWN: nothing that is not on the disk yet gets there, and every
+/// call fails until the filesystem is mounted again.
+pub fn shut_down(fd: impl AsFd, flags: u32) -> Result<(), Errno> {
+    const FS_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
+    // SAFETY: the ioctl reads one u32 that lives over the call.
+    let done = unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            FS_IOC_SHUTDOWN as _,
+            &raw const flags,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(last()) }
+}

@@ -1,0 +1,117 @@
+//! What `index.json` lists is there and fits together.
+
+use super::Check;
+use crate::store::digest::Digest;
+use crate::store::document::{
+    Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, Manifest, Top, parse_top,
+};
+use crate::store::image::{Image, images};
+use crate::store::layer::chain_ids;
+use std::collections::HashSet;
+
+/// A layer at its place in an image.
+pub(super) struct Placed {
+    pub image: Digest,
+    /// How people call the image.
+    pub title: String,
+    pub blob: Descriptor,
+    pub diff_id: Digest,
+    pub chain: Digest,
+    /// The first layer of its image.
+    pub bottom: bool,
+}
+
+impl Check<'_> {
+    /// Check every entry; returns the layers of the images, each image's
+    /// bottom first.
+    pub(super) fn images(&mut self, index: &Index) -> Vec<Placed> {
+        let mut seen = HashSet::new();
+        let mut ids = HashSet::new();
+        let mut layers = Vec::new();
+        for entry in &index.manifests {
+            if !seen.insert(entry.digest) {
+                continue;
+            }
+            // One image may be here by several manifests, for example with its
+            // layers compressed and not.
+            let alone = Index {
+                manifests: vec![entry.clone()],
+                ..Index::default()
+            };
+            match images(&alone).first() {
+                Some(image) => {
+                    ids.insert(image.id);
+                    layers.extend(self.image(image));
+                }
+                // What another program has listed here need only be whole.
+                None => {
+                    if let Some(why) = self.blob_is(&entry.digest, entry.size) {
+                        self.damaged("an entry of index.json that is no image of ours", &why);
+                    }
+                }
+            }
+        }
+        self.report.images = ids.len();
+        layers
+    }
+
+    fn image(&mut self, image: &Image) -> Vec<Placed> {
+        let (manifest, config) = match self.documents(image) {
+            Ok(documents) => documents,
+            Err(why) => {
+                self.image_damaged(&image.id, &image.title(), &why);
+                return Vec::new();
+            }
+        };
+        let diffs = config.diff_ids();
+        let layers = manifest.layers.into_iter().zip(diffs).zip(chain_ids(diffs));
+        let placed = layers
+            .enumerate()
+            .map(|(n, ((blob, diff_id), chain))| Placed {
+                image: image.id,
+                title: image.title(),
+                blob,
+                diff_id: *diff_id,
+                chain,
+                bottom: n == 0,
+            });
+        placed.collect()
+    }
+
+    fn documents(&self, image: &Image) -> std::result::Result<(Manifest, ImageConfig), String> {
+        let right = |digest: &Digest, size: u64| self.blob_is(digest, size).map_or(Ok(()), Err);
+        let text = |e: crate::store::Error| e.to_string();
+        let top = &image.manifest;
+        right(&top.digest, top.size)?;
+        let data = self
+            .store
+            .read_blob(&top.digest, MAX_MANIFEST)
+            .map_err(text)?;
+        let Top::Manifest(manifest) = parse_top(&data).map_err(text)? else {
+            return Err("its manifest is an index".to_owned());
+        };
+        right(&manifest.config.digest, manifest.config.size)?;
+        if manifest.config.digest != image.id {
+            return Err(format!(
+                "its manifest names another image: {}",
+                manifest.config.digest
+            ));
+        }
+        let data = self.store.read_blob(&image.id, MAX_CONFIG).map_err(text)?;
+        let config = ImageConfig::parse(&data).map_err(text)?;
+        if config.diff_ids().len() != manifest.layers.len() {
+            return Err(format!(
+                "its manifest has {} layers, its configuration {}",
+                manifest.layers.len(),
+                config.diff_ids().len()
+            ));
+        }
+        Ok((manifest, config))
+    }
+
+    /// The first reason is the one that is kept.
+    pub(super) fn image_damaged(&mut self, id: &Digest, title: &str, why: &str) {
+        self.damaged(&format!("image {title}"), why);
+        self.bad.entry(*id).or_insert_with(|| why.to_owned());
+    }
+}

@@ -1,0 +1,117 @@
+//! What the store takes on the disk.
+
+use super::Store;
+use super::error::Result;
+use super::image::{Image, images};
+use super::remove::User;
+use super::walk::Taken;
+use std::collections::{BTreeMap, HashSet};
+
+/// Bytes on the disk, as `du -x` counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// `blobs` and `layers`.
+    pub images: u64,
+    /// What of `images` no container needs.
+    pub reclaimable: u64,
+    /// `containers`.
+    pub containers: u64,
+    /// The rest: the index, locks, staging and the root directory itself.
+    pub other: u64,
+}
+
+/// What one image takes.
+#[derive(Clone, Debug)]
+pub struct ImageUsage {
+    /// Which.
+    pub image: Image,
+    /// Bytes that another image needs too.
+    pub shared: u64,
+    /// Bytes that go with it.
+    pub unique: u64,
+}
+
+impl Store {
+    /// What all takes, to the byte.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn usage(&self, users: &[User]) -> Result<Usage> {
+        let mut taken = Taken::default();
+        let images = taken.add(&self.root().join("blobs"))? + taken.add(&self.layers())?;
+        let containers = taken.add(&self.containers())?;
+        let all = Taken::default().add(self.root())?;
+        let used: HashSet<_> = users.iter().map(|u| u.image).collect();
+        let index = self.read_index()?;
+        let kept: HashSet<_> = super::image::images(&index)
+            .into_iter()
+            .filter(|i| used.contains(&i.id))
+            .map(|i| i.manifest.digest)
+            .collect();
+        let live = self.live(users, |d| kept.contains(&d.digest))?;
+        let mut reclaimable = 0;
+        for (dir, live) in [(self.blobs(), live.blobs), (self.layers(), live.layers)] {
+            for name in super::gc::names(&dir, &live)? {
+                reclaimable += Taken::default().add(&dir.join(name))?;
+            }
+        }
+        Ok(Usage {
+            images,
+            reclaimable,
+            containers,
+            other: all.saturating_sub(images + containers),
+        })
+    }
+
+    /// What each image takes.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn image_usage(&self) -> Result<Vec<ImageUsage>> {
+        let all = images(&self.read_index()?);
+        let mut needs = Vec::new();
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        for image in all {
+            let live = self.live(&[], |d| d.digest == image.manifest.digest)?;
+            let mut own = Vec::new();
+            for (dir, live) in [("blobs/sha256", live.blobs), ("layers", live.layers)] {
+                for digest in live {
+                    let suffixes: &[&str] = if dir == "layers" {
+                        &["", ".json"]
+                    } else {
+                        &[""]
+                    };
+                    own.extend(
+                        suffixes
+                            .iter()
+                            .map(|s| format!("{dir}/{}{s}", digest.hex())),
+                    );
+                }
+            }
+            for name in &own {
+                *count.entry(name.clone()).or_default() += 1;
+            }
+            needs.push((image, own));
+        }
+        let mut sizes = BTreeMap::new();
+        for name in count.keys() {
+            sizes.insert(name.clone(), Taken::default().add(&self.root().join(name))?);
+        }
+        let usage = needs.into_iter().map(|(image, own)| {
+            let (mut shared, mut unique) = (0, 0);
+            for name in own {
+                let size = sizes.get(&name).copied().unwrap_or(0);
+                match count.get(&name) {
+                    Some(1) => unique += size,
+                    _ => shared += size,
+                }
+            }
+            ImageUsage {
+                image,
+                shared,
+                unique,
+            }
+        });
+        Ok(usage.collect())
+    }
+}
