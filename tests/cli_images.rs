@@ -17,6 +17,8 @@ mod format;
 mod list;
 #[path = "cli_images/look.rs"]
 mod look;
+#[path = "cli_images/manage.rs"]
+mod manage;
 #[path = "store/program.rs"]
 mod program;
 #[path = "store/support.rs"]

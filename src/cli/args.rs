@@ -24,6 +24,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a shell's completions to standard output
+    Completion(super::completion::Args),
     /// Check all that the store holds, and repair it
     Check(super::check::Check),
     /// Remove what no image and no container refers to
@@ -36,20 +38,36 @@ pub enum Command {
     Logout(super::logout::Logout),
     /// Show how an image was made
     History(super::history::Args),
+    /// Commands for images
+    Image {
+        /// Which.
+        #[command(subcommand)]
+        command: super::groups::Image,
+    },
+    /// `image prune`, which has no short form.
+    #[command(hide = true)]
+    ImagePrune(super::image_prune::Args),
     /// List images
     Images(images::Images),
     /// Show what the layers of an image add, change, remove and waste
     Layers(super::layers::Args),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
-    /// Show what the layers of an image add, change, remove and waste
-    Layers(super::layers::Layers),
     /// Remove images
-    Rmi(Remove),
+    Rmi(super::rmi::Args),
     /// Show all that is known of containers and images, as JSON
     Inspect(super::inspect::Args),
+    /// Commands for containers
+    Container {
+        /// Which.
+        #[command(subcommand)]
+        command: super::groups::Container,
+    },
     /// Make a container without running it
     Create(Create),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(super::man::Args),
     /// Mount a container's root and print where
     Mount(Mount),
     /// Unmount a container's root
@@ -74,7 +92,18 @@ pub enum Command {
     /// Give an image one more name
     Tag(super::tag::Args),
     /// Show the version
-    Version,
+    Version(super::version::Args),
+}
+
+impl Command {
+    /// The same without the group that it may have been named in.
+    pub fn short(self) -> Command {
+        match self {
+            Command::Image { command } => command.command(),
+            Command::Container { command } => command.command(),
+            other => other,
+        }
+    }
 }
 
 /// Arguments of `load`.
@@ -88,7 +117,7 @@ pub struct Load {
     pub quiet: bool,
 }
 
-/// Arguments of `rm` and `rmi`.
+/// Arguments of `rm`.
 #[derive(Debug, Args)]
 pub struct Remove {
     /// Also what is running or in use

@@ -79,7 +79,8 @@ impl Filters {
         self.of("label").all(has) && !self.of("label!").any(has)
     }
 
-    fn any(&self, keys: &[&str]) -> bool {
+    /// Was one of these keys given.
+    pub fn any(&self, keys: &[&str]) -> bool {
         self.0.iter().any(|(k, _)| keys.contains(&k.as_str()))
     }
 }

@@ -124,8 +124,9 @@ pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome 
         }
     }
     let outcome = format.print(HEADINGS, &rows, output);
+    let damages = image::damages(&index);
     for image in &all {
-        if let Some(why) = image::damage(&index, &image.id) {
+        if let Some(why) = damages.get(&image.id) {
             let (title, why) = (image.title(), show(why.as_bytes()));
             writeln!(output.err, "warning: image {title} is damaged: {why}")?;
         }

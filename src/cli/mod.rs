@@ -3,11 +3,14 @@
 
 pub mod args;
 pub mod check;
+pub mod completion;
 pub mod containers;
 pub mod filter;
 pub mod format;
 pub mod gc;
+pub mod groups;
 pub mod history;
+pub mod image_prune;
 pub mod images;
 pub mod import;
 pub mod inspect;
@@ -16,6 +19,7 @@ pub mod layers;
 pub mod load;
 pub mod login;
 pub mod logout;
+pub mod man;
 pub mod outfile;
 pub mod progress;
 pub mod prune;
@@ -30,6 +34,7 @@ pub mod table;
 pub mod tag;
 pub mod template;
 pub mod units;
+pub mod version;
 
 use crate::config::Config;
 use crate::container::Containers;
@@ -79,7 +84,10 @@ pub type Outcome = Result<u8, Failure>;
 pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8 {
     let args: Vec<OsString> = args.collect();
     let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
+        Ok(cli) => Cli {
+            command: cli.command.short(),
+            ..cli
+        },
         Err(e) => return usage(&e, &args, output),
     };
     let runs = matches!(cli.command, Command::Run(_));
@@ -122,12 +130,14 @@ fn usage(e: &clap::Error, args: &[OsString], output: &mut Output<'_>) -> u8 {
 }
 
 fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
-    if let Command::Version = cli.command {
-        writeln!(output.out, "capas version {}", env!("CARGO_PKG_VERSION"))?;
-        return Ok(0);
+    // These need no store.
+    match &cli.command {
+        Command::Completion(args) => return completion::completion(args, output),
+        Command::Man(args) => return man::man(args),
+        Command::Version(args) => return version::version(args, output),
+        _ => {}
     }
     let config = Config::load()?;
-    // These need no store.
     match &cli.command {
         Command::Login(args) => return login::login(&config, args, output),
         Command::Logout(args) => return logout::logout(args, output),
@@ -144,10 +154,10 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
         Command::History(args) => history::history(&store, &args, output),
+        Command::ImagePrune(args) => image_prune::prune(&containers, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
-        Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
@@ -160,7 +170,14 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Prune(args) => prune::prune(&store, &args, output),
         Command::Tag(args) => tag::tag(&store, &args, output),
         Command::Save(args) => save::save(&store, &args, output),
-        Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
+        Command::Completion(_)
+        | Command::Container { .. }
+        | Command::Image { .. }
+        | Command::Login(_)
+        | Command::Logout(_)
+        | Command::Man(_)
+        | Command::Search(_)
+        | Command::Version(_) => Ok(0),
     }
 }
 

@@ -1,16 +1,29 @@
 //! `rmi`.
 
-use super::args;
 use super::{Failure, Outcome, Output};
 use crate::container::Containers;
 use crate::store::Error;
 use crate::store::remove::Removed;
 
+/// Arguments of `rmi`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Also what is in use by containers that do not run, or has several names
+    #[arg(short, long)]
+    pub force: bool,
+    /// Accepted for compatibility: images have no parents here
+    #[arg(long)]
+    pub no_prune: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub names: Vec<String>,
+}
+
 /// Remove names and images.
 ///
 /// # Errors
 /// When one of them is not there or in use; the others are removed.
-pub fn rmi(containers: &Containers<'_>, args: &args::Remove, output: &mut Output<'_>) -> Outcome {
+pub fn rmi(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
     let store = containers.store();
     let mut code = 0;
     let mut gone = false;

@@ -194,6 +194,15 @@ pub fn images(index: &Index) -> Vec<Image> {
     out
 }
 
+/// The images with which something is wrong, and what.
+pub fn damages(index: &Index) -> std::collections::HashMap<Digest, &str> {
+    let all = index.manifests.iter().filter_map(|entry| {
+        let id = Digest::parse(entry.annotation(ID)?).ok()?;
+        Some((id, entry.annotation(DAMAGED)?))
+    });
+    all.collect()
+}
+
 /// What is wrong with an image, if that was found out.
 pub fn damage<'a>(index: &'a Index, id: &Digest) -> Option<&'a str> {
     let id = id.to_string();

@@ -1,0 +1,84 @@
+//! `image` and `container`: the commands under their long names. All but those
+//! that only exist there are the short commands.
+
+use super::args::{Command, Create, Load, Remove, Run};
+use super::{history, image_prune, images, import, inspect, ps, rmi, save, tag};
+use clap::Subcommand;
+
+/// Commands for images.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Show how an image was made
+    History(history::Args),
+    /// Make an image of a root filesystem's archive
+    Import(import::Args),
+    /// Show all that is known of images, as JSON
+    Inspect(inspect::Args),
+    /// Load images from an archive or an OCI directory
+    Load(Load),
+    /// List images
+    #[command(alias = "list")]
+    Ls(images::Images),
+    /// Remove images that are not used
+    Prune(image_prune::Args),
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm(rmi::Args),
+    /// Write images to an archive or an OCI directory
+    Save(save::Args),
+    /// Give an image one more name
+    Tag(tag::Args),
+}
+
+impl Image {
+    /// The command that does it.
+    pub fn command(self) -> Command {
+        match self {
+            Image::History(args) => Command::History(args),
+            Image::Import(args) => Command::Import(args),
+            Image::Inspect(args) => Command::Inspect(inspect::Args {
+                kind: Some(inspect::Kind::Image),
+                ..args
+            }),
+            Image::Load(args) => Command::Load(args),
+            Image::Ls(args) => Command::Images(args),
+            Image::Prune(args) => Command::ImagePrune(args),
+            Image::Rm(args) => Command::Rmi(args),
+            Image::Save(args) => Command::Save(args),
+            Image::Tag(args) => Command::Tag(args),
+        }
+    }
+}
+
+/// Commands for containers.
+#[derive(Debug, Subcommand)]
+pub enum Container {
+    /// Make a container without running it
+    Create(Create),
+    /// Show all that is known of containers, as JSON
+    Inspect(inspect::Args),
+    /// List containers
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+    /// Remove containers
+    #[command(alias = "remove")]
+    Rm(Remove),
+    /// Run a command in a new container
+    Run(Run),
+}
+
+impl Container {
+    /// The command that does it.
+    pub fn command(self) -> Command {
+        match self {
+            Container::Create(args) => Command::Create(args),
+            Container::Inspect(args) => Command::Inspect(inspect::Args {
+                kind: Some(inspect::Kind::Container),
+                ..args
+            }),
+            Container::Ls(args) => Command::Ps(args),
+            Container::Rm(args) => Command::Rm(args),
+            Container::Run(args) => Command::Run(args),
+        }
+    }
+}
