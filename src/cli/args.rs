@@ -26,8 +26,18 @@ pub struct Cli {
 pub enum Command {
     /// Check all that the store holds, and repair it
     Check(super::check::Check),
+    /// Commands about containers
+    Container {
+        /// Which
+        #[command(subcommand)]
+        command: super::groups::Container,
+    },
+    /// Say whether containers can be run here, and what is missing
+    Doctor,
     /// Remove what no image and no container refers to
     Gc(super::gc::Gc),
+    /// Show what there is and what it runs on
+    Info(super::info::Info),
     /// Load images from an archive or an OCI directory
     Load(Load),
     /// Log in to a registry
@@ -61,6 +71,12 @@ pub enum Command {
     Save(super::save::Args),
     /// Look for images in a registry
     Search(super::search::Search),
+    /// Commands about the whole store
+    System {
+        /// Which
+        #[command(subcommand)]
+        command: super::groups::System,
+    },
     /// Show the version
     Version,
 }

@@ -4,10 +4,15 @@
 pub mod args;
 pub mod check;
 pub mod containers;
+pub mod df;
+pub mod doctor;
+pub mod filter;
 pub mod format;
 pub mod gc;
+pub mod groups;
 pub mod images;
 pub mod import;
+pub mod info;
 pub mod inspect;
 pub mod load;
 pub mod login;
@@ -19,6 +24,7 @@ pub mod rmi;
 pub mod run;
 pub mod save;
 pub mod search;
+pub mod sweep;
 pub mod table;
 pub mod template;
 pub mod units;
@@ -132,7 +138,10 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let containers = Containers::new(&store);
     match cli.command {
         Command::Check(args) => check::check(&containers, &args, output),
+        Command::Container { command } => groups::container(&containers, &command, output),
+        Command::Doctor => doctor::doctor(&containers, runtime, output),
         Command::Gc(args) => gc::gc(&containers, &args, output),
+        Command::Info(args) => info::info(&containers, &args, runtime, output),
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
@@ -146,6 +155,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Ps(args) => ps::ps(&containers, &args, output),
         Command::Prune(args) => prune::prune(&store, &args, output),
         Command::Save(args) => save::save(&store, &args, output),
+        Command::System { command } => groups::system(&containers, &command, runtime, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }
 }

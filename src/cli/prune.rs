@@ -23,19 +23,10 @@ pub struct Args {
 /// # Errors
 /// When the store cannot be changed.
 pub fn prune(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
-    if !args.dry_run && !args.force {
-        write!(
-            output.out,
-            "WARNING! This will remove the compressed layers of all images.\n\
-             Saving or pushing an image must then compress them again, under other digests.\n\
-             Are you sure you want to continue? [y/N] "
-        )?;
-        output.out.flush()?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(0);
-        }
+    let warning = "WARNING! This will remove the compressed layers of all images.\n\
+                   Saving or pushing an image must then compress them again, under other digests.\n";
+    if !args.dry_run && !args.force && !confirmed(warning, output)? {
+        return Ok(0);
     }
     let dropped = store.drop_blobs(args.dry_run)?;
     for digest in dropped.blobs.keys() {
@@ -55,4 +46,19 @@ pub fn prune(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     };
     writeln!(output.out, "{said}: {}", units::size(dropped.freed()))?;
     Ok(0)
+}
+
+/// Say what will be done, and ask whether it shall be.
+///
+/// # Errors
+/// When the question cannot be written or the answer not be read.
+pub(super) fn confirmed(warning: &str, output: &mut Output<'_>) -> std::io::Result<bool> {
+    write!(
+        output.out,
+        "{warning}Are you sure you want to continue? [y/N] "
+    )?;
+    output.out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
