@@ -59,6 +59,16 @@ impl Random {
     }
 }
 
+/// A directory for what no power cut shall meet: in memory, where there is
+/// room, so that nobody waits for the disk.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
 fn command(root: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_capas"));
     command.arg("--root").arg(root).args(args);

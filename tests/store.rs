@@ -28,3 +28,5 @@ mod load;
 mod save;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/upkeep.rs"]
+mod upkeep;

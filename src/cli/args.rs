@@ -28,8 +28,12 @@ pub enum Command {
     Completion(super::completion::Args),
     /// Check all that the store holds, and repair it
     Check(super::check::Check),
+    /// Say whether containers can be run here, and what is missing
+    Doctor,
     /// Remove what no image and no container refers to
     Gc(super::gc::Gc),
+    /// Show what there is and what it runs on
+    Info(super::info::Info),
     /// Load images from an archive or an OCI directory
     Load(Load),
     /// Log in to a registry
@@ -91,6 +95,21 @@ pub enum Command {
     Search(super::search::Search),
     /// Give an image one more name
     Tag(super::tag::Args),
+    /// Commands for the whole store
+    System {
+        /// Which.
+        #[command(subcommand)]
+        command: super::groups::System,
+    },
+    /// `container prune`, which has no short form.
+    #[command(hide = true)]
+    ContainerPrune(super::sweep::ContainerPrune),
+    /// `system df`, which has no short form.
+    #[command(hide = true)]
+    SystemDf(super::df::Df),
+    /// `system prune`, which has no short form.
+    #[command(hide = true)]
+    SystemPrune(super::sweep::SystemPrune),
     /// Show the version
     Version(super::version::Args),
 }
@@ -101,6 +120,7 @@ impl Command {
         match self {
             Command::Image { command } => command.command(),
             Command::Container { command } => command.command(),
+            Command::System { command } => command.command(),
             other => other,
         }
     }

@@ -1,8 +1,11 @@
-//! `image` and `container`: the commands under their long names. All but those
+//! `image`, `container` and `system`: the commands under their long names. All but those
 //! that only exist there are the short commands.
 
 use super::args::{Command, Create, Load, Remove, Run};
-use super::{history, image_prune, images, import, inspect, ps, rmi, save, tag};
+use super::{
+    df, history, image_prune, images, import, info, inspect, layers, ps, pull, push, rmi, save,
+    sweep, tag,
+};
 use clap::Subcommand;
 
 /// Commands for images.
@@ -14,6 +17,8 @@ pub enum Image {
     Import(import::Args),
     /// Show all that is known of images, as JSON
     Inspect(inspect::Args),
+    /// Show what the layers of an image add, change, remove and waste
+    Layers(layers::Args),
     /// Load images from an archive or an OCI directory
     Load(Load),
     /// List images
@@ -21,6 +26,10 @@ pub enum Image {
     Ls(images::Images),
     /// Remove images that are not used
     Prune(image_prune::Args),
+    /// Get an image from a registry
+    Pull(pull::Pull),
+    /// Send an image to a registry
+    Push(push::Push),
     /// Remove images
     #[command(alias = "remove")]
     Rm(rmi::Args),
@@ -40,9 +49,12 @@ impl Image {
                 kind: Some(inspect::Kind::Image),
                 ..args
             }),
+            Image::Layers(args) => Command::Layers(args),
             Image::Load(args) => Command::Load(args),
             Image::Ls(args) => Command::Images(args),
             Image::Prune(args) => Command::ImagePrune(args),
+            Image::Pull(args) => Command::Pull(args),
+            Image::Push(args) => Command::Push(args),
             Image::Rm(args) => Command::Rmi(args),
             Image::Save(args) => Command::Save(args),
             Image::Tag(args) => Command::Tag(args),
@@ -60,6 +72,8 @@ pub enum Container {
     /// List containers
     #[command(aliases = ["list", "ps"])]
     Ls(ps::Ps),
+    /// Remove all containers that do not run
+    Prune(sweep::ContainerPrune),
     /// Remove containers
     #[command(alias = "remove")]
     Rm(Remove),
@@ -77,8 +91,31 @@ impl Container {
                 ..args
             }),
             Container::Ls(args) => Command::Ps(args),
+            Container::Prune(args) => Command::ContainerPrune(args),
             Container::Rm(args) => Command::Rm(args),
             Container::Run(args) => Command::Run(args),
+        }
+    }
+}
+
+/// Commands for the whole store.
+#[derive(Debug, Subcommand)]
+pub enum System {
+    /// Show what images and containers take on the disk
+    Df(df::Df),
+    /// Show what there is and what it runs on
+    Info(info::Info),
+    /// Remove all that is not in use
+    Prune(sweep::SystemPrune),
+}
+
+impl System {
+    /// The command that does it.
+    pub fn command(self) -> Command {
+        match self {
+            System::Df(args) => Command::SystemDf(args),
+            System::Info(args) => Command::Info(args),
+            System::Prune(args) => Command::SystemPrune(args),
         }
     }
 }

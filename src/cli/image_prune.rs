@@ -2,11 +2,11 @@
 
 use super::filter::{Filters, created};
 use super::prune::confirmed;
-use super::{Outcome, Output, units};
+use super::{Failure, Outcome, Output, units};
 use crate::container::Containers;
 use crate::store::image::{Image, raw_config};
 use crate::store::remove::Removed;
-use crate::store::{Error, Result, Store};
+use crate::store::{Digest, Error, Result, Store};
 
 /// Arguments of `image prune`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,6 @@ pub struct Args {
 /// When the store is damaged or cannot be changed.
 pub fn prune(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
     let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
-    let until = filters.until()?;
     let warning = match args.all {
         true => {
             "WARNING! This will remove all images without at least one container associated to them.\n"
@@ -39,55 +38,89 @@ pub fn prune(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) 
     if !args.force && !confirmed(warning, output)? {
         return Ok(0);
     }
-    let store = containers.store();
-    let users = containers.users()?;
-    let mut removed = Vec::new();
-    for image in store.images()? {
-        let wanted = (args.all || image.names.is_empty())
-            && !users.iter().any(|u| u.image == image.id)
-            && until.is_none_or(|until| created(&image) < Some(until))
-            && fits(&filters, &image, store)?;
-        if wanted {
-            removed.extend(remove(containers, &image)?);
-        }
-    }
-    if !removed.is_empty() {
-        writeln!(output.out, "Deleted Images:")?;
-        for what in &removed {
-            match what {
-                Removed::Name(name) => {
-                    writeln!(output.out, "untagged: {}", name.familiar_tagged())?;
-                }
-                Removed::Digest(digest) => {
-                    writeln!(output.out, "untagged: {}", digest.familiar())?;
-                }
-                Removed::Image(id) => writeln!(output.out, "deleted: {id}")?,
-            }
-        }
-        writeln!(output.out)?;
-    }
-    let freed: u64 = match removed.is_empty() {
+    let removed = unused(containers, args.all, &filters)?;
+    tell(&removed, output)?;
+    let freed = match removed.is_empty() {
         true => 0,
-        false => match store.gc(|| containers.users())? {
-            Some(garbage) => garbage.iter().map(|g| g.bytes).sum(),
-            None => {
-                writeln!(
-                    output.err,
-                    "warning: images are being added now, so the space is not free yet: run 'capas gc' later"
-                )?;
-                0
-            }
-        },
+        false => garbage(containers, output)?,
     };
     writeln!(output.out, "Total reclaimed space: {}", units::size(freed))?;
     Ok(0)
 }
 
-fn fits(filters: &Filters, image: &Image, store: &Store) -> Result<bool> {
+/// Remove images that no container uses and that the filters take.
+///
+/// # Errors
+/// For a bad filter, and when the store is damaged or cannot be changed.
+pub(super) fn unused(
+    containers: &Containers<'_>,
+    all: bool,
+    filters: &Filters,
+) -> Result<Vec<Removed>> {
+    let store = containers.store();
+    let until = filters.until()?;
+    let users = containers.users()?;
+    let mut removed = Vec::new();
+    for image in store.images()? {
+        let wanted = (all || image.names.is_empty())
+            && !users.iter().any(|u| u.image == image.id)
+            && until.is_none_or(|until| created(&image) < Some(until))
+            && labels_fit(filters, &image.id, store)?;
+        if wanted {
+            removed.extend(remove(containers, &image)?);
+        }
+    }
+    Ok(removed)
+}
+
+/// List what was removed.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn tell(removed: &[Removed], output: &mut Output<'_>) -> std::io::Result<()> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    writeln!(output.out, "Deleted Images:")?;
+    for what in removed {
+        match what {
+            Removed::Name(name) => writeln!(output.out, "untagged: {}", name.familiar_tagged())?,
+            Removed::Digest(digest) => writeln!(output.out, "untagged: {}", digest.familiar())?,
+            Removed::Image(id) => writeln!(output.out, "deleted: {id}")?,
+        }
+    }
+    writeln!(output.out)
+}
+
+/// Remove what nobody refers to any more; returns what it took on the disk.
+///
+/// # Errors
+/// When the store is damaged or cannot be changed.
+pub(super) fn garbage(
+    containers: &Containers<'_>,
+    output: &mut Output<'_>,
+) -> std::result::Result<u64, Failure> {
+    match containers.store().gc(|| containers.users())? {
+        Some(garbage) => Ok(garbage.iter().map(|g| g.bytes).sum()),
+        None => {
+            writeln!(
+                output.err,
+                "warning: images are being added now, so the space is not free yet: run 'capas gc' later"
+            )?;
+            Ok(0)
+        }
+    }
+}
+
+/// Do the labels of an image fit.
+///
+/// # Errors
+/// When its configuration cannot be read.
+pub(super) fn labels_fit(filters: &Filters, image: &Digest, store: &Store) -> Result<bool> {
     if !filters.any(&["label", "label!"]) {
         return Ok(true);
     }
-    let config = raw_config(&store.image_config(&image.id)?.1)?;
+    let config = raw_config(&store.image_config(image)?.1)?;
     Ok(filters.labels_fit(config.pointer("/config/Labels")))
 }
 

@@ -5,6 +5,8 @@ pub mod args;
 pub mod check;
 pub mod completion;
 pub mod containers;
+pub mod df;
+pub mod doctor;
 pub mod filter;
 pub mod format;
 pub mod gc;
@@ -13,6 +15,7 @@ pub mod history;
 pub mod image_prune;
 pub mod images;
 pub mod import;
+pub mod info;
 pub mod inspect;
 pub mod interrupt;
 pub mod layers;
@@ -30,6 +33,7 @@ pub mod rmi;
 pub mod run;
 pub mod save;
 pub mod search;
+pub mod sweep;
 pub mod table;
 pub mod tag;
 pub mod template;
@@ -150,7 +154,12 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
     let containers = Containers::new(&store);
     match cli.command {
         Command::Check(args) => check::check(&containers, &args, output),
+        Command::ContainerPrune(args) => sweep::containers(&containers, &args, output),
+        Command::Doctor => doctor::doctor(&containers, runtime, output),
         Command::Gc(args) => gc::gc(&containers, &args, output),
+        Command::SystemDf(args) => df::df(&containers, &args, output),
+        Command::SystemPrune(args) => sweep::system(&containers, &args, output),
+        Command::Info(args) => info::info(&containers, &args, runtime, output),
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
         Command::History(args) => history::history(&store, &args, output),
@@ -177,6 +186,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         | Command::Logout(_)
         | Command::Man(_)
         | Command::Search(_)
+        | Command::System { .. }
         | Command::Version(_) => Ok(0),
     }
 }

@@ -113,7 +113,7 @@ fn options(record: &Record) -> String {
 }
 
 /// The capasfs that belongs to this program, or else the one in PATH.
-fn driver() -> PathBuf {
+pub fn driver() -> PathBuf {
     if let Some(chosen) = std::env::var_os(DRIVER_VARIABLE).filter(|v| !v.is_empty()) {
         return chosen.into();
     }

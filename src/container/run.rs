@@ -110,7 +110,10 @@ impl Containers<'_> {
 }
 
 /// Is there a cgroup hierarchy, and may it be written.
-fn cgroups_usable() -> Result<bool> {
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn cgroups_usable() -> Result<bool> {
     let table = fs::read_to_string("/proc/self/mountinfo")
         .context(|| "cannot read the mount table".to_owned())?;
     let mut mounts = table.lines().filter_map(|line| {

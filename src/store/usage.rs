@@ -77,7 +77,7 @@ impl Store {
             for (dir, live) in [("blobs/sha256", live.blobs), ("layers", live.layers)] {
                 for digest in live {
                     let suffixes: &[&str] = if dir == "layers" {
-                        &["", ".json"]
+                        &["", ".json", ".skel"]
                     } else {
                         &[""]
                     };

@@ -14,6 +14,7 @@ pub mod flags;
 pub mod fs;
 pub mod handle;
 pub mod mount;
+pub mod offer;
 pub mod place;
 pub mod probe;
 pub mod process;

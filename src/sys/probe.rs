@@ -1,7 +1,7 @@
 //! What the kernel and the file systems below can do: probed, never assumed
 //! by version, and every ability can be turned off for tests.
 
-use super::{At, Errno, creds, fs, xattr};
+use super::{At, Errno, creds, fs, handle, xattr};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -89,6 +89,33 @@ pub fn probe(allowed: Features, work: Option<&OwnedFd>) -> Features {
     }
     if let Some(work) = work {
         have = probe_upper(have, work);
+    }
+    have
+}
+
+/// As [`probe`] for a filesystem that is to hold layers and uppers: also what
+/// is otherwise found out when it is first needed. `dir` is an `O_PATH`
+/// descriptor of an empty directory there.
+pub fn probe_store(allowed: Features, dir: &OwnedFd) -> Features {
+    let mut have = probe(allowed, Some(dir));
+    let names = [OsStr::new("#probe-a"), OsStr::new("#probe-b")];
+    let made = names.map(|name| {
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
+        fs::open(dir, name, flags, 0o600)
+    });
+    if let [Ok(from), Ok(to)] = &made {
+        let _ = fs::write_at(from, &[1; 4096], 0);
+        if rustix::fs::ioctl_ficlone(to, from).is_err() {
+            have = have.without(Features::REFLINK);
+        }
+        if handle::encode(At::Fd(from.as_fd())).is_err() {
+            have = have
+                .without(Features::HANDLES)
+                .without(Features::OPEN_HANDLES);
+        }
+    }
+    for name in names {
+        let _ = fs::unlink(dir, name, false);
     }
     have
 }

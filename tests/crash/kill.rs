@@ -127,7 +127,7 @@ fn template(dir: &Path) -> PathBuf {
 
 #[test]
 fn load() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let template = template(dir.path());
     let new = archive(dir.path(), "new", 1000, 100);
     let campaign = Campaign {
@@ -142,7 +142,7 @@ fn load() {
 
 #[test]
 fn load_over_a_name() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let template = template(dir.path());
     let new = dir.path().join("new");
     fs::create_dir(&new).unwrap();
@@ -160,7 +160,7 @@ fn load_over_a_name() {
 
 #[test]
 fn rmi() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let template = template(dir.path());
     let campaign = Campaign {
         name: "rmi",
@@ -174,7 +174,7 @@ fn rmi() {
 
 #[test]
 fn gc() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let template = template(dir.path());
     let index = fs::read(template.join("index.json")).unwrap();
     for name in ["dead", "gone"] {
@@ -196,7 +196,7 @@ fn gc() {
 
 #[test]
 fn repair() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let template = template(dir.path());
     // Every tree has lost something, and one its record.
     for entry in fs::read_dir(template.join("layers")).unwrap() {

@@ -6,7 +6,7 @@
 
 use super::*;
 use std::fs::{self, File};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A filesystem in a file.
 struct Disk {
@@ -66,7 +66,7 @@ fn campaign(kind: &str) {
     if !support::root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let disk = Disk::new(dir.path(), kind);
     let root = disk.point.join("store");
     let archives = dir.path().join("archives");
@@ -74,6 +74,8 @@ fn campaign(kind: &str) {
     let mut random = Random::new(kind);
     let mut must: BTreeSet<String> = BTreeSet::new();
     let (mut during, mut lost) = (0, 0);
+    // How long a load takes here, in microseconds.
+    let mut usual = 50_000;
     for n in 0..points() {
         let name = format!("image{n}");
         // Some share their lower layer with the one before.
@@ -86,7 +88,9 @@ fn campaign(kind: &str) {
         let after = n % 2 == 0;
         let mut when = format!("{kind}, state {n}, flags {flags}");
         if after {
+            let begun = Instant::now();
             capas(&root, &["load", "-i", path]);
+            usual = begun.elapsed().as_micros() as u64;
             must.insert(name.clone());
             fs::write(&control, "x".repeat(10_000)).unwrap();
             disk.cut(flags);
@@ -104,13 +108,26 @@ fn campaign(kind: &str) {
             fs::write(&control, "x".repeat(10_000)).unwrap();
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let mut child = command(&root, &args);
+            let call =
+                (n % 4 == 1).then(|| 1 + random.below(if remove.is_some() { 30 } else { 100 }));
+            child.envs(call.map(|call| ("CAPAS_FAIL", format!("{call}:kill"))));
             let child = child
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null());
             let mut child = child.spawn().unwrap();
-            std::thread::sleep(Duration::from_micros(random.below(60_000)));
-            disk.cut(flags);
-            let done = child.wait().unwrap().success();
+            let done = match call {
+                // It is killed at that call, and the power goes with it.
+                Some(_) => {
+                    let done = child.wait().unwrap().success();
+                    disk.cut(flags);
+                    done
+                }
+                None => {
+                    std::thread::sleep(Duration::from_micros(random.below(usual)));
+                    disk.cut(flags);
+                    child.wait().unwrap().success()
+                }
+            };
             during += u64::from(!done);
             match (&remove, done) {
                 (None, true) => drop(must.insert(name.clone())),
@@ -121,7 +138,10 @@ fn campaign(kind: &str) {
                     may.insert(gone.clone());
                 }
             }
-            when.push_str(&format!(", during {} (done: {done})", args[0]));
+            when.push_str(&format!(
+                ", during {}, call {call:?} (done: {done})",
+                args[0]
+            ));
         }
         disk.umount();
         disk.mount();
@@ -141,6 +161,8 @@ fn campaign(kind: &str) {
         must = now;
         // The interrupted command works now.
         capas(&root, &["load", "-q", "-i", path]);
+        fs::remove_file(path).unwrap();
+        let _ = fs::remove_file(&control);
         must.insert(name);
         capas(&root, &["gc"]);
         let said = sound(&root, &when);

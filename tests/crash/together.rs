@@ -20,7 +20,7 @@ fn many_processes_get_nothing_but_answers_and_refusals() {
     }
     let set = std::env::var("CAPAS_SECONDS").ok();
     let seconds = set.map_or(20, |n| n.parse().unwrap());
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let root = dir.path().join("store");
     // Two that share a layer, and two of their own; a store is made by whoever
     // comes first.

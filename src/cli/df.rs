@@ -1,0 +1,197 @@
+//! `system df`: what the store takes on the disk, as `du` counts it.
+
+use super::format::{Format, Heading};
+use super::{Outcome, Output, table, units};
+use crate::container::{Containers, Status};
+use crate::store::Result;
+use crate::store::usage::Usage;
+use crate::store::walk::Taken;
+use clap::Args;
+use serde::Serialize;
+
+/// Arguments of `system df`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Sizes are those of `du -x`: of images, all blobs and unpacked layers, shared ones once; of containers, their directories."
+)]
+pub struct Df {
+    /// Each image and container
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Print `json`, `table TEMPLATE`, or a Go template
+    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    pub format: Option<String>,
+}
+
+const TABLE: &str = r"{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
+
+const HEADINGS: &[Heading] = &[
+    ("Active", "ACTIVE"),
+    ("Bytes", "BYTES"),
+    ("Reclaimable", "RECLAIMABLE"),
+    ("ReclaimableBytes", "RECLAIMABLE BYTES"),
+    ("Size", "SIZE"),
+    ("TotalCount", "TOTAL"),
+    ("Type", "TYPE"),
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row {
+    r#type: &'static str,
+    total_count: String,
+    active: String,
+    size: String,
+    reclaimable: String,
+    /// Docker has no exact numbers.
+    bytes: u64,
+    reclaimable_bytes: u64,
+}
+
+impl Row {
+    fn new(kind: &'static str, total: usize, active: usize, bytes: u64, reclaimable: u64) -> Row {
+        let percent = reclaimable.saturating_mul(100).checked_div(bytes);
+        Row {
+            r#type: kind,
+            total_count: total.to_string(),
+            active: active.to_string(),
+            size: units::size(bytes),
+            reclaimable: match percent {
+                Some(percent) => format!("{} ({percent}%)", units::size(reclaimable)),
+                None => units::size(reclaimable),
+            },
+            bytes,
+            reclaimable_bytes: reclaimable,
+        }
+    }
+}
+
+/// Show what images and containers take, and what of it could be freed.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Outcome {
+    let format = Format::parse(args.format.as_deref(), TABLE)?;
+    let store = containers.store();
+    let users = containers.users()?;
+    let usage = store.usage(&users)?;
+    if args.verbose {
+        return verbose(containers, &usage, output);
+    }
+    let images = store.images()?;
+    let used = |i: &&crate::store::image::Image| users.iter().any(|u| u.image == i.id);
+    let running = users.iter().filter(|u| u.running).count();
+    let mut stopped = 0;
+    for user in users.iter().filter(|u| !u.running) {
+        stopped += Taken::default().add(&containers.dir(&user.container))?;
+    }
+    let active = images.iter().filter(used).count();
+    let rows = [
+        Row::new(
+            "Images",
+            images.len(),
+            active,
+            usage.images,
+            usage.reclaimable,
+        ),
+        Row::new(
+            "Containers",
+            users.len(),
+            running,
+            usage.containers,
+            stopped,
+        ),
+        Row::new("Local Volumes", 0, 0, 0, 0),
+        Row::new("Build Cache", 0, 0, 0, 0),
+    ];
+    format.print(HEADINGS, &rows, output)
+}
+
+fn verbose(containers: &Containers<'_>, usage: &Usage, output: &mut Output<'_>) -> Outcome {
+    writeln!(output.out, "Images space usage:\n")?;
+    table::print(output.out, &image_rows(containers)?)?;
+    writeln!(output.out, "\nContainers space usage:\n")?;
+    table::print(output.out, &container_rows(containers)?)?;
+    writeln!(output.out, "\nLocal Volumes space usage:\n")?;
+    let heading = ["VOLUME NAME", "LINKS", "SIZE"].map(str::to_owned).to_vec();
+    table::print(output.out, &[heading])?;
+    writeln!(output.out, "\nBuild cache usage: 0B\n")?;
+    let all = usage.images + usage.containers + usage.other;
+    writeln!(
+        output.out,
+        "Store: {all} bytes, of which images {}, containers {}, its own files {}",
+        usage.images, usage.containers, usage.other
+    )?;
+    Ok(0)
+}
+
+fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
+    let heading = [
+        "REPOSITORY",
+        "TAG",
+        "IMAGE ID",
+        "CREATED",
+        "SIZE",
+        "SHARED SIZE",
+        "UNIQUE SIZE",
+        "CONTAINERS",
+    ];
+    let users = containers.users()?;
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for one in containers.store().image_usage()? {
+        let image = &one.image;
+        let created = image.created.as_deref().and_then(units::parse_time);
+        let count = users.iter().filter(|u| u.image == image.id).count();
+        let names = match image.names.is_empty() {
+            true => vec![None],
+            false => image.names.iter().map(Some).collect(),
+        };
+        for name in names {
+            let none = || "<none>".to_owned();
+            rows.push(vec![
+                name.map_or_else(none, crate::store::Reference::familiar),
+                name.map_or_else(none, |n| n.tag().to_owned()),
+                image.id.short(),
+                created.map_or_else(|| "N/A".to_owned(), units::ago),
+                units::size(one.shared + one.unique),
+                units::size(one.shared),
+                units::size(one.unique),
+                count.to_string(),
+            ]);
+        }
+    }
+    Ok(rows)
+}
+
+fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
+    let heading = [
+        "CONTAINER ID",
+        "IMAGE",
+        "COMMAND",
+        "LOCAL VOLUMES",
+        "SIZE",
+        "CREATED",
+        "STATUS",
+        "NAMES",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for record in containers.list()? {
+        let (status, exit_code) = containers.status(&record);
+        let status = match status {
+            Status::Created => "Created".to_owned(),
+            Status::Running => "Up".to_owned(),
+            Status::Exited => format!("Exited ({})", exit_code.unwrap_or_default()),
+        };
+        rows.push(vec![
+            record.short().to_owned(),
+            record.image_name.clone(),
+            format!("{:?}", table::cut(&record.args.join(" "), 20)),
+            "0".to_owned(),
+            units::size(Taken::default().add(&containers.dir(&record.id))?),
+            units::ago(record.created / 1_000_000_000),
+            status,
+            record.name.clone(),
+        ]);
+    }
+    Ok(rows)
+}

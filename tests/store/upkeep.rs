@@ -1,0 +1,317 @@
+//! `system df` agrees with du, `prune` frees what it says, `info` and `doctor`
+//! tell what is there.
+
+use super::check::du;
+use super::support::*;
+use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Exit code, standard output and standard error.
+fn capas(b: &Bench, args: &[&str], answer: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_capas"))
+        .arg("--root")
+        .arg(b.store.root())
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Who asks nothing may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(answer.as_bytes());
+    let out = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        out.status.code().unwrap(),
+        text(out.stdout),
+        text(out.stderr),
+    )
+}
+
+fn ok(b: &Bench, args: &[&str]) -> String {
+    let (code, out, err) = capas(b, args, "");
+    assert_eq!(code, 0, "{args:?}: {err}");
+    out
+}
+
+fn load(b: &Bench, name: &str, layers: &[Vec<u8>]) {
+    b.load(&docker_archive(layers, &diffs(layers), &[name]))
+        .unwrap();
+}
+
+fn rows(b: &Bench) -> Vec<Value> {
+    let text = ok(b, &["system", "df", "--format", "json"]);
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
+fn base_layer() -> Vec<u8> {
+    let mut tar = Tar::new();
+    tar.dir("d/");
+    for n in 0..30 {
+        tar.file(&format!("d/{n}"), &"base".repeat(n * 1000));
+    }
+    tar.hardlink("d/again", "d/29").end()
+}
+
+/// A store with two images on one base, and one of its own.
+fn filled() -> Bench {
+    let b = Bench::new();
+    let base = base_layer();
+    load(
+        &b,
+        "one:1",
+        &[base.clone(), Tar::new().file("one", "1").end()],
+    );
+    load(&b, "two:1", &[base, Tar::new().file("two", "2").end()]);
+    load(
+        &b,
+        "three:1",
+        &[Tar::new().file("three", &"3".repeat(70_000)).end()],
+    );
+    b
+}
+
+#[test]
+fn df_is_du_to_the_byte() {
+    let b = filled();
+    let root = b.store.root().to_owned();
+    let agree = || {
+        let rows = rows(&b);
+        let bytes = |n: usize| rows[n]["Bytes"].as_u64().unwrap();
+        assert_eq!(bytes(0), du(&[root.join("blobs"), root.join("layers")]));
+        assert_eq!(bytes(1), du(&[root.join("containers")]));
+        let usage = b.store.usage(&[]).unwrap();
+        assert_eq!(usage.images, bytes(0));
+        assert_eq!(
+            usage.images + usage.containers + usage.other,
+            du(std::slice::from_ref(&root))
+        );
+        rows
+    };
+    let before = agree();
+    assert_eq!(before[0]["TotalCount"], "3");
+    assert_eq!(before[0]["Active"], "0");
+    ok(&b, &["create", "--name", "box", "one:1"]);
+    fs::write(
+        fs::read_dir(b.store.containers())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+            .join("upper/f"),
+        "x".repeat(50_000),
+    )
+    .unwrap();
+    let after = agree();
+    assert_eq!(
+        (
+            &after[0]["Active"],
+            &after[1]["TotalCount"],
+            &after[1]["Active"]
+        ),
+        (&"1".into(), &"1".into(), &"0".into())
+    );
+    let less = before[0]["ReclaimableBytes"].as_u64().unwrap()
+        - after[0]["ReclaimableBytes"].as_u64().unwrap();
+    assert!(less > 1_000_000, "the base is in use now: {less}");
+    let table = ok(&b, &["system", "df"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(
+        lines[0].split_whitespace().collect::<Vec<_>>(),
+        ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
+    );
+    let cells = |n: usize| lines[n].split_whitespace().collect::<Vec<_>>();
+    assert_eq!(cells(1)[..3], ["Images", "3", "1"], "{table}");
+    assert_eq!(cells(3), ["Local", "Volumes", "0", "0", "0B", "0B"]);
+    if super::support::root() {
+        // The mount is not the container's.
+        ok(&b, &["mount", "box"]);
+        agree();
+        ok(&b, &["umount", "box"]);
+    }
+}
+
+#[test]
+fn shared_layers_cost_once() {
+    let b = Bench::new();
+    let base = base_layer();
+    let size = || du(&[b.store.root().join("blobs"), b.store.root().join("layers")]);
+    let empty = size();
+    load(
+        &b,
+        "one:1",
+        &[base.clone(), Tar::new().file("one", "1").end()],
+    );
+    let one = size() - empty;
+    load(&b, "two:1", &[base, Tar::new().file("two", "2").end()]);
+    let two = size() - empty - one;
+    assert!(one > 3_000_000 && two < 100_000, "{one} and {two}");
+    let usage = b.store.image_usage().unwrap();
+    let [first, second] = usage.as_slice() else {
+        panic!("{usage:?}")
+    };
+    assert_eq!(first.shared, second.shared);
+    // Directories of the store itself belong to nobody.
+    assert_eq!(first.shared + first.unique + second.unique, one + two);
+    let text = ok(&b, &["system", "df", "-v"]);
+    assert!(
+        text.contains("SHARED SIZE   UNIQUE SIZE   CONTAINERS"),
+        "{text}"
+    );
+    let all = du(&[b.store.root().to_owned()]);
+    assert!(text.contains(&format!("Store: {all} bytes")), "{text}");
+}
+
+#[test]
+fn prune_frees_what_it_says() {
+    let b = filled();
+    let size = || du(&[b.store.root().to_owned()]);
+    let id = ok(&b, &["create", "--name", "box", "one:1"])
+        .trim()
+        .to_owned();
+    // An image that lost its name, and one that keeps it.
+    load(&b, "three:1", &[Tar::new().file("new", "3").end()]);
+    let before = size();
+    let (code, out, _) = capas(&b, &["system", "prune"], "n\n");
+    assert_eq!(code, 0);
+    assert!(
+        out.starts_with(
+            "WARNING! This will remove:\n  - all stopped containers\n  - all dangling images\n"
+        ),
+        "{out}"
+    );
+    assert!(
+        out.ends_with("Are you sure you want to continue? [y/N] "),
+        "{out}"
+    );
+    assert_eq!(size(), before);
+    let (code, out, err) = capas(&b, &["system", "prune"], "y\n");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains(&format!(
+            "Deleted Containers:\n{id}\n\nDeleted Images:\ndeleted: sha256:"
+        )),
+        "{out}"
+    );
+    let freed = capas::cli::units::size(before - size());
+    assert!(
+        out.ends_with(&format!("Total reclaimed space: {freed}\n")),
+        "{freed}: {out}"
+    );
+    assert_eq!(ok(&b, &["images", "-q"]).lines().count(), 3);
+    assert_eq!(
+        ok(&b, &["system", "prune", "-f"]),
+        "Total reclaimed space: 0B\n"
+    );
+    // Only what no container uses.
+    ok(&b, &["create", "--name", "box", "one:1"]);
+    let before = size();
+    assert_eq!(
+        ok(
+            &b,
+            &[
+                "system",
+                "prune",
+                "-a",
+                "-f",
+                "--filter",
+                "until=2020-01-01"
+            ]
+        ),
+        "Total reclaimed space: 0B\n"
+    );
+    assert_eq!(
+        ok(
+            &b,
+            &["system", "prune", "-a", "-f", "--filter", "label=none"]
+        ),
+        "Total reclaimed space: 0B\n"
+    );
+    let out = ok(
+        &b,
+        &[
+            "system",
+            "prune",
+            "-af",
+            "--filter",
+            "label!=none",
+            "--filter",
+            "until=2024-06-01",
+        ],
+    );
+    assert!(!out.contains("Deleted Containers"), "{out}");
+    assert!(
+        out.contains("untagged: two:1\ndeleted: sha256:") && out.contains("untagged: three:1\n"),
+        "{out}"
+    );
+    let freed = capas::cli::units::size(before - size());
+    assert!(
+        out.ends_with(&format!("Total reclaimed space: {freed}\n")),
+        "{freed}: {out}"
+    );
+    assert!(ok(&b, &["images"]).contains("one"));
+    let out = ok(&b, &["container", "prune", "-f"]);
+    assert!(out.starts_with("Deleted Containers:\n"), "{out}");
+    let (code, _, err) = capas(&b, &["system", "prune", "-f", "--filter", "colour=red"], "");
+    assert!(
+        code == 1 && err.contains("invalid filter 'colour=red'"),
+        "{err}"
+    );
+    if root() {
+        let (code, out, _) = capas(&b, &["check"], "");
+        assert!(code == 0 && out.contains(" 0 unused"), "{out}");
+    }
+}
+
+#[test]
+fn info_and_doctor_say_what_there_is() {
+    let b = filled();
+    let info: Value = serde_json::from_str(&ok(&b, &["info", "--format", "json"])).unwrap();
+    assert_eq!(info["Images"], 3);
+    assert_eq!(info["Driver"], "capasfs");
+    assert_eq!(info["StoreRoot"], b.store.root().to_str().unwrap());
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(info["KernelVersion"], release.trim());
+    assert!(ok(&b, &["info"]).contains("\nStorage Driver: capasfs\n"));
+    assert_eq!(
+        ok(&b, &["info", "-f", "{{.Images}} {{.Driver}}"]),
+        "3 capasfs\n"
+    );
+    if !root() {
+        return;
+    }
+    let (code, out, _) = capas(&b, &["doctor"], "");
+    assert_eq!(code, 0, "{out}");
+    for line in [
+        "ok      /dev/fuse: can be opened",
+        "ok      mounting with capasfs: works",
+        "ok      FUSE protocol: 7.",
+        "Containers can be run.",
+    ] {
+        assert!(out.contains(line), "\"{line}\" is not in: {out}");
+    }
+    // Without a runtime, or without the driver, nothing runs.
+    let (code, out, _) = capas(&b, &["--runtime", "/nowhere", "doctor"], "");
+    assert!(
+        code == 1 && out.contains("FAILED  runtime: no runtime starts"),
+        "{out}"
+    );
+    let out = Command::new(env!("CARGO_BIN_EXE_capas"))
+        .arg("--root")
+        .arg(b.store.root())
+        .arg("doctor")
+        .env("CAPAS_CAPASFS", "/bin/false")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        out.status.code() == Some(1) && text.contains("FAILED  mounting with capasfs: "),
+        "{text}"
+    );
+    assert_eq!(fs::read_dir(b.store.tmp()).unwrap().count(), 0);
+}
