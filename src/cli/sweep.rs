@@ -184,7 +184,7 @@ fn garbage(containers: &Containers<'_>, output: &mut Output<'_>) -> Result<u64> 
     match containers.store().gc(|| containers.users())? {
         Some(garbage) => Ok(garbage.iter().map(|g| g.bytes).sum()),
         None => {
-            let text = "warning: images are being added to the store now, so unused layers stay: try 'capas gc' when that is done";
+            let text = "warning: the store is being added to or checked now, so unused layers stay: try 'capas gc' when that is done";
             write_err(output, text)?;
             Ok(0)
         }
