@@ -1,8 +1,9 @@
 //! `system df`: what the store takes on the disk, as `du` counts it.
 
 use super::format::{Format, Heading};
+use super::ps::status_text;
 use super::{Outcome, Output, table, units};
-use crate::container::{Containers, Status};
+use crate::container::Containers;
 use crate::store::Result;
 use crate::store::usage::Usage;
 use crate::store::walk::Taken;
@@ -177,11 +178,7 @@ fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for record in containers.list()? {
         let (status, exit_code) = containers.status(&record);
-        let status = match status {
-            Status::Created => "Created".to_owned(),
-            Status::Running => "Up".to_owned(),
-            Status::Exited => format!("Exited ({})", exit_code.unwrap_or_default()),
-        };
+        let status = status_text(&record, status, exit_code);
         rows.push(vec![
             record.short().to_owned(),
             record.image_name.clone(),

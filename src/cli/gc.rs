@@ -24,7 +24,8 @@ pub fn gc(containers: &Containers<'_>, args: &Gc, output: &mut Output<'_>) -> Ou
         true => store.garbage(users)?,
         false => store.gc(users)?.ok_or_else(|| {
             Error::Conflict(
-                "images are being added to the store now: try again when that is done".to_owned(),
+                "the store is being added to or checked now: try again when that is done"
+                    .to_owned(),
             )
         })?,
     };

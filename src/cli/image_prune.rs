@@ -105,7 +105,7 @@ pub(super) fn garbage(
         None => {
             writeln!(
                 output.err,
-                "warning: images are being added now, so the space is not free yet: run 'capas gc' later"
+                "warning: the store is being added to or checked now, so the space is not free yet: run 'capas gc' later"
             )?;
             Ok(0)
         }

@@ -122,7 +122,7 @@ fn size_text(containers: &Containers<'_>, record: &Record) -> crate::store::Resu
     ))
 }
 
-fn status_text(record: &Record, status: Status, exit_code: Option<i32>) -> String {
+pub(super) fn status_text(record: &Record, status: Status, exit_code: Option<i32>) -> String {
     let state = &record.state;
     match status {
         Status::Created => "Created".to_owned(),

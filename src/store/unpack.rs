@@ -399,7 +399,7 @@ impl Unpacker {
         self.out.size = self.out.size.saturating_add(size);
         self.limits.bytes = match self.limits.bytes.checked_sub(member.size) {
             Some(left) => left,
-            None => return invalid("the layer does not fit on the disk"),
+            None => return Err(system("the layer does not fit on the disk", Errno::NOSPC)),
         };
         if matches!(member.kind, Kind::Sparse(..)) {
             for (offset, length) in chunks {

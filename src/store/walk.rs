@@ -22,7 +22,10 @@ pub fn walk(
     mut each: impl FnMut(&OwnedFd, &OsStr, &Stat) -> Result<()>,
 ) -> Result<()> {
     let say = || format!("cannot read {}", root.display());
-    let top = File::open(root).context(say)?;
+    let top = match File::open(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        top => top.context(say)?,
+    };
     let device = sfs::stat_fd(&top).context(say)?.dev;
     // Breadth by descriptors would need as many as the tree is wide; names on
     // the way down are kept instead, one open directory at a time.

@@ -9,7 +9,7 @@ const PROCESSES: usize = 8;
 const REFUSALS: [&str; 4] = [
     "No such image",
     "No such object",
-    "images are being added to the store now: try again",
+    "the store is being added to or checked now: try again",
     "is using its referenced image",
 ];
 

@@ -408,6 +408,50 @@ fn documents_records_and_strays() {
 }
 
 #[test]
+fn a_full_disk_is_no_damage() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mount = |args: &[&str]| {
+        let done = Command::new("mount").args(args).arg(dir.path()).status();
+        assert!(done.unwrap().success());
+    };
+    mount(&["-t", "tmpfs", "-o", "size=8m", "tmpfs"]);
+    let root = dir.path().join("store");
+    let layers = [Tar::new().file("f", &"x".repeat(2 << 20)).end()];
+    let archive = dir.path().join("a.tar");
+    fs::write(
+        &archive,
+        docker_archive(&[gzip(&layers[0])], &diffs(&layers), &["x:1"]),
+    )
+    .unwrap();
+    let loaded = capas(&root, &["load", "-i", archive.to_str().unwrap()]);
+    // Not enough for the layer once more.
+    fs::write(dir.path().join("ballast"), vec![1; 5 << 20]).unwrap();
+    let full = capas(&root, &["check", "--repair"]);
+    fs::remove_file(dir.path().join("ballast")).unwrap();
+    let now = capas(&root, &["check"]);
+    assert!(
+        Command::new("umount")
+            .arg(dir.path())
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(loaded.status.success() && now.status.success());
+    let text = String::from_utf8([full.stdout, full.stderr].concat()).unwrap();
+    assert!(
+        text.contains("does not fit on the disk: No space left"),
+        "{text}"
+    );
+    assert!(
+        full.status.code() == Some(1) && !text.contains("damaged: "),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_tree_that_is_mounted_is_not_touched() {
     if !root() {
         return;

@@ -295,7 +295,8 @@ impl Check<'_> {
         tree::sync_filesystem(&from).context(say)?;
         let _lock = self.store.lock()?;
         let _claim = match tree {
-            true => Some((self.claim)(&record.name())?),
+            // Where nobody knows who has it mounted, somebody may have.
+            true => Some((self.claim)(&record.name()).map_err(|e| Error::Conflict(e.to_string()))?),
             false => None,
         };
         replace_file(&self.record_path(record), &to_json(record)?)?;
