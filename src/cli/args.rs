@@ -53,6 +53,10 @@ pub enum Command {
     Run(Run),
     /// List containers
     Ps(ps::Ps),
+    /// Get an image from a registry
+    Pull(super::pull::Pull),
+    /// Send an image to a registry
+    Push(super::push::Push),
     /// Remove containers
     Rm(Remove),
     /// Remove what can be made again

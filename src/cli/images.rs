@@ -79,7 +79,12 @@ impl Row {
             },
             repository: name.map_or_else(none, Reference::familiar),
             tag: name.map_or_else(none, |n| n.tag().to_owned()),
-            digest: image.manifest.digest.to_string(),
+            digest: match name {
+                Some(name) => image.digest_in(name),
+                None => image.digests.first(),
+            }
+            .map_or(image.manifest.digest, |d| d.digest)
+            .to_string(),
             created_since: created.map_or_else(unknown, units::ago),
             created_at: created.map_or_else(unknown, units::date),
             size: units::size(image.size),

@@ -67,10 +67,11 @@ fn image(store: &Store, image: &Image) -> Result<Value, Error> {
     let layers = store.image_layers(&config)?;
     let names: Vec<Digest> = layers.iter().rev().map(|l| l.name()).collect();
     let tags: Vec<String> = image.names.iter().map(|n| n.familiar_tagged()).collect();
+    let digests: Vec<String> = image.digests.iter().map(|d| d.familiar()).collect();
     Ok(json!({
         "Id": image.id,
         "RepoTags": tags,
-        "RepoDigests": [],
+        "RepoDigests": digests,
         "Comment": text("comment"),
         "Created": image.created.as_deref().unwrap_or(NEVER),
         "Author": text("author"),

@@ -1,7 +1,7 @@
 //! `load`.
 
 use super::args;
-use super::{Outcome, Output};
+use super::{Outcome, Output, interrupt};
 use crate::store::{Error, Store};
 use std::io::IsTerminal;
 
@@ -10,6 +10,7 @@ use std::io::IsTerminal;
 /// # Errors
 /// When the archive is bad or cannot be stored.
 pub fn load(store: &Store, args: &args::Load, output: &mut Output<'_>) -> Outcome {
+    interrupt::watch();
     let loaded = match &args.input {
         Some(path) if path.as_os_str() != "-" => store.load(path)?,
         _ => {

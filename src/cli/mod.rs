@@ -9,12 +9,16 @@ pub mod gc;
 pub mod images;
 pub mod import;
 pub mod inspect;
+pub mod interrupt;
 pub mod load;
 pub mod login;
 pub mod logout;
 pub mod outfile;
+pub mod progress;
 pub mod prune;
 pub mod ps;
+pub mod pull;
+pub mod push;
 pub mod rmi;
 pub mod run;
 pub mod save;
@@ -144,6 +148,8 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Rm(args) => containers::rm(&containers, &args, output),
         Command::Run(args) => run::run(&containers, args, runtime, output),
         Command::Ps(args) => ps::ps(&containers, &args, output),
+        Command::Pull(args) => pull::pull(&store, &config, &args, output),
+        Command::Push(args) => push::push(&store, &config, &args, output),
         Command::Prune(args) => prune::prune(&store, &args, output),
         Command::Save(args) => save::save(&store, &args, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),

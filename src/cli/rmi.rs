@@ -22,6 +22,9 @@ pub fn rmi(containers: &Containers<'_>, args: &args::Remove, output: &mut Output
                         Removed::Name(name) => {
                             writeln!(output.out, "Untagged: {}", name.familiar_tagged())?;
                         }
+                        Removed::Digest(digest) => {
+                            writeln!(output.out, "Untagged: {}", digest.familiar())?;
+                        }
                         Removed::Image(id) => {
                             gone = true;
                             writeln!(output.out, "Deleted: {id}")?;

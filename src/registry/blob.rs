@@ -4,7 +4,7 @@ use super::fault::{Fault, Reply};
 use super::fetch::pull_scope;
 use super::retry::pause;
 use super::transport::{Answer, Request};
-use super::{Registry, Waiting};
+use super::{OwnWaiting, Registry};
 use crate::store::document::Descriptor;
 use crate::store::error::Error;
 use std::io::{ErrorKind, Read};
@@ -17,7 +17,7 @@ pub struct BlobReader<'a> {
     registry: &'a Registry,
     repository: String,
     descriptor: Descriptor,
-    waiting: Waiting<'a>,
+    waiting: OwnWaiting<'a>,
     body: Option<BodyReader<'static>>,
     /// Bytes that were handed on.
     at: u64,
@@ -31,7 +31,7 @@ impl Registry {
         &'a self,
         repository: &str,
         descriptor: &Descriptor,
-        waiting: Waiting<'a>,
+        waiting: OwnWaiting<'a>,
     ) -> BlobReader<'a> {
         BlobReader {
             registry: self,
@@ -56,7 +56,7 @@ impl BlobReader<'_> {
                 let from = format!("bytes={}-", self.at);
                 request.headers.push((RANGE.as_str(), from));
             }
-            self.accept(host.send(&request, &scopes, patience, self.waiting)?)
+            self.accept(host.send(&request, &scopes, patience, &*self.waiting)?)
         })
     }
 
@@ -163,7 +163,7 @@ impl Read for BlobReader<'_> {
                 Err(fault) => {
                     self.body = None;
                     self.failed += 1;
-                    pause(fault, self.failed, self.waiting)
+                    pause(fault, self.failed, &*self.waiting)
                         .map_err(|f| about(f, &self.descriptor))?;
                 }
             }

@@ -71,6 +71,8 @@ impl Fault {
     pub fn about(self, what: &str) -> Error {
         let text = format!("{what}: {self}");
         match self {
+            // Which document was bad is said here, what the system refused is not.
+            Fault::Final(Error::Invalid(_)) => Error::Invalid(text),
             Fault::Final(e) => e,
             Fault::Status { status: 404, .. } => Error::NotFound(text),
             _ => Error::Invalid(text),

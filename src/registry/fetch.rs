@@ -3,7 +3,7 @@
 use super::auth::encode;
 use super::fault::{Fault, Reply};
 use super::transport::{Answer, Request, join, same_origin};
-use super::{Host, Registry, Waiting};
+use super::{Host, OwnWaiting, Registry, Waiting};
 use crate::store::Digest;
 use crate::store::document::{Descriptor, MANIFEST_TYPES, MAX_MANIFEST, Top, parse, parse_top};
 use crate::store::error::{Context, Result, invalid};
@@ -69,10 +69,12 @@ impl Registry {
             document(host.send(&request, &scopes, patience, waiting)?, wanted)
         })
         .map_err(|f| {
-            f.about(&format!(
-                "manifest for {} not found",
-                self.called(repository, wanted)
-            ))
+            let called = self.called(repository, wanted);
+            let what = match f.status() {
+                Some(404) => format!("manifest for {called} not found"),
+                _ => format!("cannot pull {called}"),
+            };
+            f.about(&what)
         })
     }
 
@@ -103,7 +105,7 @@ impl Registry {
         repository: &str,
         descriptor: &Descriptor,
         max: u64,
-        waiting: Waiting<'_>,
+        waiting: OwnWaiting<'_>,
     ) -> Result<Vec<u8>> {
         if descriptor.size > max {
             return invalid(format!(

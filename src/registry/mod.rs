@@ -25,6 +25,8 @@ pub mod credentials;
 mod endpoint;
 mod fault;
 mod fetch;
+mod pull;
+mod push;
 mod retry;
 pub mod search;
 mod transport;
@@ -33,6 +35,8 @@ mod upload;
 pub use auth::{Credentials, Secret};
 pub use blob::BlobReader;
 pub use fetch::{Document, Wanted};
+pub use pull::{Found, Progress, Tell};
+pub use push::{Pushed, Sending, TellSending};
 pub use upload::Begun;
 
 use crate::config::Config;
@@ -51,6 +55,9 @@ pub type Keeper = Arc<dyn Fn(&str, Option<&str>) -> Result<Option<Credentials>> 
 
 /// Is told how long we wait before another attempt.
 pub type Waiting<'a> = &'a (dyn Fn(Duration) + Sync);
+
+/// The same, for who waits long.
+pub type OwnWaiting<'a> = Box<dyn Fn(Duration) + Send + Sync + 'a>;
 
 /// For those who have nobody to tell.
 pub fn in_silence(_: Duration) {}

@@ -6,7 +6,7 @@ use super::complete::complete;
 use super::digest::Digest;
 use super::error::{Context, Result, invalid};
 use super::layer::LayerRecord;
-use super::pipeline::{self, Job};
+use super::pipeline::{self, Blob, Job};
 use super::unpack::{Limits, Unpacked, Unpacker};
 use crate::sys::tree;
 use std::fs::{self, File};
@@ -72,8 +72,12 @@ pub fn unpack_again(
     chain: Digest,
     below: &[PathBuf],
 ) -> Result<LayerRecord> {
+    let archive = Range::whole(archive).context(|| "cannot read the layer".to_owned())?;
     let job = Job {
-        source: Range::whole(archive).context(|| "cannot read the layer".to_owned())?,
+        source: Blob {
+            size: archive.len(),
+            reader: Box::new(archive),
+        },
         expected: blob,
         diff_id,
         keep: None,

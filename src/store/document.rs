@@ -213,6 +213,9 @@ pub struct ImageConfig {
     /// As Go names it.
     #[serde(default)]
     pub os: Option<String>,
+    /// As Go names it.
+    #[serde(default)]
+    pub variant: Option<String>,
     /// How to run it.
     #[serde(default)]
     pub config: Option<RunConfig>,

@@ -12,6 +12,7 @@ use super::Store;
 use super::digest::Digest;
 use super::document::{Descriptor, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Top, parse_top};
 use super::error::{Context, Result};
+use super::image::digests_of;
 use super::layer::chain_ids;
 use super::remove::User;
 use super::staging::{Staging, stale};
@@ -137,9 +138,14 @@ impl Store {
         let mut live = Live::default();
         live.layers
             .extend(users.iter().flat_map(|u| u.layers.iter()));
+        let mut indexes = Vec::new();
         for descriptor in self.read_index()?.manifests.iter().filter(|d| counts(d)) {
             self.mark(descriptor, &mut live)?;
+            // Indexes that images were chosen from; other platforms are not here.
+            let digests = digests_of(descriptor);
+            indexes.extend(digests.iter().map(|d| d.digest));
         }
+        live.blobs.extend(indexes);
         Ok(live)
     }
 

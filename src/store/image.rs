@@ -22,6 +22,82 @@ const CREATED: &str = "io.capas.image.created";
 /// takes it away; all names of the image carry it.
 pub(super) const DAMAGED: &str = "io.capas.image.damaged";
 const SIZE: &str = "io.capas.image.size";
+/// Annotation: what registries call the image, `repository@digest` separated by
+/// blanks. The digest is that of the document that the tag meant, an index
+/// where it was one; such an index is kept as a blob. Every entry of an image
+/// carries all of them.
+const DIGESTS: &str = "io.capas.image.digests";
+
+/// What a registry calls an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepoDigest {
+    /// The repository, with the default tag.
+    repository: Reference,
+    /// What its manifest or index has there.
+    pub digest: Digest,
+}
+
+impl RepoDigest {
+    /// In the repository of that name.
+    pub fn new(repository: &Reference, digest: Digest) -> RepoDigest {
+        RepoDigest {
+            repository: repository.repository(),
+            digest,
+        }
+    }
+
+    /// Is it in the repository of that name.
+    pub fn is_in(&self, name: &Reference) -> bool {
+        self.repository.same_repository(name)
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Reference {
+        &self.repository
+    }
+
+    /// As people write it: `debian@sha256:…`.
+    pub fn familiar(&self) -> String {
+        format!("{}@{}", self.repository.familiar(), self.digest)
+    }
+}
+
+impl std::fmt::Display for RepoDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (domain, path) = (self.repository.domain(), self.repository.path());
+        write!(f, "{domain}/{path}@{}", self.digest)
+    }
+}
+
+/// What registries call the image of an entry.
+pub(super) fn digests_of(entry: &Descriptor) -> Vec<RepoDigest> {
+    let words = entry.annotation(DIGESTS).unwrap_or_default().split(' ');
+    words
+        .filter_map(|text| match Name::parse(text) {
+            Ok(Name {
+                reference,
+                digest: Some(digest),
+                ..
+            }) => Some(RepoDigest::new(&reference, digest)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Write down what registries call an image.
+pub(super) fn set_digests(index: &mut Index, id: &Digest, digests: &[RepoDigest]) {
+    let id = id.to_string();
+    let text: Vec<String> = digests.iter().map(RepoDigest::to_string).collect();
+    for entry in &mut index.manifests {
+        if entry.annotation(ID) == Some(&id) {
+            let annotations = entry.annotations.get_or_insert_default();
+            match text.is_empty() {
+                true => annotations.remove(DIGESTS),
+                false => annotations.insert(DIGESTS.to_owned(), text.join(" ")),
+            };
+        }
+    }
+}
 
 /// An image that is listed.
 #[derive(Clone, Debug)]
@@ -32,6 +108,8 @@ pub struct Image {
     pub manifest: Descriptor,
     /// Its names.
     pub names: Vec<Reference>,
+    /// What registries call it.
+    pub digests: Vec<RepoDigest>,
     /// RFC 3339, if it is known.
     pub created: Option<String>,
     /// Bytes of its layers' files.
@@ -43,6 +121,8 @@ pub struct Image {
 pub enum Asked {
     /// By that name.
     Name(Reference),
+    /// By what a registry calls it.
+    Digest(RepoDigest),
     /// By its id, or the beginning of it.
     Id,
 }
@@ -63,6 +143,11 @@ impl Image {
             annotations: Some(annotations),
             ..self.manifest.clone()
         }
+    }
+
+    /// What the registry of a name calls it, last asked first.
+    pub fn digest_in(&self, name: &Reference) -> Option<&RepoDigest> {
+        self.digests.iter().find(|d| d.is_in(name))
     }
 
     /// Its first name, or its short id.
@@ -94,6 +179,7 @@ pub fn images(index: &Index) -> Vec<Image> {
                     ..entry.clone()
                 },
                 names: Vec::new(),
+                digests: digests_of(entry),
                 created: entry.annotation(CREATED).map(str::to_owned),
                 size: entry
                     .annotation(SIZE)
@@ -141,6 +227,23 @@ pub(super) fn set_damage(index: &mut Index, id: &Digest, why: Option<&str>) -> b
 /// image that loses its last name stays, nameless. Returns that image's id.
 pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Option<Digest> {
     let damaged = damage(index, &image.id).map(str::to_owned);
+    let mut digests = image.digests.clone();
+    for known in images(index).into_iter().filter(|i| i.id == image.id) {
+        let new = known
+            .digests
+            .into_iter()
+            .filter(|d| !image.digests.contains(d));
+        digests.extend(new);
+    }
+    let robbed = list(index, image, name);
+    set_digests(index, &image.id, &digests);
+    if damaged.is_some() {
+        set_damage(index, &image.id, damaged.as_deref());
+    }
+    robbed
+}
+
+fn list(index: &mut Index, image: &Image, name: Option<&Reference>) -> Option<Digest> {
     let mut robbed = None;
     if let Some(name) = name {
         let full = name.to_string();
@@ -177,9 +280,6 @@ pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Opt
         None => {}
     }
     index.manifests.push(image.entry(name));
-    if damaged.is_some() {
-        set_damage(index, &image.id, damaged.as_deref());
-    }
     robbed
 }
 
@@ -204,6 +304,25 @@ impl Store {
                 show(why.as_bytes())
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// Write down what a registry calls an image from now on.
+    ///
+    /// # Errors
+    /// When the index cannot be read or written.
+    pub fn note_digest(&self, image: &Image, digest: RepoDigest) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?;
+        let listed = images(&index).into_iter().find(|i| i.id == image.id);
+        match listed {
+            Some(listed) if !listed.digests.contains(&digest) => {
+                let mut digests = vec![digest];
+                digests.extend(listed.digests);
+                set_digests(&mut index, &image.id, &digests);
+                self.write_index(&index)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -262,16 +381,21 @@ pub fn find(images: Vec<Image>, text: &str) -> Result<(Image, Asked)> {
     if let Ok(name) = Name::parse(text)
         && !text.starts_with("sha256:")
     {
-        let found = images.iter().find(|i| {
-            let digest = name
-                .digest
-                .is_none_or(|d| i.manifest.digest == d || i.id == d);
-            digest
-                && match (name.digest, name.tagged) {
-                    (Some(_), false) => i.names.iter().any(|n| n.same_repository(&name.reference)),
-                    _ => i.names.contains(&name.reference),
-                }
-        });
+        // Beside a digest a tag means nothing.
+        if let Some(digest) = name.digest {
+            let wanted = RepoDigest::new(&name.reference, digest);
+            if let Some(image) = images.iter().find(|i| i.digests.contains(&wanted)) {
+                return Ok((image.clone(), Asked::Digest(wanted)));
+            }
+            // What never was in a registry has digests too.
+            let is_it = |i: &&Image| {
+                (i.manifest.digest == digest || i.id == digest)
+                    && i.names.iter().any(|n| wanted.is_in(n))
+            };
+            let image = images.iter().find(is_it).cloned();
+            return image.map(|i| (i, Asked::Id)).ok_or_else(absent);
+        }
+        let found = images.iter().find(|i| i.names.contains(&name.reference));
         if let Some(image) = found {
             return Ok((image.clone(), Asked::Name(name.reference)));
         }
@@ -314,6 +438,7 @@ mod tests {
                 platform: None,
             },
             names: Vec::new(),
+            digests: Vec::new(),
             created: None,
             size: 7,
         }
@@ -361,5 +486,36 @@ mod tests {
         assert_eq!(damage(&index, &image(2).id), None);
         assert!(set_damage(&mut index, &image(1).id, None));
         assert_eq!(index.manifests.iter().filter(marked).count(), 0);
+    }
+
+    #[test]
+    fn what_registries_call_an_image_stays_with_it() {
+        let mut index = Index::default();
+        let name = |n: &str| Reference::parse(n).unwrap();
+        let called = |n: &str, b: &[u8]| RepoDigest::new(&name(n), Digest::of(b));
+        let mut a = image(1);
+        a.digests = vec![called("x", b"index")];
+        assign(&mut index, &a, Some(&name("x:1")));
+        a.digests = vec![called("h.example/y", b"other")];
+        assign(&mut index, &a, Some(&name("h.example/y:2")));
+        // The tag goes to another image, the digest stays.
+        assign(&mut index, &image(2), Some(&name("x:1")));
+        let all = images(&index);
+        let text = format!("x@{}", Digest::of(b"index"));
+        let (found, asked) = find(all.clone(), &text).unwrap();
+        assert_eq!((found.id, found.names.len()), (a.id, 1));
+        assert_eq!(asked, Asked::Digest(called("x", b"index")));
+        assert_eq!(found.digests[1].familiar(), text);
+        assert_eq!(found.digest_in(&name("x:9")).unwrap().familiar(), text);
+        // Without a name, and asked for by digest alone.
+        a.digests = vec![called("x", b"third")];
+        assign(&mut index, &a, None);
+        assert_eq!(images(&index)[0].digests.len(), 3);
+        for other in [
+            format!("y@{}", Digest::of(b"index")),
+            format!("x@{}", Digest::of(b"no")),
+        ] {
+            assert!(find(all.clone(), &other).is_err(), "{other}");
+        }
     }
 }

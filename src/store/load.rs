@@ -1,30 +1,66 @@
-//! `load`: images of an archive into the store.
+//! Images into the store, from an archive or from another [`Source`].
 
 mod import;
 mod plan;
 
 pub use import::Import;
+pub use plan::{Origin, Plan, PlannedLayer, planned_layers};
 
-use super::archive::{Archive, Range};
+use super::archive::Archive;
 use super::aside::{settle, unpacker};
 use super::digest::Digest;
 use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, parse};
 use super::error::{Context, Error, Result, invalid, show};
 use super::image::{Image, assign};
 use super::layer::{LayerRecord, chain_ids};
-use super::pipeline::{self, Done, Encoding, Job};
+use super::pipeline::{self, Blob, Done, Encoding, Job};
 use super::reference::Reference;
 use super::staging::{self, Staging};
 use super::unpack::Unpacked;
 use super::{Store, sync_dir, to_json};
 use crate::sys::{Errno, tree};
-use plan::{Plan, PlannedLayer, plan_docker, plan_oci};
+use plan::{plan_docker, plan_oci};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Where the blobs of layers come from.
+pub trait Source: Sync {
+    /// How many layers are read at a time.
+    fn workers(&self) -> usize;
+
+    /// The blob of a layer, from its beginning.
+    ///
+    /// # Errors
+    /// When it is not there.
+    fn open(&self, layer: &PlannedLayer) -> Result<Blob<'_>>;
+
+    /// Is a blob wanted although its layer is unpacked in the store.
+    fn wants_blobs(&self) -> bool {
+        true
+    }
+
+    /// A layer has come so far.
+    fn tell(&self, layer: &PlannedLayer, step: Step) {
+        let _ = (layer, step);
+    }
+}
+
+/// How far a layer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The store has it.
+    Present,
+    /// It will be read.
+    Wanted,
+    /// It will be read after others.
+    Waiting,
+    /// It is unpacked.
+    Done,
+}
 
 /// An image that is listed now.
 #[derive(Clone, Debug)]
@@ -76,10 +112,29 @@ impl Store {
         if plans.is_empty() {
             return invalid("the archive holds no image");
         }
+        self.take_in_to(&staging, &archive, plans)
+    }
+
+    /// Take in images whose layers `source` has.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn take_in(&self, source: &dyn Source, plans: Vec<Plan>) -> Result<Vec<Loaded>> {
+        let _adding = self.lock_adding()?;
+        staging::remove_stale(&self.tmp())?;
+        self.take_in_to(&Staging::new(&self.tmp())?, source, plans)
+    }
+
+    fn take_in_to(
+        &self,
+        staging: &Staging,
+        source: &dyn Source,
+        plans: Vec<Plan>,
+    ) -> Result<Vec<Loaded>> {
         Load {
             store: self,
-            staging: &staging,
-            archive: &archive,
+            staging,
+            source,
             blobs: staging.subdir("blobs")?,
             trees: staging.subdir("layers")?,
         }
@@ -91,8 +146,9 @@ impl Store {
 struct LayerJob<'a> {
     number: usize,
     layer: &'a PlannedLayer,
-    chain: Digest,
-    /// The first blob of the layer is unpacked, others are only checked.
+    /// Of several blobs of a layer the first counts, others are only checked.
+    first: bool,
+    /// The store has no tree of it.
     unpack: bool,
 }
 
@@ -106,7 +162,7 @@ struct Taken {
 struct Load<'a> {
     store: &'a Store,
     staging: &'a Staging,
-    archive: &'a Archive,
+    source: &'a dyn Source,
     blobs: PathBuf,
     trees: PathBuf,
 }
@@ -125,25 +181,41 @@ impl Load<'_> {
     /// Read every layer once, several at a time.
     fn take_layers(&self, plans: &[Plan]) -> Result<HashMap<Digest, Taken>> {
         let mut jobs: Vec<LayerJob<'_>> = Vec::new();
+        let mut present = HashMap::new();
         let mut trees = HashSet::new();
         let mut blobs = HashSet::new();
         for plan in plans {
             for (layer, chain) in plan.layers.iter().zip(chain_ids(plan.config.diff_ids())) {
                 let blob = layer.described.as_ref().map(|d| d.digest);
-                if blobs.insert((layer.diff_id, blob)) {
-                    jobs.push(LayerJob {
-                        number: jobs.len(),
-                        layer,
-                        chain,
-                        unpack: trees.insert(layer.diff_id),
-                    });
+                if !blobs.insert((layer.diff_id, blob)) {
+                    continue;
                 }
+                let first = trees.insert(layer.diff_id);
+                let found = self.store.find_layer(&layer.diff_id, &chain)?.is_some();
+                if found && let Some(blob) = self.known_blob(layer)? {
+                    self.source.tell(layer, Step::Present);
+                    let taken = Taken { blob, tree: None };
+                    present.entry(layer.diff_id).or_insert(taken);
+                    continue;
+                }
+                jobs.push(LayerJob {
+                    number: jobs.len(),
+                    layer,
+                    first,
+                    unpack: first && !found,
+                });
+            }
+        }
+        let workers = self.source.workers();
+        for (i, job) in jobs.iter().enumerate() {
+            self.source.tell(job.layer, Step::Wanted);
+            if i >= workers {
+                self.source.tell(job.layer, Step::Waiting);
             }
         }
         let cancel = AtomicBool::new(false);
         let next = AtomicUsize::new(0);
-        let done: Mutex<Result<HashMap<Digest, Taken>>> = Mutex::new(Ok(HashMap::new()));
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let done: Mutex<Result<HashMap<Digest, Taken>>> = Mutex::new(Ok(present));
         std::thread::scope(|scope| {
             for _ in 0..workers.min(jobs.len()) {
                 scope.spawn(|| {
@@ -154,7 +226,7 @@ impl Load<'_> {
                         let result = self.take_layer(job, &cancel);
                         let Ok(mut done) = done.lock() else { return };
                         match (result, &mut *done) {
-                            (Ok(taken), Ok(all)) if job.unpack => {
+                            (Ok(taken), Ok(all)) if job.first => {
                                 all.insert(job.layer.diff_id, taken);
                             }
                             // Another blob of a layer that one job unpacks.
@@ -176,13 +248,9 @@ impl Load<'_> {
 
     fn take_layer(&self, job: &LayerJob<'_>, cancel: &AtomicBool) -> Result<Taken> {
         let layer = job.layer;
-        let found = !job.unpack || self.store.find_layer(&layer.diff_id, &job.chain)?.is_some();
-        if found && let Some(blob) = self.known_blob(layer)? {
-            return Ok(Taken { blob, tree: None });
-        }
         let part = self.blobs.join(format!("{}.part", job.number));
         let done = self
-            .read_layer(layer, !found, Some(&part), cancel)
+            .read_layer(layer, job.unpack, Some(&part), cancel)
             .map_err(|e| in_layer(&layer.diff_id, e))?;
         let (digest, size) = done.blob;
         let media_type = match &layer.described {
@@ -191,6 +259,7 @@ impl Load<'_> {
         };
         let to = self.blobs.join(digest.hex());
         tree::rename(&part, &to).context(|| format!("cannot write {}", to.display()))?;
+        self.source.tell(layer, Step::Done);
         Ok(Taken {
             blob: Descriptor {
                 media_type,
@@ -209,13 +278,15 @@ impl Load<'_> {
             fs::metadata(self.store.blob(digest)).is_ok_and(|m| m.len() == size)
         };
         if let Some(described) = &layer.described {
-            return Ok(has(&described.digest, described.size).then(|| described.clone()));
+            let enough = !self.source.wants_blobs() || has(&described.digest, described.size);
+            return Ok(enough.then(|| described.clone()));
         }
         // In a docker archive only a plain layer is known by its DiffID.
-        let mut source = self.archive.find(&layer.member)?;
-        let size = source.len();
+        let mut source = self.source.open(layer)?;
+        let size = source.size;
         let mut magic = [0; 4];
         let n = source
+            .reader
             .read(&mut magic)
             .context(|| "cannot read the layer".to_owned())?;
         let plain = Encoding::of(magic.get(..n).unwrap_or_default()) == Encoding::Plain;
@@ -235,7 +306,7 @@ impl Load<'_> {
         keep: Option<&Path>,
         cancel: &AtomicBool,
     ) -> Result<Done> {
-        let source: Range = self.archive.find(&layer.member)?;
+        let source = self.source.open(layer)?;
         let unpacker = if unpack {
             Some(unpacker(&self.trees.join(layer.diff_id.hex()))?)
         } else {
@@ -302,10 +373,17 @@ impl Load<'_> {
                 }
             }
         };
+        if let Some(origin) = &plan.origin
+            && let Some(index) = &origin.index
+        {
+            self.write_blob(&origin.digest.digest, index)?;
+        }
+        let origin = plan.origin.as_ref().map(|o| o.digest.clone());
         Ok(Image {
             id,
             manifest,
             names: plan.names.clone(),
+            digests: origin.into_iter().collect(),
             created: plan.config.created.clone(),
             size,
         })
@@ -364,6 +442,7 @@ impl Load<'_> {
             .context(|| "cannot open the staging directory".to_owned())?;
         tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
         let _lock = self.store.lock()?;
+        let mut interrupts = staging::committing();
         move_all(&self.blobs, &self.store.blobs())?;
         move_all(&self.trees, &self.store.layers())?;
         let mut index = self.store.read_index()?;
@@ -385,6 +464,7 @@ impl Load<'_> {
             });
         }
         self.store.write_index(&index)?;
+        interrupts.changed();
         Ok(loaded)
     }
 }

@@ -54,6 +54,7 @@ pub mod layer;
 pub mod load;
 pub mod pax;
 pub mod pipeline;
+pub mod platform;
 pub mod reference;
 pub mod remove;
 pub mod save;

@@ -1,15 +1,14 @@
-//! One layer from its blob to its tree: one thread reads, hashes and inflates,
+//! One layer from its blob, wherever that comes from, to its tree: one thread reads, hashes and inflates,
 //! the other hashes the uncompressed bytes, parses and writes. Layers do not
 //! depend on each other here, so several run at once.
 
-use super::archive::Range;
 use super::digest::{Digest, Hasher};
 use super::error::{Context, Error, Result, invalid};
 use super::tarball::Reader;
 use super::unpack::{Unpacked, Unpacker};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Cursor, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -21,6 +20,9 @@ const DEPTH: usize = 8;
 /// Nothing honest is compressed more than this, and only what is large matters.
 const MAX_RATIO: u64 = 4096;
 const RATIO_FROM: u64 = 256 << 20;
+
+/// Bytes that tell how a layer is compressed.
+const MAGIC: u64 = 4;
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +70,18 @@ pub fn decoder<'a>(
     })
 }
 
+/// A layer's blob.
+pub struct Blob<'a> {
+    /// Its bytes.
+    pub reader: Box<dyn Read + Send + 'a>,
+    /// How many there are, or should be.
+    pub size: u64,
+}
+
 /// One layer to be taken in.
-#[derive(Debug)]
 pub struct Job<'a> {
     /// Its blob.
-    pub source: Range,
+    pub source: Blob<'a>,
     /// What the manifest says of the blob.
     pub expected: Option<(Digest, u64)>,
     /// What the image configuration says of the uncompressed bytes.
@@ -95,13 +104,14 @@ pub struct Done {
 }
 
 /// Passes on what is read, hashed and kept on the way.
-struct Tee {
-    source: Range,
+struct Tee<'a> {
+    source: Box<dyn Read + Send + 'a>,
+    size: u64,
     hasher: Option<Hasher>,
     keep: Option<File>,
 }
 
-impl Read for Tee {
+impl Read for Tee<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let n = self.source.read(buf)?;
         let data = buf.get(..n).unwrap_or_default();
@@ -124,19 +134,20 @@ type Piece = std::io::Result<Vec<u8>>;
 /// For a blob or tree that is not what it claims, and when writing fails.
 pub fn run(mut job: Job<'_>, unpacker: Option<Unpacker>) -> Result<Done> {
     if let Some((_, size)) = job.expected
-        && size != job.source.len()
+        && size != job.source.size
     {
         return invalid(format!(
             "the layer has {} bytes, its descriptor says {size}",
-            job.source.len()
+            job.source.size
         ));
     }
-    let mut magic = [0; 4];
-    let mut peek = job.source.clone();
-    let n = peek
-        .read(&mut magic)
+    let mut magic = Vec::new();
+    let mut source = job.source.reader;
+    (&mut source)
+        .take(MAGIC)
+        .read_to_end(&mut magic)
         .context(|| "cannot read the layer".to_owned())?;
-    let encoding = Encoding::of(magic.get(..n).unwrap_or_default());
+    let encoding = Encoding::of(&magic);
     let keep = match job.keep.take() {
         Some(path) => Some(
             File::options()
@@ -148,7 +159,8 @@ pub fn run(mut job: Job<'_>, unpacker: Option<Unpacker>) -> Result<Done> {
         None => None,
     };
     let tee = Tee {
-        source: job.source,
+        source: Box::new(Cursor::new(magic).chain(source)),
+        size: job.source.size,
         // The blob of a plain layer is what the other thread hashes anyway.
         hasher: (encoding != Encoding::Plain).then(Hasher::default),
         keep,
@@ -193,7 +205,7 @@ pub fn run(mut job: Job<'_>, unpacker: Option<Unpacker>) -> Result<Done> {
 /// Send the uncompressed bytes in full buffers, then an empty one. Returns
 /// digest and size of the blob if it was hashed here.
 fn produce(
-    tee: Tee,
+    tee: Tee<'_>,
     encoding: Encoding,
     full: &SyncSender<Piece>,
     empty: &Receiver<Vec<u8>>,
@@ -217,13 +229,13 @@ fn produce(
 
 /// `Err(None)`: nobody listens any more.
 fn pump(
-    tee: Tee,
+    tee: Tee<'_>,
     encoding: Encoding,
     full: &SyncSender<Piece>,
     empty: &Receiver<Vec<u8>>,
     cancel: &AtomicBool,
 ) -> std::result::Result<Option<(Digest, u64)>, Option<std::io::Error>> {
-    let size = tee.source.len();
+    let size = tee.size;
     let mut tee = BufReader::with_capacity(256 << 10, tee);
     let mut total = 0u64;
     {

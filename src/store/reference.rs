@@ -5,6 +5,7 @@ use super::error::{Result, invalid, show};
 use std::fmt;
 
 const DEFAULT_DOMAIN: &str = "docker.io";
+const DEFAULT_TAG: &str = "latest";
 const OFFICIAL: &str = "library/";
 
 /// A repository and a tag, complete: `docker.io/library/debian:latest`.
@@ -79,7 +80,7 @@ impl Name {
             reference: Reference {
                 domain: domain.to_owned(),
                 path,
-                tag: tag.unwrap_or("latest").to_owned(),
+                tag: tag.unwrap_or(DEFAULT_TAG).to_owned(),
             },
             tagged: tag.is_some(),
             digest,
@@ -128,6 +129,14 @@ impl Reference {
     /// The tag.
     pub fn tag(&self) -> &str {
         &self.tag
+    }
+
+    /// The repository, with the default tag.
+    pub fn repository(&self) -> Reference {
+        Reference {
+            tag: DEFAULT_TAG.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// The same repository with another tag.

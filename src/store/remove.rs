@@ -4,7 +4,7 @@ use super::Store;
 use super::digest::Digest;
 use super::document::{Descriptor, Index, REF_NAME};
 use super::error::{Error, Result};
-use super::image::{Asked, Image, find, images};
+use super::image::{Asked, Image, RepoDigest, find, images, set_digests};
 use super::reference::Reference;
 
 /// A container, as far as images are concerned.
@@ -31,6 +31,8 @@ impl User {
 pub enum Removed {
     /// It lost a name.
     Name(Reference),
+    /// It lost what a registry calls it.
+    Digest(RepoDigest),
     /// It is gone.
     Image(Digest),
 }
@@ -57,9 +59,14 @@ impl Store {
         let mut removed = Vec::new();
         let delete = match &asked {
             Asked::Name(name) => by_name(&image, name, text, force, &users, &mut removed)?,
+            Asked::Digest(digest) => by_digest(&image, digest, text, force, &users, &mut removed)?,
             Asked::Id => by_id(&image, force, &users, &mut removed)?,
         };
         let id = image.id;
+        let mut image = image;
+        image
+            .digests
+            .retain(|d| !removed.contains(&Removed::Digest(d.clone())));
         for gone in &removed {
             if let Removed::Name(name) = gone {
                 let full = name.to_string();
@@ -76,6 +83,7 @@ impl Store {
         } else if !left {
             index.manifests.push(image.entry(None));
         }
+        set_digests(&mut index, &id, &image.digests);
         self.write_index(&index)?;
         Ok(removed)
     }
@@ -108,14 +116,44 @@ fn by_name(
         && !force
         && let Some(user) = users.first()
     {
-        return Err(Error::Conflict(format!(
-            "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
-            user.short(),
-            image.id.short()
-        )));
+        return Err(in_use(image, text, user));
     }
     removed.push(Removed::Name(name.clone()));
+    let mut others = image.names.iter().filter(|n| *n != name);
+    if !others.any(|n| n.same_repository(name)) {
+        let digests = image.digests.iter().filter(|d| d.is_in(name));
+        removed.extend(digests.cloned().map(Removed::Digest));
+    }
     Ok(last && !users.iter().any(|u| u.running))
+}
+
+/// What a registry calls it goes; with the last thing it is called by the image
+/// does, unless it is in use.
+fn by_digest(
+    image: &Image,
+    digest: &RepoDigest,
+    text: &str,
+    force: bool,
+    users: &[User],
+    removed: &mut Vec<Removed>,
+) -> Result<bool> {
+    let last = image.names.is_empty() && image.digests.iter().all(|d| d == digest);
+    if last
+        && !force
+        && let Some(user) = users.first()
+    {
+        return Err(in_use(image, text, user));
+    }
+    removed.push(Removed::Digest(digest.clone()));
+    Ok(last && !users.iter().any(|u| u.running))
+}
+
+fn in_use(image: &Image, text: &str, user: &User) -> Error {
+    Error::Conflict(format!(
+        "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
+        user.short(),
+        image.id.short()
+    ))
 }
 
 /// An image goes with all its names, if they are in one repository.
@@ -145,5 +183,6 @@ fn by_id(image: &Image, force: bool, users: &[User], removed: &mut Vec<Removed>)
         }
     }
     removed.extend(image.names.iter().cloned().map(Removed::Name));
+    removed.extend(image.digests.iter().cloned().map(Removed::Digest));
     Ok(true)
 }

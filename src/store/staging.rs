@@ -10,6 +10,55 @@ use crate::sys::tree;
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The staging directories of this process, for when it is interrupted.
+static OURS: Mutex<Ours> = Mutex::new(Ours {
+    paths: Vec::new(),
+    changed: false,
+});
+
+#[derive(Debug)]
+struct Ours {
+    paths: Vec<PathBuf>,
+    changed: bool,
+}
+
+/// While it is held, an interrupt waits.
+#[derive(Debug)]
+pub struct Committing(MutexGuard<'static, Ours>);
+
+/// From now on what is staged becomes what the store holds.
+pub fn committing() -> Committing {
+    Committing(ours())
+}
+
+impl Committing {
+    /// The store is another one now.
+    pub fn changed(&mut self) {
+        self.0.changed = true;
+    }
+
+    /// Remove all staging directories of this process, whose threads can then
+    /// write nothing any more; has this process changed the store before. The
+    /// caller ends the process while it holds `self`.
+    pub fn abandon(&mut self) -> bool {
+        for path in std::mem::take(&mut self.0.paths) {
+            // Threads that still run may make new names meanwhile.
+            for _ in 0..100 {
+                match remove_tree(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {}
+                    _ => break,
+                }
+            }
+        }
+        self.0.changed
+    }
+}
+
+fn ours() -> MutexGuard<'static, Ours> {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A staging directory; removed when dropped.
 #[derive(Debug)]
@@ -47,7 +96,10 @@ impl Staging {
                 Ok(ours.then_some(dir))
             };
             match made() {
-                Ok(Some(dir)) => return Ok(Staging { path, dir }),
+                Ok(Some(dir)) => {
+                    ours().paths.push(path.clone());
+                    return Ok(Staging { path, dir });
+                }
                 Ok(None) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound && tmp.is_dir() => {}
                 Err(e) => {
@@ -82,6 +134,8 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        let mut ours = ours();
+        ours.paths.retain(|p| *p != self.path);
         if let Err(e) = remove_tree(&self.path) {
             log::warn!("cannot remove {}: {e}", self.path.display());
         }

@@ -3,8 +3,8 @@
 //! It is read twice: for its DiffID, which the image's configuration holds, and
 //! as a layer like any other.
 
+use super::Loaded;
 use super::plan::{Plan, PlannedLayer};
-use super::{Load, Loaded};
 use crate::store::archive::{Archive, WHOLE, spool};
 use crate::store::change::{self, Config};
 use crate::store::digest::{Digest, Hasher};
@@ -46,14 +46,7 @@ impl Store {
         }
         let diff_id = diff_id(&mut file)?;
         let plan = plan(diff_id, wish)?;
-        let loaded = Load {
-            store: self,
-            staging: &staging,
-            archive: &Archive::whole(file)?,
-            blobs: staging.subdir("blobs")?,
-            trees: staging.subdir("layers")?,
-        }
-        .run(vec![plan])?;
+        let loaded = self.take_in_to(&staging, &Archive::whole(file)?, vec![plan])?;
         match loaded.into_iter().next() {
             Some(loaded) => Ok(loaded),
             None => invalid("the archive became no image"),
@@ -121,5 +114,6 @@ fn plan(diff_id: Digest, wish: Import) -> Result<Plan> {
             member: WHOLE.to_owned(),
         }],
         names: wish.name.into_iter().collect(),
+        origin: None,
     })
 }

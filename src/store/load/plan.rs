@@ -1,21 +1,25 @@
-//! What an archive holds, as its documents say: nothing is believed but sizes
+//! What is taken in, as its documents say: nothing is believed but sizes
 //! and digests that were checked.
 
+use super::Source;
 use crate::store::archive::Archive;
 use crate::store::digest::Digest;
 use crate::store::document::{
     CONTAINERD_NAME, Descriptor, DockerImage, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST,
-    Manifest, REF_NAME, Top, host_architecture, parse, parse_top,
+    Manifest, Platform, REF_NAME, Top, parse, parse_top,
 };
 use crate::store::error::{Result, invalid};
+use crate::store::image::RepoDigest;
+use crate::store::pipeline::Blob;
+use crate::store::platform;
 use crate::store::reference::Reference;
 use std::collections::HashMap;
 
 /// How deep indexes may refer to indexes.
 const MAX_NESTING: usize = 4;
 
-/// An image as the archive describes it.
-pub(super) struct Plan {
+/// An image as its documents describe it.
+pub struct Plan {
     /// The configuration as it came.
     pub config_data: Vec<u8>,
     /// The same, read.
@@ -26,16 +30,63 @@ pub(super) struct Plan {
     pub layers: Vec<PlannedLayer>,
     /// What it is to be called.
     pub names: Vec<Reference>,
+    /// What a registry calls it, and the index that it was chosen from there.
+    pub origin: Option<Origin>,
 }
 
-/// A layer as the archive describes it.
-pub(super) struct PlannedLayer {
+/// Where an image comes from.
+pub struct Origin {
+    /// The repository, and the digest of what its tag meant.
+    pub digest: RepoDigest,
+    /// That document, where it is not the image's own manifest.
+    pub index: Option<Vec<u8>>,
+}
+
+/// A layer as the documents describe it.
+pub struct PlannedLayer {
     /// Digest of its uncompressed archive.
     pub diff_id: Digest,
     /// Digest, size and media type, where a manifest says them.
     pub described: Option<Descriptor>,
-    /// The member with the blob.
+    /// What its source calls the blob.
     pub member: String,
+}
+
+/// The layers of an image by its two documents, bottom first.
+///
+/// # Errors
+/// When they do not agree.
+pub fn planned_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<PlannedLayer>> {
+    let diff_ids = config.diff_ids();
+    if diff_ids.len() != manifest.layers.len() {
+        return invalid(format!(
+            "the manifest has {} layers, the image configuration {}",
+            manifest.layers.len(),
+            diff_ids.len()
+        ));
+    }
+    let layers = diff_ids.iter().zip(&manifest.layers);
+    Ok(layers
+        .map(|(diff_id, d)| PlannedLayer {
+            diff_id: *diff_id,
+            described: Some(d.clone()),
+            member: blob_name(&d.digest),
+        })
+        .collect())
+}
+
+impl Source for Archive {
+    fn workers(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    fn open(&self, layer: &PlannedLayer) -> Result<Blob<'_>> {
+        let range = self.find(&layer.member)?;
+        Ok(Blob {
+            size: range.len(),
+            reader: Box::new(range),
+        })
+    }
 }
 
 /// The images of an OCI layout.
@@ -70,22 +121,7 @@ pub(super) fn plan_oci(archive: &Archive, base: &str) -> Result<Vec<Plan>> {
         }
         let config_data = read_verified(archive, &manifest.config, MAX_CONFIG)?;
         let config = ImageConfig::parse(&config_data)?;
-        let diff_ids = config.diff_ids();
-        if diff_ids.len() != manifest.layers.len() {
-            return invalid(format!(
-                "the manifest has {} layers, the image configuration {}",
-                manifest.layers.len(),
-                diff_ids.len()
-            ));
-        }
-        let layers = diff_ids.iter().zip(&manifest.layers);
-        let layers = layers
-            .map(|(diff_id, d)| PlannedLayer {
-                diff_id: *diff_id,
-                described: Some(d.clone()),
-                member: blob_name(&d.digest),
-            })
-            .collect();
+        let layers = planned_layers(&manifest, &config)?;
         by_manifest.insert(descriptor.digest, plans.len());
         plans.push(Plan {
             config_data,
@@ -93,6 +129,7 @@ pub(super) fn plan_oci(archive: &Archive, base: &str) -> Result<Vec<Plan>> {
             manifest: Some((descriptor, data)),
             layers,
             names,
+            origin: None,
         });
     }
     Ok(plans)
@@ -152,10 +189,7 @@ fn read_manifest(
             let all: Vec<&Descriptor> = index.manifests.iter().collect();
             match best_platform(&all) {
                 Some(best) => read_manifest(archive, best, nesting + 1),
-                None => invalid(format!(
-                    "the image is not there for linux/{}",
-                    host_architecture()
-                )),
+                None => invalid(format!("the image is not there for {}", Platform::host())),
             }
         }
     }
@@ -163,14 +197,9 @@ fn read_manifest(
 
 /// The entry for this machine; the only one there is, whatever it says.
 fn best_platform<'a>(entries: &[&'a Descriptor]) -> Option<&'a Descriptor> {
-    let fits = |d: &&&'a Descriptor| {
-        d.platform
-            .as_ref()
-            .is_some_and(|p| p.os == "linux" && p.architecture == host_architecture())
-    };
     match entries {
         [only] => Some(only),
-        _ => entries.iter().find(fits).copied(),
+        _ => platform::choose(entries, &Platform::host()),
     }
 }
 
@@ -237,6 +266,7 @@ pub(super) fn plan_docker(archive: &Archive) -> Result<Vec<Plan>> {
             config,
             manifest: None,
             layers,
+            origin: None,
         });
     }
     Ok(plans)

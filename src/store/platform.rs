@@ -1,0 +1,152 @@
+//! What images run on, and which of an index's images is meant.
+
+use super::document::{Descriptor, Platform, host_architecture};
+use super::error::{Result, invalid, show};
+use std::fmt;
+
+impl Platform {
+    /// This machine.
+    pub fn host() -> Platform {
+        Platform {
+            os: "linux".to_owned(),
+            architecture: host_architecture().to_owned(),
+            variant: None,
+        }
+    }
+
+    /// `OS[/ARCHITECTURE[/VARIANT]]`, with the names that people use.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn parse(text: &str) -> Result<Platform> {
+        let word = |w: &&str| {
+            let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+            !w.is_empty() && w.bytes().all(fine)
+        };
+        let lower = text.to_lowercase();
+        let parts: Vec<&str> = lower.split('/').collect();
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os] => (*os, host_architecture(), None),
+            [os, architecture] => (*os, *architecture, None),
+            [os, architecture, variant] => (*os, *architecture, Some(*variant)),
+            _ => ("", "", None),
+        };
+        if !word(&os) || !word(&architecture) || variant.is_some_and(|v| !word(&v)) {
+            return invalid(format!(
+                "\"{}\" is no platform: give OS/ARCHITECTURE[/VARIANT], as linux/arm64",
+                show(text.as_bytes())
+            ));
+        }
+        let (architecture, implied) = match architecture {
+            "x86_64" | "x86-64" => ("amd64", None),
+            "aarch64" => ("arm64", None),
+            "armhf" => ("arm", Some("v7")),
+            "armel" => ("arm", Some("v6")),
+            "i386" | "i686" => ("386", None),
+            other => (other, None),
+        };
+        Ok(Platform {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.or(implied).map(str::to_owned),
+        })
+    }
+
+    /// How well something made for `self` runs where `wish` is: the less the
+    /// better; not at all.
+    fn distance(&self, wish: &Platform) -> Option<u32> {
+        if self.os != wish.os || self.architecture != wish.architecture {
+            return None;
+        }
+        let usual = match wish.architecture.as_str() {
+            "arm" => 7,
+            "arm64" => 8,
+            _ => 1,
+        };
+        let number = |variant: &Option<String>| match variant.as_deref() {
+            None | Some("") => Some(usual),
+            Some(v) => v.strip_prefix('v').and_then(|n| n.parse::<u32>().ok()),
+        };
+        match (number(&self.variant), number(&wish.variant)) {
+            // Older variants run on newer ones.
+            (Some(own), Some(wanted)) => wanted.checked_sub(own),
+            _ => (self.variant == wish.variant).then_some(0),
+        }
+    }
+
+    /// Does something made for `self` run where `wish` is.
+    pub fn suits(&self, wish: &Platform) -> bool {
+        self.distance(wish).is_some()
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The entry of an index that suits `wish` best; of equals the first.
+pub fn choose<'a>(entries: &[&'a Descriptor], wish: &Platform) -> Option<&'a Descriptor> {
+    let suiting = entries.iter().filter_map(|entry| {
+        let distance = entry.platform.as_ref()?.distance(wish)?;
+        Some((distance, *entry))
+    });
+    suiting
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, e)| e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Digest;
+
+    #[test]
+    fn the_nearest_variant_is_chosen() {
+        let entry = |text: &str| Descriptor {
+            media_type: String::new(),
+            digest: Digest::of(text.as_bytes()),
+            size: 0,
+            annotations: None,
+            platform: Some(Platform::parse(text).unwrap()),
+        };
+        let all = [
+            "unknown/unknown",
+            "linux/arm/v5",
+            "linux/arm/v6",
+            "linux/arm/v7",
+            "linux/arm64/v8",
+            "linux/amd64",
+            "linux/amd64/v3",
+            "windows/amd64",
+        ]
+        .map(entry);
+        let all: Vec<&Descriptor> = all.iter().collect();
+        for (wish, found) in [
+            ("linux/arm", Some("linux/arm/v7")),
+            ("linux/arm/v6", Some("linux/arm/v6")),
+            ("linux/arm/v8", Some("linux/arm/v7")),
+            ("linux/armhf", Some("linux/arm/v7")),
+            ("linux/arm64", Some("linux/arm64/v8")),
+            ("linux/aarch64", Some("linux/arm64/v8")),
+            ("linux/amd64", Some("linux/amd64")),
+            ("linux/amd64/v2", Some("linux/amd64")),
+            ("Linux/x86_64/v3", Some("linux/amd64/v3")),
+            ("windows/amd64", Some("windows/amd64")),
+            ("linux/s390x", None),
+            ("linux/arm/v4", None),
+        ] {
+            let chosen = choose(&all, &Platform::parse(wish).unwrap());
+            let chosen = chosen.map(|d| d.platform.clone().unwrap().to_string());
+            assert_eq!(chosen.as_deref(), found, "{wish}");
+        }
+        for bad in ["", "linux/", "linux/a/b/c", "li nux/a", "linux/arm/"] {
+            assert!(Platform::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
