@@ -10,7 +10,7 @@ use crate::store::{Lock, SKELETONS, Store, sync_dir};
 use crate::sys::tree;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What dropping blobs did, or would do.
 #[derive(Debug, Default)]
@@ -142,6 +142,12 @@ impl Store {
                 }
             }
         }
+        self.place_skeletons(&staging, new)?;
+        Ok(ready)
+    }
+
+    /// Give names to what was made in staging.
+    fn place_skeletons(&self, staging: &Staging, new: Vec<(PathBuf, Digest)>) -> Result<()> {
         let root = File::open(staging.path())
             .context(|| "cannot open the staging directory".to_owned())?;
         tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
@@ -151,8 +157,34 @@ impl Store {
             tree::rename(&path, &self.skeleton(&name))
                 .context(|| "cannot write to the store".to_owned())?;
         }
-        sync_dir(&self.layers())?;
-        Ok(ready)
+        sync_dir(&self.layers())
+    }
+
+    /// Can the archive of a layer that is unpacked be had although its blob is
+    /// not here, for good: another blob of the layer may go with its image, so
+    /// a skeleton is made from that now. The caller holds
+    /// [`Store::lock_adding`].
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn keep_archive(&self, layer: &ImageLayer) -> Result<bool> {
+        let Some(record) = self.find_layer(&layer.diff_id, &layer.chain_id)? else {
+            return Ok(false);
+        };
+        if self.skeleton(&record.name()).exists() {
+            return Ok(true);
+        }
+        let staging = Staging::new(&self.tmp())?;
+        let path = staging.path().join("skeleton");
+        match self.make_skeleton(&path, &record, layer) {
+            Ok(_) => {
+                self.place_skeletons(&staging, vec![(path, record.name())])?;
+                Ok(true)
+            }
+            // Neither another blob, nor one that is right.
+            Err(Error::NotFound(_) | Error::Invalid(_)) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Make the skeleton of a layer and see that it is one; returns its size.
