@@ -6,6 +6,7 @@ mod told;
 
 pub use import::Import;
 pub use plan::{Origin, Plan, PlannedLayer, planned_layers};
+pub use told::Tell;
 
 use super::archive::Archive;
 use super::aside::{settle, unpacker};
@@ -81,9 +82,8 @@ pub struct Loaded {
 pub struct Wish<'a> {
     /// Of images for several platforms the one for this.
     pub platform: Option<&'a Platform>,
-    /// Called with the DiffID of a layer and how many bytes of how many were
-    /// read of its blob.
-    pub tell: Option<&'a (dyn Fn(&Digest, u64, u64) + Sync)>,
+    /// Who is told how much was read.
+    pub tell: Option<&'a Tell<'a>>,
 }
 
 impl Store {

@@ -7,12 +7,14 @@ use crate::store::error::Result;
 use crate::store::pipeline::Blob;
 use std::io::Read;
 
-type Tell<'a> = &'a (dyn Fn(&Digest, u64, u64) + Sync);
+/// Called with the DiffID of a layer and how many bytes of how many were read of
+/// its blob.
+pub type Tell<'a> = dyn Fn(&Digest, u64, u64) + Sync + 'a;
 
 /// The archive, and whom to tell.
 pub(super) struct Told<'a> {
     pub(super) archive: Archive,
-    pub(super) tell: Tell<'a>,
+    pub(super) tell: &'a Tell<'a>,
 }
 
 impl Source for Told<'_> {
@@ -41,7 +43,7 @@ struct Counted<'a> {
     at: u64,
     size: u64,
     layer: Digest,
-    tell: Tell<'a>,
+    tell: &'a Tell<'a>,
 }
 
 impl Read for Counted<'_> {
