@@ -5,6 +5,7 @@ pub mod config;
 pub mod container;
 pub mod fuse;
 pub mod layer;
+pub mod layers;
 pub mod mount;
 pub mod registry;
 pub mod store;

@@ -10,6 +10,8 @@
     missing_docs
 )]
 
+#[path = "cli/layers.rs"]
+mod layers;
 #[path = "store/program.rs"]
 mod program;
 #[path = "store/support.rs"]

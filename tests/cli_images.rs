@@ -9,8 +9,14 @@
     missing_docs
 )]
 
+#[path = "cli_images/fixture.rs"]
+mod fixture;
 #[path = "cli_images/format.rs"]
 mod format;
+#[path = "cli_images/list.rs"]
+mod list;
+#[path = "cli_images/look.rs"]
+mod look;
 #[path = "store/program.rs"]
 mod program;
 #[path = "store/support.rs"]

@@ -34,14 +34,18 @@ pub enum Command {
     Login(super::login::Login),
     /// Log out of a registry
     Logout(super::logout::Logout),
+    /// Show how an image was made
+    History(super::history::Args),
     /// List images
     Images(images::Images),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
+    /// Show what the layers of an image add, change, remove and waste
+    Layers(super::layers::Layers),
     /// Remove images
     Rmi(Remove),
     /// Show all that is known of containers and images, as JSON
-    Inspect(Inspect),
+    Inspect(super::inspect::Args),
     /// Make a container without running it
     Create(Create),
     /// Mount a container's root and print where
@@ -65,6 +69,8 @@ pub enum Command {
     Save(super::save::Args),
     /// Look for images in a registry
     Search(super::search::Search),
+    /// Give an image one more name
+    Tag(super::tag::Args),
     /// Show the version
     Version,
 }
@@ -89,17 +95,6 @@ pub struct Remove {
     /// Also what is running or in use
     #[arg(short, long)]
     pub force: bool,
-    /// Names or ids
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-}
-
-/// Arguments of `inspect`.
-#[derive(Debug, Args)]
-pub struct Inspect {
-    /// Show how much containers have written
-    #[arg(short, long)]
-    pub size: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,

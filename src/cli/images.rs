@@ -1,22 +1,27 @@
 //! `images`.
 
+use super::filter::{Filters, ImageFilter, created};
 use super::format::{Format, Heading};
 use super::{Outcome, Output, units};
 use crate::store::error::show;
 use crate::store::image::{self, Image};
-use crate::store::{Name, Reference, Store};
+use crate::store::{Reference, Store};
 use clap::Args;
 use serde::Serialize;
 
 /// Arguments of `images`.
 #[derive(Debug, Args)]
 pub struct Images {
-    /// Only this repository, or this name
+    /// Only this repository, or this name; with wildcards
     #[arg(value_name = "REPOSITORY[:TAG]")]
     pub name: Option<String>,
     /// Accepted for compatibility: all images are always shown
     #[arg(short, long)]
     pub all: bool,
+    /// Only those that fit: before=IMAGE, dangling=BOOL, label=KEY[=VALUE],
+    /// reference=PATTERN, since=IMAGE, until=TIME
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Vec<String>,
     /// Print only ids
     #[arg(short, long)]
     pub quiet: bool,
@@ -69,7 +74,8 @@ struct Row {
 }
 
 impl Row {
-    fn new(image: &Image, created: Option<i64>, name: Option<&Reference>, no_trunc: bool) -> Row {
+    fn new(image: &Image, name: Option<&Reference>, no_trunc: bool) -> Row {
+        let created = created(image);
         let none = || "<none>".to_owned();
         let unknown = || "N/A".to_owned();
         Row {
@@ -106,31 +112,19 @@ pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome 
         false => TABLE,
     };
     let format = Format::of_list(args.format.as_deref(), table, args.quiet)?;
-    let wanted = match &args.name {
-        Some(text) => Some(Name::parse(text)?),
-        None => None,
-    };
-    let fits = |name: &&Reference| match &wanted {
-        None => true,
-        Some(w) if w.tagged => **name == w.reference,
-        Some(w) => name.same_repository(&w.reference),
-    };
+    let filters = Filters::parse(&args.filter, ImageFilter::KEYS)?;
+    let filter = ImageFilter::new(filters, args.name.as_deref(), store)?;
     let index = store.read_index()?;
-    let mut all: Vec<(Option<i64>, Image)> = image::images(&index)
-        .into_iter()
-        .map(|i| (i.created.as_deref().and_then(units::parse_time), i))
-        .collect();
-    all.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
+    let mut all = image::images(&index);
+    all.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
     let mut rows = Vec::new();
-    for (created, image) in &all {
-        let row = |name| Row::new(image, *created, name, args.no_trunc);
-        rows.extend(image.names.iter().filter(fits).map(|n| row(Some(n))));
-        if image.names.is_empty() && wanted.is_none() {
-            rows.push(row(None));
+    for image in &all {
+        for name in filter.names(image, store)? {
+            rows.push(Row::new(image, name, args.no_trunc));
         }
     }
     let outcome = format.print(HEADINGS, &rows, output);
-    for (_, image) in &all {
+    for image in &all {
         if let Some(why) = image::damage(&index, &image.id) {
             let (title, why) = (image.title(), show(why.as_bytes()));
             writeln!(output.err, "warning: image {title} is damaged: {why}")?;

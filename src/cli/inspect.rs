@@ -1,10 +1,13 @@
 //! `inspect`: containers and images in docker's shape.
 
-use super::args;
+use super::template::Template;
 use super::{Failure, Outcome, Output, units};
 use crate::container::{Containers, Network, Record, Status, process, size};
+use crate::store::error::show;
 use crate::store::image::{Image, raw_config};
+use crate::store::tag::last_tagged;
 use crate::store::{Digest, Error, Store};
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -12,40 +15,88 @@ use std::io::Write;
 /// Docker's word for a time that is not known.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
+/// Arguments of `inspect`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print `json`, or a Go template, for each
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Show how much containers have written
+    #[arg(short, long)]
+    pub size: bool,
+    /// Look only among these
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    pub kind: Option<Kind>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// What can be inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A container
+    Container,
+    /// An image
+    Image,
+}
+
 /// Show containers and images; a container's name goes first.
 ///
 /// # Errors
 /// When one is not there; the others are shown.
-pub fn inspect(
-    containers: &Containers<'_>,
-    args: &args::Inspect,
-    output: &mut Output<'_>,
-) -> Outcome {
+pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
+    let template = match args.format.as_deref() {
+        None | Some("" | "json") => None,
+        Some(text) => Some(Template::parse(text)?),
+    };
     let mut found: Vec<Value> = Vec::new();
-    let mut missing = Vec::new();
+    let mut failed = Vec::new();
     for name in &args.names {
-        match one(containers, name, args.size) {
+        match one(containers, name, args) {
             Ok(value) => found.push(value),
-            Err(Error::NotFound(_)) => missing.push(format!("No such object: {name}")),
-            Err(e) => missing.push(e.to_string()),
+            Err(Error::NotFound(_)) if args.kind.is_none() => {
+                failed.push(format!("No such object: {}", show(name.as_bytes())));
+            }
+            Err(e) => failed.push(e.to_string()),
         }
     }
-    print(output.out, &found)?;
-    for text in &missing {
+    match &template {
+        Some(template) => {
+            for value in &found {
+                match template.render(value) {
+                    Ok(text) => writeln!(output.out, "{text}")?,
+                    Err(e) => failed.push(e.to_string()),
+                }
+            }
+        }
+        None if args.format.as_deref() == Some("json") => {
+            writeln!(output.out, "{}", Value::from(found))?;
+        }
+        None => print(output.out, &found)?,
+    }
+    // What was found is seen before what was not.
+    output.out.flush()?;
+    for text in &failed {
         writeln!(output.err, "Error: {text}")?;
     }
-    match missing.is_empty() {
+    match failed.is_empty() {
         true => Ok(0),
         false => Err(Failure::Said(1)),
     }
 }
 
-fn one(containers: &Containers<'_>, name: &str, sizes: bool) -> Result<Value, Error> {
+fn one(containers: &Containers<'_>, name: &str, args: &Args) -> Result<Value, Error> {
+    let find_image = || {
+        let store = containers.store();
+        image(store, &store.find_image(name)?.0)
+    };
+    if args.kind == Some(Kind::Image) {
+        return find_image();
+    }
     match containers.find(name) {
-        Ok(record) => container(containers, &record, sizes),
-        Err(Error::NotFound(_)) => {
-            image(containers.store(), &containers.store().find_image(name)?.0)
-        }
+        Ok(record) => container(containers, &record, args.size),
+        Err(Error::NotFound(_)) if args.kind.is_none() => find_image(),
         Err(e) => Err(e),
     }
 }
@@ -60,12 +111,35 @@ fn print(out: &mut dyn Write, values: &[Value]) -> std::io::Result<()> {
     out.write_all(&text)
 }
 
+/// How an image is run, with all that templates may ask for.
+fn run_config(raw: &Value) -> Value {
+    let mut config = json!({
+        "User": "",
+        "ExposedPorts": null,
+        "Env": null,
+        "Entrypoint": null,
+        "Cmd": null,
+        "Volumes": null,
+        "WorkingDir": "",
+        "Labels": null,
+        "OnBuild": null,
+    });
+    if let (Some(out), Some(known)) = (
+        config.as_object_mut(),
+        raw.get("config").and_then(Value::as_object),
+    ) {
+        out.extend(known.clone());
+    }
+    config
+}
+
 fn image(store: &Store, image: &Image) -> Result<Value, Error> {
     let (config, data) = store.image_config(&image.id)?;
     let raw = raw_config(&data)?;
     let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default();
     let layers = store.image_layers(&config)?;
     let names: Vec<Digest> = layers.iter().rev().map(|l| l.name()).collect();
+    let index = store.read_index()?;
     let tags: Vec<String> = image.names.iter().map(|n| n.familiar_tagged()).collect();
     let digests: Vec<String> = image.digests.iter().map(|d| d.familiar()).collect();
     Ok(json!({
@@ -75,10 +149,11 @@ fn image(store: &Store, image: &Image) -> Result<Value, Error> {
         "Comment": text("comment"),
         "Created": image.created.as_deref().unwrap_or(NEVER),
         "Author": text("author"),
-        "Config": raw.get("config").cloned().unwrap_or_else(|| json!({})),
+        "Config": run_config(&raw),
         "Architecture": text("architecture"),
         "Variant": text("variant"),
         "Os": text("os"),
+        "OsVersion": text("os.version"),
         "Size": image.size,
         "GraphDriver": {
             "Name": "capasfs",
@@ -86,6 +161,7 @@ fn image(store: &Store, image: &Image) -> Result<Value, Error> {
         },
         "RootFS": { "Type": "layers", "Layers": config.diff_ids() },
         "Descriptor": image.manifest,
+        "Metadata": { "LastTagTime": last_tagged(&index, &image.id).unwrap_or(NEVER) },
     }))
 }
 
@@ -126,6 +202,9 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
         "State": {
             "Status": status,
             "Running": status == Status::Running,
+            "Paused": false,
+            "Restarting": false,
+            "Dead": false,
             "Pid": pid,
             "ExitCode": exit_code.unwrap_or(0),
             "StartedAt": time(record.state.started),

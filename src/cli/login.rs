@@ -49,7 +49,7 @@ pub fn login(config: &Config, args: &Login, output: &mut Output<'_>) -> Outcome 
     let mut usual = String::new();
     if username.is_empty()
         && password.is_empty()
-        && let Some(old) = kept.find(server.host(), server.path())?
+        && let Some(old) = known(&kept, &server)
     {
         usual.clone_from(&old.username);
         if again(config, &server, &old, args.insecure, output)? {
@@ -70,6 +70,9 @@ pub fn login(config: &Config, args: &Login, output: &mut Output<'_>) -> Outcome 
         if password.is_empty() {
             password = ask_password(output)?;
         }
+    }
+    if username.contains(':') {
+        return Ok(invalid("a user name has no colon in it")?);
     }
     let mut login = Credentials {
         username,
@@ -96,6 +99,15 @@ pub fn login(config: &Config, args: &Login, output: &mut Output<'_>) -> Outcome 
 fn succeeded(output: &mut Output<'_>) -> Outcome {
     writeln!(output.out, "Login Succeeded")?;
     Ok(0)
+}
+
+/// What is kept. What cannot be read is warned of: a login may mend it.
+fn known(kept: &Keyring, server: &Server) -> Option<Credentials> {
+    let found = kept.find(server.host(), server.path());
+    found.unwrap_or_else(|e| {
+        log::warn!("{e}");
+        None
+    })
 }
 
 /// The password that the arguments give, if they do.

@@ -4,12 +4,15 @@
 pub mod args;
 pub mod check;
 pub mod containers;
+pub mod filter;
 pub mod format;
 pub mod gc;
+pub mod history;
 pub mod images;
 pub mod import;
 pub mod inspect;
 pub mod interrupt;
+pub mod layers;
 pub mod load;
 pub mod login;
 pub mod logout;
@@ -24,6 +27,7 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod table;
+pub mod tag;
 pub mod template;
 pub mod units;
 
@@ -139,8 +143,10 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Gc(args) => gc::gc(&containers, &args, output),
         Command::Load(args) => load::load(&store, &args, output),
         Command::Import(args) => import::import(&store, &args, output),
+        Command::History(args) => history::history(&store, &args, output),
         Command::Images(args) => images::images(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
+        Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Create(args) => containers::create(&containers, args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
@@ -151,6 +157,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Pull(args) => pull::pull(&store, &config, &args, output),
         Command::Push(args) => push::push(&store, &config, &args, output),
         Command::Prune(args) => prune::prune(&store, &args, output),
+        Command::Tag(args) => tag::tag(&store, &args, output),
         Command::Save(args) => save::save(&store, &args, output),
         Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Version => Ok(0),
     }

@@ -27,6 +27,33 @@ pub fn size(bytes: u64) -> String {
     format!("{text}{}", UNITS.get(unit).unwrap_or(&"B"))
 }
 
+/// A size as people write it: `20MB`, `1.5 GiB`, `4096`. Units are those of
+/// [`size`] and the binary ones; their case does not matter.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a limit that people give is not exact, and the cast saturates"
+)]
+pub fn parse_size(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let unit = unit.trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let (prefix, base) = match unit.strip_suffix('i') {
+        Some(prefix) => (prefix, 1024f64),
+        None => (unit, 1000f64),
+    };
+    let power = ["", "k", "m", "g", "t", "p", "e"]
+        .iter()
+        .position(|p| *p == prefix)?;
+    if power == 0 && base > 1000.0 {
+        return None;
+    }
+    let number: f64 = number.parse().ok()?;
+    Some((number * base.powi(i32::try_from(power).ok()?)) as u64)
+}
+
 /// `5 minutes`, `About an hour`, `2 weeks`.
 pub fn duration(seconds: i64) -> String {
     let minutes = seconds / 60;
@@ -149,6 +176,23 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn sizes_that_people_write() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("20MB", 20_000_000),
+            ("1.5 GiB", 1_610_612_736),
+            ("7k", 7000),
+            ("3b", 3),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for bad in ["", "MB", "-1", "1XB", "1iB", "1.2.3", "1MBx", "nan"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
         }
     }
 

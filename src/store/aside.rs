@@ -72,11 +72,11 @@ pub fn unpack_again(
     chain: Digest,
     below: &[PathBuf],
 ) -> Result<LayerRecord> {
-    let archive = Range::whole(archive).context(|| "cannot read the layer".to_owned())?;
+    let range = Range::whole(archive).context(|| "cannot read the layer".to_owned())?;
     let job = Job {
         source: Blob {
-            size: archive.len(),
-            reader: Box::new(archive),
+            size: range.len(),
+            reader: Box::new(range),
         },
         expected: blob,
         diff_id,

@@ -16,7 +16,7 @@ use super::{Store, document};
 
 /// Annotation: the image's id. An entry without it is not ours to list, as its
 /// layers are not unpacked.
-const ID: &str = "io.capas.image.id";
+pub(super) const ID: &str = "io.capas.image.id";
 const CREATED: &str = "io.capas.image.created";
 /// Annotation: what is wrong with the image. Only [`super::check`] sets it and
 /// takes it away; all names of the image carry it.
@@ -226,7 +226,6 @@ pub(super) fn set_damage(index: &mut Index, id: &Digest, why: Option<&str>) -> b
 /// List an image under `name`, which is taken from another that has it. An
 /// image that loses its last name stays, nameless. Returns that image's id.
 pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Option<Digest> {
-    let damaged = damage(index, &image.id).map(str::to_owned);
     let mut digests = image.digests.clone();
     for known in images(index).into_iter().filter(|i| i.id == image.id) {
         let new = known
@@ -235,6 +234,7 @@ pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Opt
             .filter(|d| !image.digests.contains(d));
         digests.extend(new);
     }
+    let damaged = damage(index, &image.id).map(str::to_owned);
     let robbed = list(index, image, name);
     set_digests(index, &image.id, &digests);
     if damaged.is_some() {
@@ -292,21 +292,6 @@ impl Store {
         Ok(images(&self.read_index()?))
     }
 
-    /// Refuse an image that was found to be damaged.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`], which says what to do.
-    pub fn refuse_damaged(&self, image: &Image) -> Result<()> {
-        match damage(&self.read_index()?, &image.id) {
-            Some(why) => Err(Error::Conflict(format!(
-                "image {} is damaged: {}: load or pull it again, then run 'capas check --repair'",
-                image.title(),
-                show(why.as_bytes())
-            ))),
-            None => Ok(()),
-        }
-    }
-
     /// Write down what a registry calls an image from now on.
     ///
     /// # Errors
@@ -323,6 +308,21 @@ impl Store {
                 self.write_index(&index)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Refuse an image that was found to be damaged.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], which says what to do.
+    pub fn refuse_damaged(&self, image: &Image) -> Result<()> {
+        match damage(&self.read_index()?, &image.id) {
+            Some(why) => Err(Error::Conflict(format!(
+                "image {} is damaged: {}: load or pull it again, then run 'capas check --repair'",
+                image.title(),
+                show(why.as_bytes())
+            ))),
+            None => Ok(()),
         }
     }
 
@@ -466,29 +466,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_image_stays_with_every_name() {
-        let mut index = Index::default();
-        let name = |n: &str| Reference::parse(n).unwrap();
-        assign(&mut index, &image(1), Some(&name("x:1")));
-        assign(&mut index, &image(2), Some(&name("y:1")));
-        assert!(set_damage(&mut index, &image(1).id, Some("a blob is lost")));
-        assert!(!set_damage(
-            &mut index,
-            &image(1).id,
-            Some("a blob is lost")
-        ));
-        // The same name again, and another one.
-        assign(&mut index, &image(1), Some(&name("x:1")));
-        assign(&mut index, &image(1), Some(&name("x:2")));
-        let marked = |d: &&Descriptor| d.annotation(DAMAGED).is_some();
-        assert_eq!(index.manifests.iter().filter(marked).count(), 2);
-        assert_eq!(damage(&index, &image(1).id), Some("a blob is lost"));
-        assert_eq!(damage(&index, &image(2).id), None);
-        assert!(set_damage(&mut index, &image(1).id, None));
-        assert_eq!(index.manifests.iter().filter(marked).count(), 0);
-    }
-
-    #[test]
     fn what_registries_call_an_image_stays_with_it() {
         let mut index = Index::default();
         let name = |n: &str| Reference::parse(n).unwrap();
@@ -517,5 +494,28 @@ mod tests {
         ] {
             assert!(find(all.clone(), &other).is_err(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_image_stays_with_every_name() {
+        let mut index = Index::default();
+        let name = |n: &str| Reference::parse(n).unwrap();
+        assign(&mut index, &image(1), Some(&name("x:1")));
+        assign(&mut index, &image(2), Some(&name("y:1")));
+        assert!(set_damage(&mut index, &image(1).id, Some("a blob is lost")));
+        assert!(!set_damage(
+            &mut index,
+            &image(1).id,
+            Some("a blob is lost")
+        ));
+        // The same name again, and another one.
+        assign(&mut index, &image(1), Some(&name("x:1")));
+        assign(&mut index, &image(1), Some(&name("x:2")));
+        let marked = |d: &&Descriptor| d.annotation(DAMAGED).is_some();
+        assert_eq!(index.manifests.iter().filter(marked).count(), 2);
+        assert_eq!(damage(&index, &image(1).id), Some("a blob is lost"));
+        assert_eq!(damage(&index, &image(2).id), None);
+        assert!(set_damage(&mut index, &image(1).id, None));
+        assert_eq!(index.manifests.iter().filter(marked).count(), 0);
     }
 }

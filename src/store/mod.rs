@@ -60,6 +60,7 @@ pub mod remove;
 pub mod save;
 pub mod skeleton;
 pub mod staging;
+pub mod tag;
 pub mod tarball;
 pub mod tarwriter;
 pub mod unpack;

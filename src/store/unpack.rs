@@ -14,7 +14,7 @@ mod attributes;
 mod marks;
 
 pub use attributes::{is_kept, privileged};
-pub use marks::{OPAQUE_XATTRS, is_opaque};
+pub use marks::{OPAQUE, OPAQUE_XATTRS, is_opaque};
 
 use super::error::{Context, Error, Result, invalid, show};
 use super::tarball::{Kind, MAX_PATH, Member, Reader};
@@ -29,7 +29,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-const WHITEOUT: &[u8] = b".wh.";
+/// How the names of whiteouts begin.
+pub const WHITEOUT: &[u8] = b".wh.";
 
 /// Bounds of what one layer may hold.
 #[derive(Clone, Copy, Debug)]

@@ -227,6 +227,14 @@ impl Forward {
 
     /// Hand what has come, within `wait`, to process `pid`.
     pub fn pass(&self, pid: u32, wait: std::time::Duration) {
+        if let Some((signal, libc::SI_USER)) = self.taken(wait) {
+            let _ = kill(pid, signal);
+        }
+    }
+
+    /// The signal that has come within `wait`, and its `si_code`; none for the
+    /// end of a child.
+    pub fn taken(&self, wait: std::time::Duration) -> Option<(i32, i32)> {
         let timeout = libc::timespec {
             tv_sec: wait.as_secs().try_into().unwrap_or(1),
             tv_nsec: wait.subsec_nanos().into(),
@@ -238,9 +246,7 @@ impl Forward {
             let signal = libc::sigtimedwait(&raw const self.set, &raw mut info, &raw const timeout);
             (signal, info.si_code)
         };
-        if signal > 0 && signal != libc::SIGCHLD && code == libc::SI_USER {
-            let _ = kill(pid, signal);
-        }
+        (signal > 0 && signal != libc::SIGCHLD).then_some((signal, code))
     }
 }
 

@@ -1,13 +1,11 @@
 //! `--format` of `images` and `ps`.
 
+use crate::fixture::age;
 use crate::program::Cli;
-use capas::cli::units;
 use serde_json::{Value, json};
 
-/// What the age of the test images is shown as.
-pub fn age() -> String {
-    units::ago(units::parse_time("2024-05-01T10:00:00Z").unwrap())
-}
+/// Of the test images.
+const CREATED: &str = "2024-05-01T10:00:00Z";
 
 #[test]
 fn images() {
@@ -23,7 +21,7 @@ fn images() {
         json!({
             "Containers": "N/A",
             "CreatedAt": "2024-05-01 10:00:00 +0000 UTC",
-            "CreatedSince": age(),
+            "CreatedSince": age(CREATED),
             "Digest": digest.to_string(),
             "ID": short,
             "Repository": "x",
@@ -97,8 +95,8 @@ fn images() {
             "CREATED",
             "x",
             "1",
-            age(),
-            w = age().len(),
+            age(CREATED),
+            w = age(CREATED).len(),
         )
     );
 }

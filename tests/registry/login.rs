@@ -10,6 +10,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+const INSECURE: &str = "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n";
+
 fn base64(text: &str) -> String {
     BASE64_STANDARD.encode(text)
 }
@@ -21,6 +23,17 @@ fn stored(path: &std::path::Path) -> String {
          https://docs.docker.com/go/credential-store/\n\n",
         path.display()
     )
+}
+
+/// A registry that knows two people and has one image, and somebody who is not
+/// known yet; if these programs are there.
+fn guarded(programs: &[&str]) -> Option<(Guarded, Person)> {
+    if !have(programs) {
+        return None;
+    }
+    let (registry, person) = (Guarded::start(), Person::new());
+    registry.fill(&person, "team/app");
+    Some((registry, person))
 }
 
 /// `login` with the password on standard input.
@@ -52,13 +65,10 @@ fn refused(host: &str) -> Done {
 
 #[test]
 fn a_login_is_checked_kept_used_and_forgotten() {
-    if !have(&["docker-registry", "skopeo"]) {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
     let config = person.config();
 
     let wrong = login(&person, host, ("alice", "wrong"), &[]);
@@ -100,10 +110,7 @@ fn a_login_is_checked_kept_used_and_forgotten() {
         done(
             0,
             "Login Succeeded\n",
-            &format!(
-                "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n{}",
-                stored(&config)
-            )
+            &format!("{INSECURE}{}", stored(&config))
         )
     );
     assert_eq!(
@@ -164,12 +171,18 @@ fn what_makes_no_login() {
             "the password on standard input is empty",
         ),
         (
+            &["login", "-u", "me:you", "-p", "x", "h.example"],
+            "a user name has no colon in it",
+        ),
+        (
             &["login", "-u", "me", "--password-stdin", "a b"],
             "\"a b\" is no registry: give HOST or HOST:PORT",
         ),
     ] {
-        let want = done(1, "", &format!("Error: {err}\n"));
-        assert_eq!(person.run(args, "\n"), want, "{args:?}");
+        let said = person.run(args, "\n");
+        let end = format!("Error: {err}\n");
+        let warning = if args.contains(&"-p") { INSECURE } else { "" };
+        assert_eq!(said, done(1, "", &format!("{warning}{end}")), "{args:?}");
     }
     let both = &[
         "login",
@@ -185,8 +198,7 @@ fn what_makes_no_login() {
         done(
             1,
             "",
-            "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n\
-             Error: --password and --password-stdin are mutually exclusive\n"
+            &format!("{INSECURE}Error: --password and --password-stdin are mutually exclusive\n")
         )
     );
     assert!(!person.config().exists());
@@ -206,13 +218,10 @@ fn what_makes_no_login() {
 
 #[test]
 fn a_helper_keeps_the_login() {
-    if !have(&["docker-registry", "skopeo"]) {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
     for helpers in [
         json!({"credsStore": "fake", "psFormat": "x"}),
         json!({"credHelpers": {host: "fake"}, "credsStore": "absent"}),
@@ -244,6 +253,15 @@ fn a_helper_keeps_the_login() {
         assert!(!person.path("kept").exists());
         fs::remove_file(person.path("asked")).unwrap();
     }
+    // One that cannot list is told to erase all the same.
+    person.write(".docker/config.json", r#"{"credsStore":"fake"}"#);
+    assert_eq!(login(&person, host, ALICE, &[]).code, 0);
+    person.write("no-list", "");
+    assert_eq!(
+        person.run(&["logout", host], ""),
+        done(0, &format!("Removing login credentials for {host}\n"), "")
+    );
+    assert!(!person.path("kept").exists());
     // One that is not there is named, and what to do about it.
     person.write(".docker/config.json", r#"{"credsStore":"absent"}"#);
     let none = look(&person, host, &[]);
@@ -258,14 +276,32 @@ fn a_helper_keeps_the_login() {
 }
 
 #[test]
-fn of_two_accounts_the_first_file_s_is_used() {
-    if !have(&["docker-registry", "skopeo"]) {
+fn a_login_mends_a_damaged_entry() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo", "script"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
+    let damaged = json!({"auths": {host: {"auth": "%"}}});
+    let config = person.write(".docker/config.json", &damaged.to_string());
+    let why = format!(
+        "{}: the entry \"{host}\" is damaged: \"auth\" is no base64; log in again",
+        config.display()
+    );
+    let told = format!("Error: cannot list the repositories of {host}: {why}\n");
+    assert_eq!(look(&person, host, &[]), done(1, "", &told));
+    let talk = [("Username: ", "bob\n"), ("Password: ", "hunter2\n")];
+    let (code, shown) = at_a_terminal(&person, &format!("login {host}"), &talk);
+    assert!(shown.starts_with(&format!("warning: {why}\r\n")), "{shown}");
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(look(&person, host, &[]).code, 0);
+}
+
+#[test]
+fn of_two_accounts_the_first_file_s_is_used() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
+        return;
+    };
+    let host = registry.host.as_str();
     let entry = |auth: &str| json!({"auths": {host: {"auth": base64(auth)}}}).to_string();
     let (good, bad) = (entry("bob:hunter2"), entry("alice:wrong"));
     person.write(".docker/config.json", &good);
@@ -292,17 +328,82 @@ fn of_two_accounts_the_first_file_s_is_used() {
 }
 
 #[test]
-fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
-    if !have(&["docker-registry", "skopeo", "podman"]) {
+fn a_part_of_a_registry_may_have_an_account_of_its_own() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo"]) else {
         return;
-    }
-    let registry = Guarded::start();
+    };
     let host = registry.host.as_str();
-    let person = Person::new();
-    registry.fill(&person, "team/app");
+    registry.fill(&person, "others/app");
+    // One for the host that is no good, one for the part that is.
+    let whole = json!({"auths": {host: {"auth": base64("alice:wrong")}}});
+    let file = person.write(".config/containers/auth.json", &whole.to_string());
+    let team = format!("{host}/team");
+    let kept = login(&person, &team, BOB, &[]);
+    assert_eq!(kept, done(0, "Login Succeeded\n", &stored(&file)));
+    let keyring = capas::registry::credentials::Keyring::new(Some(&file));
+    let config = capas::config::Config::default();
+    let client = capas::registry::Registry::new(host, &config, false, keyring.keeper()).unwrap();
+    assert_eq!(client.tags("team/app").unwrap(), ["1"]);
+    let client_error = client.tags("others/app").unwrap_err().to_string();
+    assert!(client_error.contains("unauthorized"), "{client_error}");
+    assert_eq!(look(&person, host, &[]), refused(host));
+    // Each is forgotten by its own name.
+    let out = person.run(&["logout", &team], "").out;
+    assert_eq!(out, format!("Removing login credentials for {team}\n"));
+    assert_eq!(json(&file), whole);
+}
+
+#[test]
+fn pull_and_push_use_what_is_kept() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo", "podman"]) else {
+        return;
+    };
+    let host = registry.host.as_str();
+    let image = format!("{host}/team/app:1");
+    let pull = ["pull", "-q", &image];
+    assert_eq!(
+        person.run(&pull, ""),
+        done(
+            1,
+            "",
+            &format!(
+                "Error: cannot pull {image}: unauthorized: authentication required: try capas login {host}\n"
+            )
+        )
+    );
+    // Podman's own file, where podman puts it.
+    fs::create_dir_all(person.path("run")).unwrap();
+    let theirs = [
+        "login",
+        "--tls-verify=false",
+        "-u",
+        BOB.0,
+        "--password-stdin",
+        host,
+    ];
+    let out = person.podman(&theirs, BOB.1);
+    assert_eq!(out.code, 0, "{out:?}");
+    assert!(person.path("run/containers/auth.json").exists());
+    assert_eq!(person.run(&pull, ""), done(0, &format!("{image}\n"), ""));
+    assert_eq!(person.run(&["push", "-q", &image], "").code, 0);
+    // Without it we are nobody again.
+    assert_eq!(person.run(&["logout", host], "").code, 0);
+    let push = person.run(&["push", "-q", &image], "");
+    assert_eq!(push.code, 1, "{push:?}");
+    assert!(push.err.contains("unauthorized"), "{push:?}");
+    let kept = login(&person, host, ALICE, &[]);
+    assert_eq!(kept.code, 0, "{kept:?}");
+    assert_eq!(person.run(&["push", "-q", &image], "").code, 0);
+}
+
+#[test]
+fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
+    let Some((registry, person)) = guarded(&["docker-registry", "skopeo", "podman"]) else {
+        return;
+    };
+    let host = registry.host.as_str();
     let file = person.path("auth.json");
     let file = file.to_str().unwrap();
-    let podman = |args: &[&str], input: &str| finish(person.command("podman").args(args), input);
     let theirs = [
         "login",
         "--tls-verify=false",
@@ -313,7 +414,7 @@ fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
         "--password-stdin",
         host,
     ];
-    let out = podman(&theirs, BOB.1);
+    let out = person.podman(&theirs, BOB.1);
     assert_eq!(
         (out.code, out.out.as_str()),
         (0, "Login Succeeded!\n"),
@@ -322,14 +423,14 @@ fn podman_and_skopeo_read_what_we_keep_and_the_reverse() {
     assert_eq!(look(&person, host, &["--authfile", file]).code, 0);
 
     assert_eq!(login(&person, host, ALICE, &["--authfile", file]).code, 0);
-    let out = podman(&["login", "--get-login", "--authfile", file, host], "");
+    let out = person.podman(&["login", "--get-login", "--authfile", file, host], "");
     assert_eq!((out.code, out.out.as_str()), (0, "alice\n"), "{out:?}");
     let image = format!("docker://{host}/team/app:1");
     let inspect = ["inspect", "--tls-verify=false", "--authfile", file, &image];
     let out = finish(person.command("skopeo").args(inspect), "");
     assert_eq!(out.code, 0, "{out:?}");
     // Theirs forgets ours.
-    let out = podman(&["logout", "--authfile", file, host], "");
+    let out = person.podman(&["logout", "--authfile", file, host], "");
     assert_eq!(out.code, 0, "{out:?}");
     assert_eq!(look(&person, host, &["--authfile", file]).code, 1);
 

@@ -162,6 +162,51 @@ fn a_catalogue_is_looked_through_in_all_its_parts() {
 }
 
 #[test]
+fn a_helper_is_asked_once() {
+    let stub = Stub::start(|_, asked| {
+        let known = asked.authorization.as_deref() == Some("Basic YWxpY2U6cHc=");
+        let next = |page: u8| vec![("link", format!("</v2/_catalog?last={page}>; rel=\"next\""))];
+        let page = json!({"repositories": ["app"]}).to_string();
+        match asked.what.as_str() {
+            "GET /v2/_catalog" if known => (200, next(1), page),
+            "GET /v2/_catalog?last=1" if known => (200, next(2), page),
+            "GET /v2/_catalog?last=2" if known => (200, vec![], page),
+            "GET /v1/search?q=app&n=25" => (404, vec![], String::new()),
+            _ => (
+                401,
+                vec![("www-authenticate", "Basic realm=\"x\"".to_owned())],
+                String::new(),
+            ),
+        }
+    });
+    let host = stub.host.as_str();
+    let person = Person::new();
+    person.helper("fake");
+    person.write(".docker/config.json", r#"{"credsStore":"fake"}"#);
+    let kept = json!({"ServerURL": host, "Username": "alice", "Secret": "pw"});
+    person.write("kept", &kept.to_string());
+    let found = person.run(&["search", &format!("{host}/app")], "");
+    assert_eq!(found.out.lines().count(), 4, "{found:?}");
+    let asked = std::fs::read_to_string(person.path("asked")).unwrap();
+    assert_eq!(asked, format!("get {host}\n"));
+    // Nobody is sent a name and a secret before he has asked.
+    assert!(stub.asked()[0].authorization.is_none());
+    assert!(stub.asked()[1].authorization.is_none());
+    let none = person.path("none.json");
+    let none = none.to_str().unwrap();
+    assert_eq!(
+        person.run(&["search", "--authfile", none, &format!("{host}/app")], ""),
+        done(
+            1,
+            "",
+            &format!(
+                "Error: there are no credentials: {none} is not there; capas login --authfile makes it\n"
+            )
+        )
+    );
+}
+
+#[test]
 fn who_has_neither_is_told_so() {
     let stub = Stub::start(|_, _| (404, vec![], String::new()));
     let host = stub.host.as_str();

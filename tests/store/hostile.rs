@@ -102,6 +102,76 @@ fn the_root_is_a_directory() {
     b.layer_refused(&Tar::new().hardlink(".", "x").end(), "root");
     let empty = Tar::new().pax(&[("path", b"")]).symlink("x", "/").end();
     b.layer_refused(&empty, "root");
+    let later = Tar::new().dir("./").file("f", "").symlink("./", "/").end();
+    b.layer_refused(&later, "root");
+    // Attributes it may have; of several entries the last one's.
+    let root = |mode| Entry {
+        mode,
+        ..entry("./", b'5')
+    };
+    let mut tar = Tar::new();
+    tar.add(&root(0o700), b"").add(&root(0o755), b"");
+    b.image(&[tar.end()]).unwrap();
+}
+
+/// The entry with attributes that nothing outside may get.
+fn taken(e: Entry<'_>) -> Entry<'_> {
+    Entry {
+        mode: 0o4777,
+        uid: 1,
+        gid: 1,
+        mtime: 7,
+        ..e
+    }
+}
+
+#[test]
+fn attributes_do_not_pass_through_links() {
+    let b = Bench::new();
+    let canary = b.dir.path().join("outside/canary");
+    let outside = b.dir.path().join("outside");
+    let before = b.snapshot();
+    let mut tar = Tar::new();
+    for (name, target) in [("s", &canary), ("d", &outside)] {
+        let link = Entry {
+            link: target.to_str().unwrap().as_bytes(),
+            ..entry(name, b'2')
+        };
+        tar.add(&taken(link), b"");
+        // Another name of the symlink, with attributes of its own.
+        let link = Entry {
+            link: name.as_bytes(),
+            ..entry(if name == "s" { "h" } else { "g" }, b'1')
+        };
+        tar.add(&taken(link), b"");
+    }
+    // A directory of the name of a symlink, which takes its place.
+    tar.add(&taken(entry("d", b'5')), b"").file("d/new", "x");
+    b.image(&[tar.end()]).unwrap();
+    assert!(b.tree(0).join("d/new").exists());
+    let outside = outside.to_str().unwrap();
+    let of = |all: Vec<String>| -> Vec<String> {
+        all.into_iter().filter(|l| l.starts_with(outside)).collect()
+    };
+    assert_eq!(of(b.snapshot()), of(before));
+}
+
+#[test]
+fn layers_cannot_be_reached_from_outside() {
+    let b = Bench::new();
+    let mut tar = Tar::new();
+    let program = Entry {
+        mode: 0o4755,
+        ..entry("su", b'0')
+    };
+    b.image(&[tar.add(&program, b"x").end()]).unwrap();
+    let mode = |path: &std::path::Path| {
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions())
+    };
+    assert_eq!(mode(&b.tree(0).join("su")) & 0o7777, 0o4755);
+    for dir in ["", "layers", "blobs", "tmp", "containers"] {
+        assert_eq!(mode(&b.store.root().join(dir)) & 0o777, 0o700, "{dir}");
+    }
 }
 
 #[test]

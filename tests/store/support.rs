@@ -5,6 +5,7 @@ use capas::store::load::Loaded;
 use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub struct Tar(pub Vec<u8>);
@@ -264,12 +265,52 @@ impl Bench {
 
     /// The archive is refused in one line that holds `word`; nothing is left.
     pub fn refused(&self, archive: &[u8], word: &str) {
-        let before = self.contents();
-        let error = self.load(archive).unwrap_err().to_string();
+        self.refuses(word, || self.load(archive));
+    }
+
+    /// `load` fails in one line that holds `word`, and neither the store nor
+    /// anything around it is other than before.
+    pub fn refuses(&self, word: &str, load: impl FnOnce() -> capas::store::Result<Vec<Loaded>>) {
+        let before = self.snapshot();
+        let error = load().unwrap_err().to_string();
         assert!(error.contains(word), "\"{word}\" is not in: {error}");
         assert!(!error.contains('\n'), "{error}");
-        assert_eq!(self.contents(), before);
-        self.untouched();
+        assert_eq!(self.snapshot(), before, "{error}");
+    }
+
+    /// All that is in the store and around it: names, types, modes, owners,
+    /// sizes, contents; times too outside of the store. What is to be loaded
+    /// and the lock file that the first load makes are left out.
+    pub fn snapshot(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut todo = vec![self.dir.path().to_owned()];
+        while let Some(dir) = todo.pop() {
+            for entry in fs::read_dir(&dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.ends_with("archive.tar") || path.ends_with("store/gc.lock") {
+                    continue;
+                }
+                let meta = fs::symlink_metadata(&path).unwrap();
+                let content = match meta.file_type() {
+                    t if t.is_dir() => {
+                        todo.push(path.clone());
+                        String::new()
+                    }
+                    t if t.is_file() => hex(&fs::read(&path).unwrap()),
+                    t if t.is_symlink() => fs::read_link(&path).unwrap().display().to_string(),
+                    _ => format!("device {}", meta.rdev()),
+                };
+                let time = match path.starts_with(self.store.root()) {
+                    true => String::new(),
+                    false => format!("{}.{}", meta.mtime(), meta.mtime_nsec()),
+                };
+                let (mode, uid, gid) = (meta.mode(), meta.uid(), meta.gid());
+                let path = path.display();
+                out.push(format!("{path} {mode:o} {uid}:{gid} {time} {content}"));
+            }
+        }
+        out.sort();
+        out
     }
 
     pub fn layer_refused(&self, layer: &[u8], word: &str) {

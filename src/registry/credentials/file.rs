@@ -360,7 +360,8 @@ fn target(path: &Path) -> std::io::Result<PathBuf> {
 }
 
 /// The new content under a name that nobody can have foreseen, then in place
-/// of the old. It stays with its owner, and nobody else may read it.
+/// of the old. It stays with its owner where we may give it to him, and nobody
+/// else may read it.
 fn replace(path: &Path, dir: &Path, data: &[u8]) -> std::io::Result<()> {
     let new = dir.join(format!(".capas-{}", random_hex(8)?));
     let write = || {
@@ -373,7 +374,8 @@ fn replace(path: &Path, dir: &Path, data: &[u8]) -> std::io::Result<()> {
         if let Ok(old) = old
             && (old.uid(), old.gid()) != (ours.uid(), ours.gid())
         {
-            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            // Who may not give it away may have it.
+            let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
         }
         file.write_all(data)?;
         file.sync_all()?;

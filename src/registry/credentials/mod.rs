@@ -31,8 +31,9 @@ use crate::store::error::{Result, invalid};
 use file::AuthFile;
 pub use key::Server;
 use places::{Place, Places};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a login was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +73,21 @@ impl Keyring {
         Ok(None)
     }
 
-    /// To be asked by a registry's client.
+    /// To be asked by a registry's client, which does so for every request: each
+    /// question is answered once and remembered, since a helper may take long.
     pub fn keeper(self) -> Keeper {
-        Arc::new(move |host, repository| self.find(host, repository.unwrap_or_default()))
+        let known = Mutex::new(HashMap::new());
+        Arc::new(move |host, repository| {
+            let question = (host.to_owned(), repository.unwrap_or_default().to_owned());
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(answer) = known.get(&question) {
+                return Ok(Option::clone(answer));
+            }
+            self.places.check_asked_for()?;
+            let answer = self.find(&question.0, &question.1)?;
+            known.insert(question, answer.clone());
+            Ok(answer)
+        })
     }
 
     /// Keep a login.
@@ -144,11 +157,17 @@ fn forget_at(place: &Place, server: &Server) -> Result<bool> {
         found = file::update_as(&place.path, place.legacy, |file| file.remove(server))?;
     }
     if let Some(helper) = file.helper_for(server)? {
-        for url in helper.list()? {
-            if server.is(&url) {
-                helper.erase(&url)?;
-                found = true;
-            }
+        let urls = match helper.list() {
+            Ok(all) => all.into_iter().filter(|url| server.is(url)).collect(),
+            // Not all can list, and they say so in words of their own.
+            Err(_) => key::helper_keys(server.host())
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        };
+        for url in urls {
+            helper.erase(&url)?;
+            found = true;
         }
     }
     Ok(found)
@@ -196,6 +215,7 @@ mod tests {
         let places = Places {
             docker: Some(dir.path().join("b.json")),
             config: None,
+            asked_for: None,
             list,
         };
         (dir, Keyring { places })

@@ -57,6 +57,8 @@ pub struct Places {
     /// Where one for a part of a registry goes: docker would take it for the
     /// whole of it.
     pub config: Option<PathBuf>,
+    /// The file that the command line names.
+    pub asked_for: Option<PathBuf>,
 }
 
 impl Places {
@@ -76,6 +78,7 @@ impl Places {
             return Places {
                 docker: Some(one.clone()),
                 config: Some(one.clone()),
+                asked_for: authfile.map(Path::to_owned),
                 list: vec![Place::new(one, false)],
             };
         }
@@ -107,6 +110,21 @@ impl Places {
             list,
             docker,
             config,
+            asked_for: None,
+        }
+    }
+
+    /// Whoever names a file on the command line means one that is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check_asked_for(&self) -> Result<()> {
+        match &self.asked_for {
+            Some(path) if !path.exists() => Err(Error::NotFound(format!(
+                "there are no credentials: {} is not there; capas login --authfile makes it",
+                path.display()
+            ))),
+            _ => Ok(()),
         }
     }
 

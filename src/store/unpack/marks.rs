@@ -11,7 +11,8 @@ use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The name that makes its directory opaque.
+pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// The mark of a directory that hides what lies below.
 pub const OPAQUE_XATTRS: [&CStr; 2] = [c"trusted.overlay.opaque", c"user.overlay.opaque"];
 

@@ -1,0 +1,310 @@
+//! `--filter` of the commands that list and prune.
+
+use super::units;
+use crate::store::error::{Result, invalid, show};
+use crate::store::image::{Image, raw_config};
+use crate::store::{Digest, Reference, Store};
+use glob::{MatchOptions, Pattern};
+use serde_json::Value;
+
+/// What `--filter` was given: keys and values.
+pub struct Filters(Vec<(String, String)>);
+
+impl Filters {
+    /// Read `key=value`, with keys that the command knows.
+    ///
+    /// # Errors
+    /// For another key, or none.
+    pub fn parse(given: &[String], known: &[&str]) -> Result<Filters> {
+        let mut out = Vec::new();
+        for text in given {
+            match text.split_once('=') {
+                Some((key, value)) if known.contains(&key.trim()) => {
+                    out.push((key.trim().to_owned(), value.trim().to_owned()));
+                }
+                _ => {
+                    return invalid(format!(
+                        "invalid filter '{}': give KEY=VALUE with one of {}",
+                        show(text.as_bytes()),
+                        known.join(", ")
+                    ));
+                }
+            }
+        }
+        Ok(Filters(out))
+    }
+
+    /// The values of a key.
+    pub fn of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let of_key = self.0.iter().filter(move |(k, _)| k == key);
+        of_key.map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a key that is true or false.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.of(key).last() {
+            None => Ok(None),
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(other) => invalid(format!(
+                "invalid filter '{key}={}': it is true or false",
+                show(other.as_bytes())
+            )),
+        }
+    }
+
+    /// The earliest time of `until`.
+    ///
+    /// # Errors
+    /// For what is neither a time nor a duration.
+    pub fn until(&self) -> Result<Option<i64>> {
+        let times: Result<Vec<i64>> = self.of("until").map(|t| until(t, units::now())).collect();
+        Ok(times?.into_iter().min())
+    }
+
+    /// Do these labels have all that `label` asks for, and nothing that
+    /// `label!` forbids.
+    pub fn labels_fit(&self, labels: Option<&Value>) -> bool {
+        let has = |want: &str| {
+            let (key, value) = match want.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (want, None),
+            };
+            let label = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
+            label.is_some_and(|l| value.is_none_or(|v| v == l))
+        };
+        self.of("label").all(has) && !self.of("label!").any(has)
+    }
+
+    fn any(&self, keys: &[&str]) -> bool {
+        self.0.iter().any(|(k, _)| keys.contains(&k.as_str()))
+    }
+}
+
+/// A time before which something was made: `24h`, `2024-05-01`, seconds since
+/// 1970. A time without a zone is UTC.
+fn until(text: &str, now: i64) -> Result<i64> {
+    let day = text.get(..10).unwrap_or_default();
+    let full = match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        11 if text.ends_with('Z') => format!("{day}T00:00:00Z"),
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text.to_owned(),
+    };
+    let seconds = || text.split('.').next().and_then(|t| t.parse().ok());
+    let found = duration(text)
+        .map(|d| now.saturating_sub(d))
+        .or_else(|| units::parse_time(&full))
+        .or_else(seconds);
+    match found {
+        Some(time) => Ok(time),
+        None => invalid(format!(
+            "invalid filter 'until={}': give a duration as 24h, a time as 2024-05-01T10:00:00, or seconds since 1970",
+            show(text.as_bytes())
+        )),
+    }
+}
+
+/// A duration as Go reads it, `1h30m`, in whole seconds.
+fn duration(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut total = 0.0_f64;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, after) = after.split_at(unit.unwrap_or(after.len()));
+        let factor = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * factor;
+        rest = after;
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "whole seconds")]
+    (!text.is_empty()).then_some(total as i64)
+}
+
+/// Names that fit a pattern, in which `*` and `?` do not stand for a slash.
+#[derive(Debug)]
+pub struct NamePattern {
+    pattern: Pattern,
+    digest: Option<Digest>,
+}
+
+impl NamePattern {
+    /// Read `REPOSITORY[:TAG][@DIGEST]` with wildcards.
+    ///
+    /// # Errors
+    /// For a bad pattern or digest.
+    pub fn parse(text: &str) -> Result<NamePattern> {
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(Digest::parse(digest)?)),
+            None => (text, None),
+        };
+        // Names are compared as people write them.
+        let name = match name.strip_prefix("docker.io/") {
+            Some(path) => match path.strip_prefix("library/") {
+                Some(short) if !short.contains('/') => short,
+                _ => path,
+            },
+            None => name,
+        };
+        // Go negates a class by `^`.
+        match Pattern::new(&name.replace("[^", "[!")) {
+            Ok(pattern) => Ok(NamePattern { pattern, digest }),
+            Err(e) => invalid(format!(
+                "bad pattern \"{}\": {}",
+                show(text.as_bytes()),
+                e.msg
+            )),
+        }
+    }
+
+    /// Does a name of `image` fit, with or without its tag.
+    pub fn fits(&self, image: &Image, name: &Reference) -> bool {
+        let options = MatchOptions {
+            require_literal_separator: true,
+            ..MatchOptions::new()
+        };
+        let fits = |text: &str| self.pattern.matches_with(text, options);
+        self.digest.is_none_or(|d| d == image.manifest.digest)
+            && (fits(&name.familiar()) || fits(&name.familiar_tagged()))
+    }
+}
+
+/// Filters of images, ready to be asked.
+pub struct ImageFilter {
+    filters: Filters,
+    names: Vec<Vec<NamePattern>>,
+    dangling: Option<bool>,
+    /// Made before this, and at or after that.
+    before: Option<Option<i64>>,
+    since: Option<Option<i64>>,
+}
+
+/// Seconds since 1970 at which an image was made. One that does not know it is
+/// older than all others.
+pub fn created(image: &Image) -> Option<i64> {
+    image.created.as_deref().and_then(units::parse_time)
+}
+
+impl ImageFilter {
+    /// What `images` knows.
+    pub const KEYS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
+
+    /// Get `filters` ready; `name` is one more pattern that a name must fit.
+    ///
+    /// # Errors
+    /// For bad values, and images that are not there.
+    pub fn new(filters: Filters, name: Option<&str>, store: &Store) -> Result<ImageFilter> {
+        let dangling = filters.flag("dangling")?;
+        let time = |text: &str| Ok(created(&store.find_image(text)?.0));
+        let before: Result<Vec<Option<i64>>> = filters.of("before").map(time).collect();
+        let since: Result<Vec<Option<i64>>> = filters.of("since").map(time).collect();
+        let before = before?.into_iter().chain(filters.until()?.map(Some));
+        let references: Result<Vec<_>> = filters.of("reference").map(NamePattern::parse).collect();
+        let references = references?;
+        let mut names = Vec::new();
+        if !references.is_empty() {
+            names.push(references);
+        }
+        if let Some(name) = name {
+            names.push(vec![NamePattern::parse(name)?]);
+        }
+        Ok(ImageFilter {
+            before: before.min(),
+            since: since?.into_iter().max(),
+            filters,
+            names,
+            dangling,
+        })
+    }
+
+    /// The names of an image to be shown; none at all where it is not.
+    /// An image without names is shown as `None`. Its configuration is read
+    /// only where labels are asked for.
+    ///
+    /// # Errors
+    /// When the configuration is damaged.
+    pub fn names<'a>(&self, image: &'a Image, store: &Store) -> Result<Vec<Option<&'a Reference>>> {
+        let made = created(image);
+        let in_time = self.before.is_none_or(|b| made < b) && self.since.is_none_or(|s| made > s);
+        let wanted = self.dangling.is_none_or(|d| d == image.names.is_empty());
+        if !in_time || !wanted {
+            return Ok(Vec::new());
+        }
+        let fits = |name: &&Reference| {
+            let any = |patterns: &Vec<NamePattern>| patterns.iter().any(|p| p.fits(image, name));
+            self.names.iter().all(any)
+        };
+        let mut names: Vec<_> = image.names.iter().filter(fits).map(Some).collect();
+        if image.names.is_empty() && self.names.is_empty() {
+            names.push(None);
+        }
+        if !names.is_empty() && self.filters.any(&["label", "label!"]) {
+            let config = raw_config(&store.image_config(&image.id)?.1)?;
+            if !self.filters.labels_fit(config.pointer("/config/Labels")) {
+                names.clear();
+            }
+        }
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn times_and_durations() {
+        for (text, time) in [
+            ("10m", 99_400),
+            ("1h30m", 94_600),
+            ("1.5h", 94_600),
+            ("100ms", 100_000),
+            ("1970-01-02", 86_400),
+            ("1970-01-02Z", 86_400),
+            ("1970-01-01T00:01", 60),
+            ("1970-01-01T00:00:07", 7),
+            ("1970-01-01T01:00:07+01:00", 7),
+            ("1234", 1234),
+            ("1234.5", 1234),
+        ] {
+            assert_eq!(until(text, 100_000).unwrap(), time, "{text}");
+        }
+        for bad in ["", "h", "1x", "yesterday", "1h30"] {
+            assert!(until(bad, 0).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels() {
+        let labels = json!({"a": "1", "b": ""});
+        for (given, fits) in [
+            (vec!["label=a"], true),
+            (vec!["label=a=1"], true),
+            (vec!["label=b="], true),
+            (vec!["label=a=2"], false),
+            (vec!["label=a", "label=c"], false),
+            (vec!["label!=a"], false),
+            (vec!["label!=c", "label!=a=2"], true),
+        ] {
+            let given: Vec<String> = given.into_iter().map(str::to_owned).collect();
+            let filters = Filters::parse(&given, &["label", "label!"]).unwrap();
+            assert_eq!(filters.labels_fit(Some(&labels)), fits, "{given:?}");
+        }
+        let unknown = Filters::parse(&["colour=red".to_owned()], &["label"]);
+        assert!(unknown.is_err());
+    }
+}
