@@ -135,6 +135,9 @@ pub struct Load {
     /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
+    /// Of images for several platforms the one for this
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
 }
 
 /// Arguments of `rm`.

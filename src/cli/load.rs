@@ -1,8 +1,12 @@
 //! `load`.
 
 use super::args;
+use super::progress::{Display, Shown};
 use super::{Outcome, Output, interrupt};
-use crate::store::{Error, Store};
+use crate::store::document::Platform;
+use crate::store::error::invalid;
+use crate::store::load::Wish;
+use crate::store::{Digest, Store};
 use std::io::IsTerminal;
 
 /// Load images and say what they are called.
@@ -11,19 +15,27 @@ use std::io::IsTerminal;
 /// When the archive is bad or cannot be stored.
 pub fn load(store: &Store, args: &args::Load, output: &mut Output<'_>) -> Outcome {
     interrupt::watch();
-    let loaded = match &args.input {
-        Some(path) if path.as_os_str() != "-" => store.load(path)?,
-        _ => {
-            let stdin = std::io::stdin();
-            if stdin.is_terminal() {
-                return Err(Error::Invalid(
-                    "requested load from stdin, but stdin is empty: give -i FILE".to_owned(),
-                )
-                .into());
+    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let loaded = Display::new(args.quiet).follow(output, |sender| {
+        let tell = |layer: &Digest, at, size| {
+            let shown = vec![Shown::Bytes("Loading layer", at, size)];
+            let _ = sender.send((layer.short(), shown));
+        };
+        let wish = Wish {
+            platform: platform.as_ref(),
+            tell: Some(&tell),
+        };
+        match &args.input {
+            Some(path) if path.as_os_str() != "-" => store.load_as(path, wish),
+            _ => {
+                let stdin = std::io::stdin();
+                if stdin.is_terminal() {
+                    return invalid("requested load from stdin, but stdin is empty: give -i FILE");
+                }
+                store.load_stream(stdin, wish)
             }
-            store.load_stream(stdin)?
         }
-    };
+    })?;
     for image in loaded {
         for (name, old) in &image.replaced {
             writeln!(

@@ -2,14 +2,16 @@
 
 mod import;
 mod plan;
+mod told;
 
 pub use import::Import;
 pub use plan::{Origin, Plan, PlannedLayer, planned_layers};
+pub use told::Tell;
 
 use super::archive::Archive;
 use super::aside::{settle, unpacker};
 use super::digest::Digest;
-use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, parse};
+use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, Platform, parse};
 use super::error::{Context, Error, Result, invalid, show};
 use super::image::{Image, assign};
 use super::layer::{LayerRecord, chain_ids};
@@ -19,13 +21,14 @@ use super::staging::{self, Staging};
 use super::unpack::Unpacked;
 use super::{Store, sync_dir, to_json};
 use crate::sys::{Errno, tree};
-use plan::{plan_docker, plan_oci};
+use plan::{check_platform, plan_docker, plan_oci};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use told::Told;
 
 /// Where the blobs of layers come from.
 pub trait Source: Sync {
@@ -74,29 +77,47 @@ pub struct Loaded {
     pub replaced: Vec<(Reference, Digest)>,
 }
 
+/// How images are to be loaded.
+#[derive(Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// Of images for several platforms the one for this.
+    pub platform: Option<&'a Platform>,
+    /// Who is told how much was read.
+    pub tell: Option<&'a Tell<'a>>,
+}
+
 impl Store {
     /// Take in the images of the archive or directory at `path`.
     ///
     /// # Errors
     /// For anything that is not as it must be; then nothing is listed.
     pub fn load(&self, path: &Path) -> Result<Vec<Loaded>> {
+        self.load_as(path, Wish::default())
+    }
+
+    /// As [`Store::load`], by one's wishes.
+    ///
+    /// # Errors
+    /// As [`Store::load`], and for an image that is not there for the platform.
+    pub fn load_as(&self, path: &Path, wish: Wish<'_>) -> Result<Vec<Loaded>> {
         let base = path.canonicalize().ok();
         let base = base.as_deref().unwrap_or(path).file_name();
         let base = base.and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-        self.load_with(&base, |staging| Archive::open(path, staging))
+        self.load_with(&base, wish, |staging| Archive::open(path, staging))
     }
 
     /// Take in the images of an archive that comes as a stream.
     ///
     /// # Errors
-    /// As [`Store::load`].
-    pub fn load_stream(&self, stream: impl Read + Send) -> Result<Vec<Loaded>> {
-        self.load_with("", |staging| Archive::from_stream(stream, staging))
+    /// As [`Store::load_as`].
+    pub fn load_stream(&self, stream: impl Read + Send, wish: Wish<'_>) -> Result<Vec<Loaded>> {
+        self.load_with("", wish, |staging| Archive::from_stream(stream, staging))
     }
 
     fn load_with(
         &self,
         base: &str,
+        wish: Wish<'_>,
         open: impl FnOnce(&Staging) -> Result<Archive>,
     ) -> Result<Vec<Loaded>> {
         let _adding = self.lock_adding()?;
@@ -104,7 +125,7 @@ impl Store {
         let staging = Staging::new(&self.tmp())?;
         let archive = open(&staging)?;
         let plans = if archive.has("index.json")? {
-            plan_oci(&archive, base)?
+            plan_oci(&archive, base, wish.platform)?
         } else if archive.has("manifest.json")? {
             plan_docker(&archive)?
         } else {
@@ -113,7 +134,15 @@ impl Store {
         if plans.is_empty() {
             return invalid("the archive holds no image");
         }
-        self.take_in_to(&staging, &archive, plans)
+        if let Some(platform) = wish.platform {
+            plans
+                .iter()
+                .try_for_each(|plan| check_platform(&plan.config, platform))?;
+        }
+        match wish.tell {
+            Some(tell) => self.take_in_to(&staging, &Told { archive, tell }, plans),
+            None => self.take_in_to(&staging, &archive, plans),
+        }
     }
 
     /// Take in images whose layers `source` has.

@@ -2,8 +2,11 @@
 
 use super::save::save;
 use super::support::*;
+use capas::store::document::{Descriptor, ImageConfig, Top, parse_top};
+use capas::store::load::{Plan, PlannedLayer, Source, planned_layers};
+use capas::store::pipeline::Blob;
 use capas::store::save::Format;
-use capas::store::{Digest, Store};
+use capas::store::{Digest, Reference, Store};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
@@ -297,6 +300,73 @@ fn an_image_without_its_blob_is_saved_by_another_of_the_same_layer() {
     assert_eq!(b.store.drop_blobs(false).unwrap().blobs.len(), 2);
     assert_eq!(archives(&b.store, "x:1"), layers);
     assert_eq!(archives(&b.store, "z:1"), other);
+}
+
+/// A registry that has the layers but is not asked for them.
+struct Unread;
+
+impl Source for Unread {
+    fn workers(&self) -> usize {
+        1
+    }
+
+    fn open(&self, _: &PlannedLayer) -> capas::store::Result<Blob<'_>> {
+        panic!("the layer is here")
+    }
+
+    fn wants_blobs(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_layer_that_was_not_fetched_outlives_the_image_it_was_taken_from() {
+    let b = Bench::new();
+    let layers = [Tar::new().file("f", "content").end()];
+    load(&b, &layers, gzip, "x:1");
+    // The same layer by another blob, in an image that comes without it.
+    let config_data = config(&diffs(&layers)).replace("/bin/sh", "/bin/ash");
+    let blob = zstd(&layers[0]);
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": format!("sha256:{}", hex(config_data.as_bytes())),
+            "size": config_data.len(),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
+            "digest": format!("sha256:{}", hex(&blob)),
+            "size": blob.len(),
+        }],
+    })
+    .to_string()
+    .into_bytes();
+    let descriptor = Descriptor {
+        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+        digest: Digest::of(&manifest),
+        size: manifest.len() as u64,
+        annotations: None,
+        platform: None,
+    };
+    let config = ImageConfig::parse(config_data.as_bytes()).unwrap();
+    let Ok(Top::Manifest(parsed)) = parse_top(&manifest) else {
+        panic!("no manifest")
+    };
+    let plan = Plan {
+        layers: planned_layers(&parsed, &config).unwrap(),
+        config_data: config_data.into_bytes(),
+        config,
+        manifest: Some((descriptor, manifest)),
+        names: vec![Reference::parse("y:1").unwrap()],
+        origin: None,
+    };
+    b.store.take_in(&Unread, vec![plan]).unwrap();
+    assert_eq!(blobs(&b, "y:1"), 0);
+    b.store.remove_image("x:1", false, || Ok(vec![])).unwrap();
+    b.store.sweep(|| Ok(vec![])).unwrap();
+    assert_eq!(archives(&b.store, "y:1"), layers);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Archives that are too much, cut short, or not what they say.
 
 use super::support::*;
+use capas::store::load::Wish;
 use capas::store::tarball::Reader;
 use capas::store::unpack::{Limits, Unpacker};
 use std::fs;
@@ -284,10 +285,10 @@ fn truncated_and_corrupt_streams() {
         b.refused(&whole[..len], "");
         // The same from a pipe, which ends wherever its writer does; and
         // compressed as a whole.
-        b.refuses("", || b.store.load_stream(&whole[..len]));
+        b.refuses("", || b.store.load_stream(&whole[..len], Wish::default()));
         let packed = gzip(&whole);
         let cut = packed.len() * len / whole.len();
-        b.refuses("", || b.store.load_stream(&packed[..cut]));
+        b.refuses("", || b.store.load_stream(&packed[..cut], Wish::default()));
     }
     b.refused(&vec![b'?'; 100_000], "tar");
 }

@@ -1,6 +1,7 @@
 //! Formats, attributes, marks, sharing.
 
 use super::support::*;
+use capas::store::load::Wish;
 use capas::sys::{At, xattr};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -55,7 +56,10 @@ fn every_format_gives_the_same_layers() {
         assert_eq!(again[0].id, loaded[0].id);
         for stream in [tar.clone(), gzip(&tar), zstd(&tar)] {
             let b = Bench::new();
-            let loaded = b.store.load_stream(stream.as_slice()).unwrap();
+            let loaded = b
+                .store
+                .load_stream(stream.as_slice(), Wish::default())
+                .unwrap();
             assert_eq!(loaded[0].id, ids[0]);
             assert_eq!(loaded[0].names, []);
         }
@@ -464,5 +468,132 @@ fn one_layer_in_two_compressions_keeps_both_blobs() {
         let entry = entry.unwrap();
         let kept = b.store.root().join("blobs/sha256").join(entry.file_name());
         assert_eq!(fs::read(kept).unwrap(), fs::read(entry.path()).unwrap());
+    }
+}
+
+/// A layout with an image for each of two platforms under one name.
+fn two_platforms(dir: &Path) -> [String; 2] {
+    let ids = ["amd64", "arm64"].map(|arch| {
+        let layer = Tar::new().file("arch", arch).end();
+        let one = dir.join(arch);
+        oci_dir(&one, std::slice::from_ref(&layer), gzip, "x");
+        let config = config(&diffs(&[layer]));
+        if arch == "amd64" {
+            return hex(config.as_bytes());
+        }
+        // The support's configuration is for amd64: make it the other's.
+        let other = config.replace("amd64", arch);
+        let blobs = one.join("blobs/sha256");
+        let index: serde_json::Value =
+            serde_json::from_slice(&fs::read(one.join("index.json")).unwrap()).unwrap();
+        let digest = index["manifests"][0]["digest"].as_str().unwrap()[7..].to_owned();
+        let manifest = fs::read_to_string(blobs.join(&digest)).unwrap();
+        let manifest = manifest
+            .replace(&hex(config.as_bytes()), &hex(other.as_bytes()))
+            .replace(&config.len().to_string(), &other.len().to_string());
+        fs::write(blobs.join(hex(other.as_bytes())), &other).unwrap();
+        fs::write(blobs.join(hex(manifest.as_bytes())), &manifest).unwrap();
+        let text = fs::read_to_string(one.join("index.json")).unwrap();
+        let text = text.replace(&digest, &hex(manifest.as_bytes()));
+        fs::write(one.join("index.json"), text).unwrap();
+        hex(other.as_bytes())
+    });
+    let all = dir.join("blobs/sha256");
+    fs::create_dir_all(&all).unwrap();
+    let mut entries = Vec::new();
+    for arch in ["amd64", "arm64"] {
+        for blob in fs::read_dir(dir.join(arch).join("blobs/sha256")).unwrap() {
+            let blob = blob.unwrap();
+            fs::copy(blob.path(), all.join(blob.file_name())).unwrap();
+        }
+        let index: serde_json::Value =
+            serde_json::from_slice(&fs::read(dir.join(arch).join("index.json")).unwrap()).unwrap();
+        let mut entry = index["manifests"][0].clone();
+        entry.as_object_mut().unwrap().remove("annotations");
+        entry["platform"] = serde_json::json!({"os": "linux", "architecture": arch});
+        entries.push(entry);
+    }
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let inner = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type, "manifests": entries,
+    })
+    .to_string();
+    fs::write(all.join(hex(inner.as_bytes())), &inner).unwrap();
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": media_type,
+        "digest": format!("sha256:{}", hex(inner.as_bytes())),
+        "size": inner.len(),
+        "annotations": {"io.containerd.image.name": "docker.io/library/x:1"},
+    }]});
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    ids
+}
+
+#[test]
+fn one_platform_of_several_is_loaded() {
+    let b = Bench::new();
+    let dir = b.dir.path().join("both");
+    let [amd64, arm64] = two_platforms(&dir);
+    let capas = |args: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_capas"))
+            .arg("--root")
+            .arg(b.store.root())
+            .args(["load", "-i"])
+            .arg(&dir)
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    for (platform, id) in [("linux/arm64", &arm64), ("linux/amd64", &amd64)] {
+        // Quiet means without progress, as docker has it.
+        let out = capas(&["-q", "--platform", platform]);
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert!(text.ends_with("Loaded image: x:1\n"), "{text}");
+        assert_eq!(b.store.find_image("x:1").unwrap().0.id.hex(), *id);
+    }
+    for (platform, word) in [
+        ("linux/s390x", "not there for linux/s390x"),
+        ("linux//", "is no platform"),
+    ] {
+        let out = capas(&["--platform", platform]);
+        let text = String::from_utf8(out.stderr).unwrap();
+        assert!(
+            out.status.code() == Some(1) && text.contains(word),
+            "{text}"
+        );
+    }
+    // The only image there is, for another platform than was asked for.
+    let layer = [Tar::new().file("f", "x").end()];
+    let path = b.write("one.tar", &docker_archive(&layer, &diffs(&layer), &["y:1"]));
+    let arm = capas::store::document::Platform::parse("linux/arm64").unwrap();
+    let wish = Wish {
+        platform: Some(&arm),
+        ..Wish::default()
+    };
+    let e = b.store.load_as(&path, wish).unwrap_err().to_string();
+    assert!(e.contains("not there for linux/arm64"), "{e}");
+    assert!(b.store.find_image("y:1").is_err());
+}
+
+#[test]
+fn progress_is_told_to_the_last_byte() {
+    let b = Bench::new();
+    let layers = [base(), top()];
+    let path = b.write("x.tar", &docker_archive(&layers, &diffs(&layers), &["x:1"]));
+    let told = std::sync::Mutex::new(std::collections::BTreeMap::new());
+    let tell = |layer: &capas::store::Digest, at, size| {
+        let before = told.lock().unwrap().insert(layer.hex(), (at, size));
+        assert!(before.is_none_or(|(was, _)| was <= at));
+    };
+    let wish = Wish {
+        tell: Some(&tell),
+        ..Wish::default()
+    };
+    b.store.load_as(&path, wish).unwrap();
+    let told = told.into_inner().unwrap();
+    assert_eq!(told.len(), 2);
+    for layer in layers {
+        let size = layer.len() as u64;
+        assert_eq!(told[&hex(&layer)], (size, size));
     }
 }

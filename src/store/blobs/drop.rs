@@ -10,7 +10,7 @@ use crate::store::{Lock, SKELETONS, Store, sync_dir};
 use crate::sys::tree;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What dropping blobs did, or would do.
 #[derive(Debug, Default)]
@@ -142,6 +142,12 @@ impl Store {
                 }
             }
         }
+        self.place_skeletons(&staging, new)?;
+        Ok(ready)
+    }
+
+    /// Give names to what was made in staging.
+    fn place_skeletons(&self, staging: &Staging, new: Vec<(PathBuf, Digest)>) -> Result<()> {
         let root = File::open(staging.path())
             .context(|| "cannot open the staging directory".to_owned())?;
         tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
@@ -151,8 +157,7 @@ impl Store {
             tree::rename(&path, &self.skeleton(&name))
                 .context(|| "cannot write to the store".to_owned())?;
         }
-        sync_dir(&self.layers())?;
-        Ok(ready)
+        sync_dir(&self.layers())
     }
 
     /// Make the skeleton of a layer and see that it is one; returns its size.

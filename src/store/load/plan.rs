@@ -90,7 +90,11 @@ impl Source for Archive {
 }
 
 /// The images of an OCI layout.
-pub(super) fn plan_oci(archive: &Archive, base: &str) -> Result<Vec<Plan>> {
+pub(super) fn plan_oci(
+    archive: &Archive,
+    base: &str,
+    wish: Option<&Platform>,
+) -> Result<Vec<Plan>> {
     let index: Index = parse(&archive.read("index.json", MAX_MANIFEST)?, "index.json")?;
     let named = |d: &Descriptor| {
         d.annotation(REF_NAME)
@@ -101,14 +105,14 @@ pub(super) fn plan_oci(archive: &Archive, base: &str) -> Result<Vec<Plan>> {
     let mut chosen: Vec<&Descriptor> = index.manifests.iter().filter(|d| named(d)).collect();
     let nameless: Vec<&Descriptor> = index.manifests.iter().filter(|d| !named(d)).collect();
     if nameless.len() > 1 && nameless.iter().all(|d| d.platform.is_some()) {
-        chosen.extend(best_platform(&nameless));
+        chosen.extend(best_platform(&nameless, wish));
     } else {
         chosen.extend(nameless);
     }
     let mut plans: Vec<Plan> = Vec::new();
     let mut by_manifest: HashMap<Digest, usize> = HashMap::new();
     for top in chosen {
-        let Some((descriptor, data, manifest)) = read_manifest(archive, top, 0)? else {
+        let Some((descriptor, data, manifest)) = read_manifest(archive, top, wish, 0)? else {
             continue;
         };
         let names = name_of(top, base)?;
@@ -158,10 +162,12 @@ fn read_verified(archive: &Archive, descriptor: &Descriptor, max: u64) -> Result
     Ok(data)
 }
 
-/// Follow indexes to the image for this machine; none for what is no image.
+/// Follow indexes to the image for `wish` or else this machine; none for what
+/// is no image.
 fn read_manifest(
     archive: &Archive,
     descriptor: &Descriptor,
+    wish: Option<&Platform>,
     nesting: usize,
 ) -> Result<Option<(Descriptor, Vec<u8>, Manifest)>> {
     if nesting > MAX_NESTING {
@@ -187,19 +193,40 @@ fn read_manifest(
         }
         Top::Index(index) => {
             let all: Vec<&Descriptor> = index.manifests.iter().collect();
-            match best_platform(&all) {
-                Some(best) => read_manifest(archive, best, nesting + 1),
-                None => invalid(format!("the image is not there for {}", Platform::host())),
+            match best_platform(&all, wish) {
+                Some(best) => read_manifest(archive, best, wish, nesting + 1),
+                None => not_for(wish.unwrap_or(&Platform::host())),
             }
         }
     }
 }
 
-/// The entry for this machine; the only one there is, whatever it says.
-fn best_platform<'a>(entries: &[&'a Descriptor]) -> Option<&'a Descriptor> {
+/// The entry for `wish`, or this machine; the only one there is, whatever it
+/// says.
+fn best_platform<'a>(
+    entries: &[&'a Descriptor],
+    wish: Option<&Platform>,
+) -> Option<&'a Descriptor> {
     match entries {
         [only] => Some(only),
-        _ => platform::choose(entries, &Platform::host()),
+        _ => platform::choose(entries, wish.unwrap_or(&Platform::host())),
+    }
+}
+
+fn not_for<T>(platform: &Platform) -> Result<T> {
+    invalid(format!("the image is not there for {platform}"))
+}
+
+/// Is an image what was wished for, by its own word.
+pub(super) fn check_platform(config: &ImageConfig, wish: &Platform) -> Result<()> {
+    let own = Platform {
+        os: config.os.clone().unwrap_or_default(),
+        architecture: config.architecture.clone().unwrap_or_default(),
+        variant: wish.variant.clone(),
+    };
+    match own.suits(wish) {
+        true => Ok(()),
+        false => not_for(wish),
     }
 }
 
