@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The uncompressed archives of an image's layers, as the store gives them.
 fn archives(store: &Store, image: &str) -> Vec<Vec<u8>> {
@@ -302,16 +303,20 @@ fn an_image_without_its_blob_is_saved_by_another_of_the_same_layer() {
     assert_eq!(archives(&b.store, "z:1"), other);
 }
 
-/// A registry that has the layers but is not asked for them.
-struct Unread;
+/// A registry with one blob.
+struct Remote(Vec<u8>, AtomicUsize);
 
-impl Source for Unread {
+impl Source for Remote {
     fn workers(&self) -> usize {
         1
     }
 
     fn open(&self, _: &PlannedLayer) -> capas::store::Result<Blob<'_>> {
-        panic!("the layer is here")
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Ok(Blob {
+            size: self.0.len() as u64,
+            reader: Box::new(self.0.as_slice()),
+        })
     }
 
     fn wants_blobs(&self) -> bool {
@@ -320,7 +325,14 @@ impl Source for Unread {
 }
 
 #[test]
-fn a_layer_that_was_not_fetched_outlives_the_image_it_was_taken_from() {
+fn a_layer_by_another_blob_outlives_the_image_that_had_it() {
+    for dropped in [false, true] {
+        another_blob(dropped);
+    }
+}
+
+/// `dropped`: the layer's first blob, so that its archive comes from the tree.
+fn another_blob(dropped: bool) {
     let b = Bench::new();
     let layers = [Tar::new().file("f", "content").end()];
     load(&b, &layers, gzip, "x:1");
@@ -362,8 +374,14 @@ fn a_layer_that_was_not_fetched_outlives_the_image_it_was_taken_from() {
         names: vec![Reference::parse("y:1").unwrap()],
         origin: None,
     };
-    b.store.take_in(&Unread, vec![plan]).unwrap();
-    assert_eq!(blobs(&b, "y:1"), 0);
+    if dropped {
+        b.store.drop_blobs(false).unwrap();
+    }
+    let remote = Remote(blob, AtomicUsize::new(0));
+    b.store.take_in(&remote, vec![plan]).unwrap();
+    // What the tree can give is not fetched.
+    assert_eq!(remote.1.load(Ordering::Relaxed), usize::from(!dropped));
+    assert_eq!(blobs(&b, "y:1"), usize::from(!dropped));
     b.store.remove_image("x:1", false, || Ok(vec![])).unwrap();
     b.store.sweep(|| Ok(vec![])).unwrap();
     assert_eq!(archives(&b.store, "y:1"), layers);
