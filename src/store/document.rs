@@ -193,12 +193,15 @@ pub fn parse_top(data: &[u8]) -> Result<Top> {
     }
 }
 
-/// Read any JSON document.
+/// Read any JSON document. It must be UTF-8 throughout: what one reader passes
+/// over, another one reads.
 ///
 /// # Errors
 /// Says which `kind` of document was bad.
 pub fn parse<T: for<'de> Deserialize<'de>>(data: &[u8], kind: &str) -> Result<T> {
-    serde_json::from_slice(data).map_err(|e| Error::Invalid(format!("bad {kind}: {e}")))
+    let bad = |why: &dyn std::fmt::Display| Error::Invalid(format!("bad {kind}: {why}"));
+    let text = std::str::from_utf8(data).map_err(|e| bad(&e))?;
+    serde_json::from_str(text).map_err(|e| bad(&e))
 }
 
 /// What we need of an image configuration; all else stays in the blob.
@@ -302,6 +305,12 @@ mod tests {
         assert!(parse_top(masked.as_bytes()).is_err());
         assert!(parse_top(b"{}").is_err());
         assert!(parse_top(b"[1").is_err());
+    }
+
+    #[test]
+    fn text_that_is_not_unicode_is_refused_where_nobody_reads_it() {
+        let e = ImageConfig::parse(b"{\"rootfs\":{},\"author\":\"\xff\"}").unwrap_err();
+        assert!(e.to_string().contains("utf-8"), "{e}");
     }
 
     #[test]

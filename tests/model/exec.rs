@@ -260,6 +260,11 @@ impl Executor {
         Ok(String::new())
     }
 
+    /// How many bytes are mapped there.
+    pub fn mapped(&self, slot: usize) -> Option<usize> {
+        self.maps[slot % MAPS].as_ref().map(|(_, size)| *size)
+    }
+
     fn mapping(&mut self, op: &Op) -> Outcome {
         let m = op.slot % MAPS;
         match op.verb {

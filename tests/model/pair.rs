@@ -275,14 +275,18 @@ impl Pair {
             Verb::MapRead => self.old_maps[op.slot % MAPS]
                 .as_ref()
                 .filter(|(id, _)| self.written.contains(id))
-                .is_some_and(|(_, content)| {
+                .zip(self.target.mapped(op.slot))
+                .is_some_and(|((_, content), size)| {
                     // As long as the new file, with the old one's pages.
                     if self.kernel {
                         return true;
                     }
-                    let off = op.a as usize % content.len().max(1);
-                    let len = (op.b as usize).min(content.len() - off);
-                    *got == show(&content[off..off + len])
+                    let off = op.a as usize % size;
+                    let len = (op.b as usize).min(size - off);
+                    // Behind its end the last page is empty.
+                    let mut old = part(content, off, len).to_vec();
+                    old.resize(len, 0);
+                    *got == show(&old)
                 }),
             _ => false,
         }
