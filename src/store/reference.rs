@@ -116,7 +116,9 @@ impl Reference {
 
     /// The repository as people write it: `debian`, `user/app`, `host/app`.
     pub fn familiar(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
+        // A path that begins as a host does would be read as one.
+        let first = self.path.split('/').next().unwrap_or_default();
+        if self.domain != DEFAULT_DOMAIN || is_domain(first) {
             return format!("{}/{}", self.domain, self.path);
         }
         self.path
@@ -221,6 +223,11 @@ mod tests {
                 "debian",
             ),
             ("localhost/x:1", "localhost/x:1", "localhost/x"),
+            (
+                "docker.io/h.example/x",
+                "docker.io/h.example/x:latest",
+                "docker.io/h.example/x",
+            ),
             (
                 "localhost:5000/x",
                 "localhost:5000/x:latest",
