@@ -198,3 +198,36 @@ fn unlink_copies_nothing() {
         .sum();
     assert_eq!(blocks, 0);
 }
+
+/// The kernel waits for no answer to a release, so it may be seen when the
+/// number is another file's: it counts only for what was opened.
+#[test]
+fn a_late_release_is_not_another_files() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("", "");
+    rig.open().unwrap();
+    let caller = Rig::caller();
+    let make = || {
+        let name = std::ffi::OsStr::new("f");
+        let flags = libc::O_RDWR | libc::O_EXCL;
+        rig.with(|u| u.create(1, name, 0o600, 0, flags, caller))
+            .unwrap()
+    };
+    let (first, opened) = make();
+    rig.with(|u| u.release(first.id, opened.handle.wrapping_add(1), libc::O_RDWR));
+    let opens = |id, handle| rig.with(|u| u.opens(id, handle));
+    assert_eq!(opens(first.id, opened.handle), Some(1));
+    rig.op("unlink /f").unwrap();
+    rig.with(|u| u.forget(first.id, 1));
+    // ext4 gives the same number again, other file systems need not.
+    let (second, again) = make();
+    assert_ne!(opened.handle, again.handle);
+    assert_eq!(opens(second.id, opened.handle), None);
+    let late = rig.with(|u| u.release(first.id, opened.handle, libc::O_RDWR));
+    assert!(late.last, "nothing is left of the first");
+    assert_eq!(opens(second.id, again.handle), Some(1));
+    rig.with(|u| u.write(second.id, 0, b"second", true, caller))
+        .unwrap();
+}

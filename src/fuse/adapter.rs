@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 /// For ever: only this mount changes the layers.
 const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
-/// No file handle has a number: nodes are all that there is.
+/// Open directories have no state.
 const NO_HANDLE: FileHandle = FileHandle(0);
 
 /// The union as fuser's trait.
@@ -124,8 +124,8 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        if self.union.forget(ino.0, nlookup) {
-            self.backings.forget(ino.0);
+        if let Some(handle) = self.union.forget(ino.0, nlookup) {
+            self.backings.forget(handle);
         }
         let _ = self.asked("forget", ino).logged(Ok(()));
     }
@@ -278,9 +278,9 @@ impl Filesystem for Adapter {
         let result = self.open_way(ino, flags, caller(req), |fd| reply.open_backing(fd));
         self.asked("open", ino)
             .answer(result, reply, |reply, way| match way {
-                Way::Daemon(flags) => reply.opened(NO_HANDLE, flags),
-                Way::Kernel(id) => {
-                    reply.opened_passthrough(NO_HANDLE, FopenFlags::empty(), &id);
+                Way::Daemon(handle, flags) => reply.opened(handle, flags),
+                Way::Kernel(handle, id) => {
+                    reply.opened_passthrough(handle, FopenFlags::empty(), &id);
                 }
             });
     }
@@ -325,15 +325,15 @@ impl Filesystem for Adapter {
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let released = self.union.release(ino.0, flags.0);
+        let released = self.union.release(ino.0, fh.0, flags.0);
         if released.last {
-            self.backings.idle(ino.0);
+            self.backings.idle(&self.union, ino.0, fh.0);
         }
         if released.stale {
             self.late.attributes_changed(ino);
@@ -472,9 +472,11 @@ impl Filesystem for Adapter {
             let (file, ttl) = self.entry(&attr);
             let none = FopenFlags::empty();
             match way {
-                Way::Daemon(flags) => reply.created(&ttl, &file, Generation(0), NO_HANDLE, flags),
-                Way::Kernel(id) => {
-                    reply.created_passthrough(&ttl, &file, Generation(0), NO_HANDLE, none, &id);
+                Way::Daemon(handle, flags) => {
+                    reply.created(&ttl, &file, Generation(0), handle, flags);
+                }
+                Way::Kernel(handle, id) => {
+                    reply.created_passthrough(&ttl, &file, Generation(0), handle, none, &id);
                 }
             }
         });

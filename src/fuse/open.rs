@@ -3,7 +3,7 @@
 use super::adapter::Adapter;
 use crate::sys::{Errno, Result};
 use crate::union::{Caller, Io, Opened};
-use fuser::{BackingId, FopenFlags, INodeNo, OpenFlags};
+use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, OpenFlags};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 /// What the kernel is told.
 pub(super) enum Way {
     /// Through the daemon and the page cache.
-    Daemon(FopenFlags),
+    Daemon(FileHandle, FopenFlags),
     /// By passthrough, to this backing file.
-    Kernel(Arc<BackingId>),
+    Kernel(FileHandle, Arc<BackingId>),
 }
 
 impl Adapter {
@@ -40,19 +40,20 @@ impl Adapter {
         opened: Opened,
         register: impl FnOnce(OwnedFd) -> io::Result<BackingId>,
     ) -> Result<Way> {
-        let mut io = opened.io;
-        if let Io::Passthrough { source } = io {
-            match self.backings.get(&self.union, ino.0, source, register) {
-                Ok(id) => return Ok(Way::Kernel(id)),
-                Err(why) => {
-                    log::debug!("no passthrough for {:#x}: {why}", ino.0);
-                    io = self.union.open_without_passthrough(ino.0)?.io;
+        let handle = FileHandle(opened.handle);
+        let flags = match opened.io {
+            Io::Passthrough { source } => {
+                let backing =
+                    self.backings
+                        .get(&self.union, ino.0, opened.handle, source, register)?;
+                if let Some(id) = backing {
+                    return Ok(Way::Kernel(handle, id));
                 }
+                FopenFlags::empty()
             }
-        }
-        Ok(Way::Daemon(match io {
             Io::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
-            _ => FopenFlags::empty(),
-        }))
+            Io::Cached { keep: false } => FopenFlags::empty(),
+        };
+        Ok(Way::Daemon(handle, flags))
     }
 }

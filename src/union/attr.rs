@@ -63,6 +63,7 @@ impl Union {
 
     /// A node's attributes. The caller holds `topology`.
     pub(super) fn attr_of(&self, node: &Arc<Node>) -> Result<Attr> {
+        let _named = node.named();
         let (last, lower) = {
             let s = node.state.lock();
             (s.last.clone(), s.lower_layer())
@@ -75,7 +76,8 @@ impl Union {
         self.show(node, stat)
     }
 
-    /// Where a node's attributes are. The caller holds `topology`.
+    /// Where a node's attributes are. The caller holds `topology`, and `naming`
+    /// for as long as it uses the place.
     pub(super) fn place(&self, node: &Arc<Node>) -> Result<Place> {
         let (upper, link, index, orphan, lower, lower_dir) = {
             let s = node.state.lock();
@@ -164,6 +166,7 @@ impl Union {
         };
         let node = self.copy_up(&asked, want)?;
         let _moving = self.topology.read();
+        let _named = node.named();
         let place = self.place(&node)?;
         let at = place.at();
         let before = self.stat(at)?;
@@ -296,6 +299,7 @@ impl Union {
     pub fn readlink(&self, id: u64) -> Result<OsString> {
         let node = self.node(id)?;
         let _moving = self.topology.read();
+        let _named = node.named();
         fs::readlink(self.place(&node)?.at())
     }
 
@@ -354,6 +358,7 @@ impl Union {
         if !node.is_dir() && !node.is_file() {
             return Err(Errno::NOTTY);
         }
+        let _named = node.named();
         match self.place(node)? {
             Place::Fd(fd) => fs::reopen(fd, libc::O_RDONLY),
             Place::Name(dir, name) => fs::open(dir, &name, libc::O_RDONLY, 0),

@@ -69,7 +69,14 @@ impl Union {
                 if let Some(link) = node.link() {
                     self.copy_up_dirs(&link.parent)?;
                 }
-                self.copy_up_file(&node, want)?;
+                // The name may go while it is copied; what is copied then has
+                // another name, or none.
+                loop {
+                    match self.copy_up_file(&node, want) {
+                        Err(Errno::AGAIN) => {}
+                        result => break result?,
+                    }
+                }
             }
         }
         let next = self.succeed(&node);
@@ -122,6 +129,9 @@ impl Union {
         }
         let link = node.link().ok_or(Errno::NOENT)?;
         let _names = link.parent.ns.write();
+        if !node.has(&link) {
+            return Err(Errno::NOENT);
+        }
         self.install(&link, staged, true)?;
         let mut state = node.state.lock();
         state.upper = InUpper::Data;
@@ -191,6 +201,10 @@ impl Union {
             return self.keep_orphan(node, staged, got);
         };
         let _names = link.parent.ns.write();
+        if !node.has(&link) {
+            return Err(Errno::AGAIN);
+        }
+        let _naming = node.naming.write();
         if let Some((links, name)) = indexed_as {
             staged.install(&links.dir, &name, Onto::Nothing)?;
             links.added(name.clone());
@@ -276,16 +290,12 @@ impl Union {
     /// so who dies here may leave a newer modification time.
     fn copy_up_data(&self, node: &Arc<Node>, want: Want) -> Result<()> {
         let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
-        let place = {
+        let fd = {
             let _moving = self.topology.read();
-            self.place(node)?
+            self.open_upper(node, libc::O_RDWR)?
         };
-        let at = place.at();
+        let at = At::Fd(fd.as_fd());
         let stat = fs::stat(at)?;
-        let fd = match at {
-            At::Name(dir, name) => fs::open(dir, name, libc::O_RDWR, 0)?,
-            At::Fd(fd) => fs::reopen(fd, libc::O_RDWR)?,
-        };
         let capability = xattr::get(at, c"security.capability")?;
         if want == Want::Empty {
             fs::truncate(&fd, 0)?;

@@ -142,7 +142,8 @@ impl Union {
     /// Make a file and open it.
     ///
     /// # Errors
-    /// As [`Union::make`].
+    /// As [`Union::make`]; `ESTALE` if it was removed at once: the kernel then
+    /// looks the name up again.
     pub fn create(
         &self,
         parent: u64,
@@ -153,8 +154,13 @@ impl Union {
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
         let mut attr = self.make(parent, name, Make::File, mode, umask, caller)?;
-        let opened = self.opened_new(&mut attr, flags)?;
-        Ok((attr, opened))
+        match self.opened_new(&mut attr, flags) {
+            Ok(opened) => Ok((attr, opened)),
+            Err(e) => {
+                self.forget(attr.id, 1);
+                Err(e)
+            }
+        }
     }
 
     /// Another name for a file.
@@ -185,6 +191,7 @@ impl Union {
         let _names = parent.ns.write();
         let dir = self.upper_dir(&parent)?;
         let (under, _) = self.vacant(&parent, &dir, name)?;
+        let naming = node.naming.write();
         let place = self.place(&node)?;
         let at = place.at();
         if marks::is_wh(name) {
@@ -210,6 +217,7 @@ impl Union {
                 name: name.to_owned(),
             });
         }
+        drop(naming);
         let attr = self.attr_of(&node)?;
         self.table.remember(&node);
         Ok(attr)

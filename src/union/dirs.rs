@@ -140,12 +140,17 @@ impl Union {
                 break fd;
             }
             let link = parent.ok_or(Errno::NOENT)?;
-            missing.push((at.serial, link.name));
-            at = link.parent;
+            let above = link.parent.clone();
+            missing.push((at, link));
+            at = above;
         };
-        while let Some((serial, name)) = missing.pop() {
-            fd = Arc::new(fs::open_dir_path(&*fd, &name)?);
-            self.fds.put(serial, &fd);
+        while let Some((node, link)) = missing.pop() {
+            let _named = node.named();
+            if !node.has(&link) {
+                return Err(Errno::NOENT);
+            }
+            fd = Arc::new(fs::open_dir_path(&*fd, &link.name)?);
+            self.fds.put(node.serial, &fd);
         }
         Ok(fd)
     }

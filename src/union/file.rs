@@ -59,6 +59,9 @@ pub enum Source {
 /// The answer to an open.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
+    /// Which node it is: unlike the kernel's number never given twice, so a
+    /// release that comes late is not taken for another file's.
+    pub handle: u64,
     /// The way.
     pub io: Io,
     /// The kernel is to drop the attributes that it has: set-id bits were
@@ -152,14 +155,18 @@ impl Union {
         let mut cleared = false;
         if truncates {
             let _moving = self.topology.read();
+            let _named = node.named();
             let file = self.open_data(&node, true)?;
             let place = self.place(&node)?;
             let cut = || fs::truncate(&*file, 0);
             ((), cleared) = self.without_privileges(place.at(), caller, false, cut)?;
             node.state.lock().size_hint = 0;
         }
+        // An inode that is open when its last name goes is kept.
+        let _moving = self.topology.read();
+        let _named = node.named();
         let mut state = node.state.lock();
-        if state.successor.is_some() {
+        if state.successor.is_some() || state.is_lost() {
             return Err(Errno::STALE);
         }
         if state.io == IoMode::Closed {
@@ -182,7 +189,11 @@ impl Union {
         };
         state.opens += 1;
         state.runs += u32::from(flags & RUN != 0);
-        Ok(Opened { io, stale: cleared })
+        Ok(Opened {
+            handle: node.serial,
+            io,
+            stale: cleared,
+        })
     }
 
     fn choose(&self, upper: InUpper, mode: u32, size: u64) -> IoMode {
@@ -198,23 +209,26 @@ impl Union {
         }
     }
 
-    /// The kernel did not take the backing file: this first open goes through
-    /// the daemon.
+    /// Do the opens of a node go past the daemon.
+    pub fn is_passed(&self, id: u64) -> bool {
+        self.node(id).is_ok_and(|node| {
+            let io = node.state.lock().io;
+            matches!(io, IoMode::PassLower | IoMode::PassUpper)
+        })
+    }
+
+    /// The kernel did not take the node's backing file, and has none of it:
+    /// its opens go through the daemon.
     ///
     /// # Errors
-    /// `EIO` if the node is open by passthrough otherwise.
-    pub fn open_without_passthrough(&self, id: u64) -> Result<Opened> {
+    /// `ESTALE` for an unknown node.
+    pub fn open_without_passthrough(&self, id: u64) -> Result<()> {
         let node = self.node(id)?;
         let mut state = node.state.lock();
-        if state.opens > 1 && state.io != IoMode::Cached {
-            return Err(Errno::IO);
-        }
         state.io = IoMode::Cached;
-        let keep = !std::mem::take(&mut state.stale_cache);
-        Ok(Opened {
-            io: Io::Cached { keep },
-            stale: false,
-        })
+        // The caller answers with what makes the kernel drop its pages.
+        state.stale_cache = false;
+        Ok(())
     }
 
     /// A descriptor to register as a node's backing file. It is read-only: the
@@ -236,9 +250,11 @@ impl Union {
         }
     }
 
-    /// An open file description is gone, which was opened with `flags`.
-    pub fn release(&self, id: u64, flags: i32) -> Released {
-        let Ok(node) = self.node(id) else {
+    /// An open file description is gone, which was opened with `flags` and got
+    /// `handle`. The kernel waits for no answer to this, so the node may have
+    /// been forgotten, and its number be another one's, before it is seen.
+    pub fn release(&self, id: u64, handle: u64, flags: i32) -> Released {
+        let Some(node) = self.opened(id, handle) else {
             return Released {
                 last: true,
                 stale: false,
@@ -255,6 +271,16 @@ impl Union {
             self.files.forget(node.serial);
         }
         Released { last, stale }
+    }
+
+    /// Is the node that was opened as `handle` still known, and how often is it
+    /// open.
+    pub fn opens(&self, id: u64, handle: u64) -> Option<u32> {
+        self.opened(id, handle).map(|node| node.state.lock().opens)
+    }
+
+    fn opened(&self, id: u64, handle: u64) -> Option<Arc<Node>> {
+        self.node(id).ok().filter(|node| node.serial == handle)
     }
 
     /// Read through the daemon; fewer bytes only at the end.
@@ -400,7 +426,8 @@ impl Union {
     }
 
     /// The upper's file. The caller holds `topology`.
-    fn open_upper(&self, node: &Arc<Node>, flags: i32) -> Result<OwnedFd> {
+    pub(super) fn open_upper(&self, node: &Arc<Node>, flags: i32) -> Result<OwnedFd> {
+        let _named = node.named();
         match self.place(node)? {
             Place::Name(dir, name) => fs::open(dir, &name, flags, 0),
             Place::Fd(fd) => fs::reopen(fd, flags),
@@ -423,10 +450,15 @@ impl Union {
     /// A new file, open: the answer to a create.
     ///
     /// # Errors
-    /// As [`Union::make`].
+    /// `ESTALE` if it is removed already.
     pub(super) fn opened_new(&self, attr: &mut Attr, flags: i32) -> Result<Opened> {
         let node = self.node(attr.id)?;
+        let _moving = self.topology.read();
+        let _named = node.named();
         let mut state = node.state.lock();
+        if state.is_lost() {
+            return Err(Errno::STALE);
+        }
         if state.io == IoMode::Closed {
             state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
         }
@@ -440,11 +472,20 @@ impl Union {
         } else {
             Io::Cached { keep: false }
         };
-        Ok(Opened { io, stale: false })
+        Ok(Opened {
+            handle: node.serial,
+            io,
+            stale: false,
+        })
     }
 }
 
 impl State {
+    /// Its last name went while it was not open: there is no way to its data.
+    fn is_lost(&self) -> bool {
+        self.removed && self.in_upper() && self.orphan.is_none()
+    }
+
     /// An open by passthrough: if it lets the file be mapped for writing, its
     /// attributes are not to be kept while it is open. True if that is new.
     fn may_map(&mut self, flags: i32) -> bool {

@@ -93,14 +93,27 @@ impl Union {
             name: name.to_owned(),
         };
         let kind = found.stat.kind();
-        let _one_at_a_time = self.creating.lock();
-        if found.by_ino
-            && let Some(node) = self.table.by_ino(found.ino)
-        {
+        let known = |at: Option<Arc<Node>>| at.filter(|_| found.by_ino);
+        let _one_at_a_time = loop {
+            // A node that does not have this name yet may be about to lose its
+            // last, and the inode be one that has got the number since: so its
+            // names stand still first.
+            let same = known(self.table.by_ino(found.ino));
+            let _named = match &same {
+                Some(node) if !node.is_dir() && !node.has(&link()) => Some(node.named()),
+                _ => None,
+            };
+            let creating = self.creating.lock();
+            let Some(node) = known(self.table.by_ino(found.ino)) else {
+                break creating;
+            };
+            if !same.as_ref().is_some_and(|same| Arc::ptr_eq(same, &node)) {
+                continue;
+            }
             let mut state = node.state.lock();
-            let known = state.links.iter().any(|l| l.is(parent, name));
-            if node.kind == kind && !state.removed && (known || !node.is_dir()) {
-                if !known {
+            let has = state.links.iter().any(|l| l.is(parent, name));
+            if node.kind == kind && !state.removed && (has || !node.is_dir()) {
+                if !has {
                     state.links.push(link());
                 }
                 state.origin |= found.origin;
@@ -108,9 +121,11 @@ impl Union {
                     state.lower = found.lower;
                 }
                 drop(state);
-                return node;
+                return node.clone();
             }
-        }
+            drop(state);
+            break creating;
+        };
         let state = State {
             links: vec![link()],
             upper: found.upper,

@@ -191,9 +191,10 @@ impl Union {
         self.upper.is_none()
     }
 
-    /// The kernel forgets `count` lookups of a node. True if it has none left.
-    pub fn forget(&self, id: u64, count: u64) -> bool {
-        self.table.forget(id, count).is_some()
+    /// The kernel forgets `count` lookups of a node; its handle if it has none
+    /// left.
+    pub fn forget(&self, id: u64, count: u64) -> Option<u64> {
+        self.table.forget(id, count).map(|node| node.serial)
     }
 
     /// The kernel will not read or write files past us.

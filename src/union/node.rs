@@ -3,7 +3,7 @@
 use super::dirs::LowerDir;
 use crate::sys::fs::Stat;
 use dashmap::DashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -189,10 +189,15 @@ pub struct Node {
     /// `S_IFMT` bits.
     pub(super) kind: u32,
     /// Lock order: topology, then a ticket, then `ns` of an ancestor before
-    /// that of a descendant, then `state`. Who holds `ns` takes no ticket.
+    /// that of a descendant, then `naming` of a descendant before that of an
+    /// ancestor, then `state`. Who holds `ns` takes no ticket.
     pub(super) ticket: Mutex<()>,
     /// Directories: the names below do not change.
     pub(super) ns: RwLock<()>,
+    /// Held for writing while the node gets or loses a name other than by a
+    /// rename, so for reading by whoever goes to the inode by a name of it: the
+    /// name could else be another inode's by then.
+    pub(super) naming: RwLock<()>,
     pub(super) state: Mutex<State>,
     table: Weak<Table>,
 }
@@ -209,6 +214,18 @@ impl Node {
     /// One of its names.
     pub(super) fn link(&self) -> Option<Link> {
         self.state.lock().links.first().cloned()
+    }
+
+    /// Keeps the node's names while it is held, with `topology`.
+    pub(super) fn named(&self) -> RwLockReadGuard<'_, ()> {
+        // Who has it may ask again.
+        self.naming.read_recursive()
+    }
+
+    /// Does it still have this name.
+    pub(super) fn has(&self, link: &Link) -> bool {
+        let state = self.state.lock();
+        state.links.iter().any(|l| l.is(&link.parent, &link.name))
     }
 
     /// The node that the name belongs to now.
@@ -299,6 +316,7 @@ impl Table {
             kind,
             ticket: Mutex::new(()),
             ns: RwLock::new(()),
+            naming: RwLock::new(()),
             state: Mutex::new(state),
             table: Arc::downgrade(self),
         };

@@ -70,7 +70,7 @@ impl Union {
             (false, true) => return Err(Errno::ISDIR),
             _ => {}
         }
-        let stat = found.stat;
+        let mut stat = found.stat;
         let unindexed = indexed && self.is_unindexed(&found);
         let node = self.instantiate(parent, name, found);
         if unindexed {
@@ -80,7 +80,13 @@ impl Union {
             return Err(Errno::NOTEMPTY);
         }
         let dir = self.upper_dir(parent)?;
-        let here = fs::absent(fs::stat_at(&*dir, name))?.is_some();
+        let _naming = node.naming.write();
+        let there = fs::absent(fs::stat_at(&*dir, name))?;
+        let here = there.is_some();
+        if let Some(now) = there.filter(|_| !is_dir) {
+            // Another name may have come or gone until now.
+            stat.nlink = now.nlink;
+        }
         let leaving = self.before_unlink(&node, parent, &dir, name, here)?;
         if !here && !leaving.linked {
             self.hide(parent, &dir, name)?;

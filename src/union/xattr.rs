@@ -18,6 +18,7 @@ impl Union {
         let stored = self.stored_name(name, Errno::NODATA)?;
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
+        let _named = node.named();
         let place = self.place(&node)?;
         let mut value = match xattr::get(place.at(), &stored)? {
             Some(value) => value,
@@ -35,6 +36,7 @@ impl Union {
     pub fn listxattr(&self, id: u64, caller: Caller) -> Result<Vec<u8>> {
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
+        let _named = node.named();
         let place = self.place(&node)?;
         super::with_scratch(|list| {
             xattr::list_into(place.at(), list)?;
@@ -72,6 +74,7 @@ impl Union {
         let mut value = value.to_vec();
         self.map_acl(name, &mut value, |map, id| map.stored(id))?;
         let _moving = self.topology.read();
+        let _named = node.named();
         let place = self.place(&node)?;
         let at = place.at();
         xattr::set(at, &stored, &value, flags)?;
@@ -98,6 +101,7 @@ impl Union {
             // Nothing is copied up for what is not there.
             let node = asked.latest();
             let _moving = self.topology.read();
+            let _named = node.named();
             let place = self.place(&node)?;
             if xattr::get(place.at(), &stored)?.is_none() && self.raw(place.at(), name)?.is_none() {
                 return Err(Errno::NODATA);
@@ -105,6 +109,7 @@ impl Union {
         }
         let node = self.copy_up(&asked, Want::Meta)?;
         let _moving = self.topology.read();
+        let _named = node.named();
         let place = self.place(&node)?;
         node.state.lock().lost_capability = name == "security.capability";
         match xattr::remove(place.at(), &stored) {

@@ -29,6 +29,8 @@ pub struct Rig {
     /// Numbers that a kernel would hold, each as often as it was looked up.
     held: RefCell<Vec<u64>>,
     labels: RefCell<HashMap<String, u64>>,
+    /// What the last open of a node answered as its handle.
+    handles: RefCell<HashMap<u64, u64>>,
     lowers: usize,
     /// When the trees were made.
     pub since: i64,
@@ -122,6 +124,7 @@ impl Rig {
             union: RefCell::new(None),
             held: RefCell::default(),
             labels: RefCell::default(),
+            handles: RefCell::default(),
             lowers,
             since: now() - 600,
             before: before.collect(),

@@ -100,13 +100,18 @@ fn split(path: &str) -> (&str, OsString) {
 }
 
 impl Rig {
+    /// This process.
+    pub fn caller() -> Caller {
+        Caller {
+            pid: std::process::id(),
+            ..ROOT
+        }
+    }
+
     /// Do what the line says.
     pub fn op(&self, line: &str) -> Result<(), Errno> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
-        let mut caller = Caller {
-            pid: std::process::id(),
-            ..ROOT
-        };
+        let mut caller = Rig::caller();
         if let Some(who) = words[0].strip_prefix('@') {
             let (uid, gid) = who.split_once(':').unwrap();
             caller = Caller {
@@ -208,19 +213,27 @@ impl Rig {
     }
 
     fn released(&self, id: u64, result: Result<(), Errno>) -> Result<(), Errno> {
-        self.with(|u| u.release(id, 0));
+        self.release(id);
         result
+    }
+
+    fn release(&self, id: u64) {
+        let handle = self.handles.borrow().get(&id).copied().unwrap_or_default();
+        self.with(|u| u.release(id, handle, 0));
     }
 
     /// Open as the kernel does: `ESTALE` is a reason to look the name up again.
     fn opened(&self, path: &str, flags: i32, caller: Caller) -> Result<u64, Errno> {
         let id = self.id(path)?;
-        match self.with(|u| u.open_file(id, flags, caller)) {
-            Err(Errno::STALE) => {}
-            result => return result.map(|_| id),
-        }
-        let id = self.id(path)?;
-        self.with(|u| u.open_file(id, flags, caller)).map(|_| id)
+        let (id, opened) = match self.with(|u| u.open_file(id, flags, caller)) {
+            Err(Errno::STALE) => {
+                let id = self.id(path)?;
+                (id, self.with(|u| u.open_file(id, flags, caller))?)
+            }
+            result => (id, result?),
+        };
+        self.handles.borrow_mut().insert(id, opened.handle);
+        Ok(id)
     }
 
     fn op_on_file(&self, line: &str, words: &[&str], caller: Caller) -> Result<(), Errno> {
@@ -355,7 +368,7 @@ impl Rig {
             }
             ["release", label] => {
                 let id = self.label(label);
-                self.with(|u| u.release(id, 0));
+                self.release(id);
             }
             ["read", label, offset, data] => {
                 let want = quoted(data);

@@ -188,12 +188,13 @@ impl Viewer<'_> {
     }
 
     fn content(&self, attr: &Attr) -> String {
-        if let Err(e) = self.union.open_file(attr.id, libc::O_RDONLY, ROOT) {
-            return format!("open: {e:?}");
-        }
+        let opened = match self.union.open_file(attr.id, libc::O_RDONLY, ROOT) {
+            Ok(opened) => opened,
+            Err(e) => return format!("open: {e:?}"),
+        };
         let mut data = vec![0; attr.stat.size as usize];
         let result = self.union.read(attr.id, 0, &mut data);
-        self.union.release(attr.id, libc::O_RDONLY);
+        self.union.release(attr.id, opened.handle, libc::O_RDONLY);
         match result {
             Err(e) => return format!("read: {e:?}"),
             Ok(n) if n < data.len() => return format!("only {n} bytes"),

@@ -391,3 +391,31 @@ fn git_sqlite_style_write_patterns() {
     assert_eq!(fs::read_to_string(m.at("conf")).unwrap(), "50");
     assert_eq!(super::names(m.path()), ["conf"]);
 }
+
+/// Numbers of removed files are used again at once, and the kernel waits for no
+/// answer to a release: nobody may get another's file by that.
+#[test]
+fn files_made_and_removed_by_several_threads() {
+    let Some((_fx, m)) = mounted(&["/a dir\n/b dir\n/c dir\n/d dir"], &[]) else {
+        return;
+    };
+    std::thread::scope(|s| {
+        for dir in ["a", "b", "c", "d"] {
+            let m = &m;
+            s.spawn(move || {
+                for n in 0..1000 {
+                    let path = m.at(&format!("{dir}/f{}", n % 3));
+                    let text = format!("{dir} {n}");
+                    fs::write(&path, &text).unwrap_or_else(|e| panic!("{text}: {e}"));
+                    let f = fs::OpenOptions::new().append(true).open(&path).unwrap();
+                    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+                    assert_eq!(f.metadata().unwrap().nlink(), 1, "{text}");
+                    fs::remove_file(&path).unwrap();
+                    (&f).write_all(b"!").unwrap();
+                    let st = f.metadata().unwrap();
+                    assert_eq!((st.nlink(), st.len()), (0, text.len() as u64 + 1), "{text}");
+                }
+            });
+        }
+    });
+}
