@@ -2,6 +2,7 @@
 //! own. Errors are errnos, as the caller of the file system call gets them.
 
 mod attr;
+pub mod catalog;
 mod copy_up;
 mod create;
 mod dirs;

@@ -41,13 +41,14 @@ enum Cover {
     Entry,
 }
 
+/// A name that the lowers list.
 #[derive(Debug)]
-struct LowerName {
-    name: Arc<OsStr>,
-    ino: u64,
-    kind: u32,
+pub(super) struct LowerName {
+    pub name: Arc<OsStr>,
+    pub ino: u64,
+    pub kind: u32,
     /// The topmost layer that has it.
-    layer: u16,
+    pub layer: u16,
     cover: Cover,
 }
 
@@ -353,16 +354,26 @@ impl Union {
             }
             (state.upper, state.lowers.clone())
         };
-        let mut listing = Listing::default();
-        let mut hidden = HashSet::new();
-        for lower in &lowers {
-            self.load_lower(lower, &mut listing, &mut hidden)?;
-        }
+        let mut listing = self.load_lowers(&lowers)?;
         if upper != InUpper::No {
             self.load_upper(node, &mut listing)?;
         }
         node.state.lock().listing = Some(Box::new(listing));
         Ok(())
+    }
+
+    /// The names in a stack of lower directories.
+    pub(super) fn lower_names(&self, lowers: &[Arc<LowerDir>]) -> Result<Vec<LowerName>> {
+        Ok(self.load_lowers(lowers)?.lower)
+    }
+
+    fn load_lowers(&self, lowers: &[Arc<LowerDir>]) -> Result<Listing> {
+        let mut listing = Listing::default();
+        let mut hidden = HashSet::new();
+        for lower in lowers {
+            self.load_lower(lower, &mut listing, &mut hidden)?;
+        }
+        Ok(listing)
     }
 
     fn load_lower(

@@ -114,14 +114,17 @@ impl Case {
         .map_err(|e| format!("{} [{}]:\n{e}", self.name, variant.name))
     }
 
+    /// The lower layers, top first.
+    pub fn lowers(&self, variant: &Variant) -> Vec<String> {
+        let lowers = self.sections.iter().filter(|s| s.0 == "lower");
+        lowers
+            .map(|s| s.2.replace("OVL.", variant.family()))
+            .collect()
+    }
+
     fn run_in(&self, variant: &Variant, dir: &Path) -> Result<(), String> {
         let own = |text: &str| text.replace("OVL.", variant.family());
-        let lowers: Vec<String> = self
-            .sections
-            .iter()
-            .filter(|s| s.0 == "lower")
-            .map(|s| own(&s.2))
-            .collect();
+        let lowers = self.lowers(variant);
         let upper = self.get("upper").map_or(String::new(), |s| own(&s.2));
         Rig::build(dir, &lowers, Some(&upper));
         let rig = Rig::new(dir, variant.options.clone(), variant.features);

@@ -88,6 +88,14 @@ pub fn upper_root(dir: &Path) -> PathBuf {
     }
 }
 
+fn open_in(dir: &Path, name: &str) -> OpenDir {
+    OpenDir {
+        fd: fs::open_dir_path(CWD, dir.join(name).as_os_str()).unwrap(),
+        path: name.into(),
+        idmapped: false,
+    }
+}
+
 /// Seconds since 1970.
 pub fn now() -> i64 {
     let now = std::time::SystemTime::now();
@@ -132,19 +140,18 @@ impl Rig {
         }
     }
 
+    /// The lower layers, opened.
+    pub fn lowers(&self) -> Vec<OpenDir> {
+        let lower = |i| open_in(&self.dir, &format!("lower{i}"));
+        (0..self.lowers).map(lower).collect()
+    }
+
     /// Start it.
     pub fn open(&self) -> Result<(), String> {
-        let open_in = |dir: &Path, name: &str| OpenDir {
-            fd: fs::open_dir_path(CWD, dir.join(name).as_os_str()).unwrap(),
-            path: name.into(),
-            idmapped: false,
-        };
         let open = |name: &str| open_in(&upper_root(&self.dir), name);
         let upper = self.has_upper.get();
         let layers = OpenLayers {
-            lower: (0..self.lowers)
-                .map(|i| open_in(&self.dir, &format!("lower{i}")))
-                .collect(),
+            lower: self.lowers(),
             upper: upper.then(|| open("upper")),
             work: upper.then(|| open("work")),
             locks: Vec::new(),
