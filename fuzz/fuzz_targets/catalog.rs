@@ -46,8 +46,8 @@ fuzz_target!(|data: &[u8]| {
     let layers = catalog.layers().len();
     let (mut dirs, mut entries) = (vec![0], 0);
     while let Some(dir) = dirs.pop() {
-        let mut stack = catalog.stack(dir).map(|place| catalog.place(place).layer);
-        assert!(stack.is_sorted() && stack.len() <= layers);
+        let stack = catalog.stack(dir).map(|place| catalog.place(place).layer);
+        assert!(stack.is_sorted() && catalog.stack(dir).len() <= layers);
         for place in catalog.stack(dir) {
             let mut at = Some(place);
             while let Some(place) = at {
