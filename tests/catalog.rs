@@ -7,11 +7,13 @@ mod direct;
 
 use capas::catalog::{Catalog, What};
 use capas::layer::marks::{self, Family};
-use capas::sys::{Errno, fs::Stat};
+use capas::sys::{Errno, fs::Stat, fs::Time};
 use capas::union::{Caller, Union, catalog};
 use direct::{Rig, cases, variant::Variant, view::ROOT};
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 
 const CALLER: Caller = ROOT;
 
@@ -162,4 +164,153 @@ fn it_says_what_the_layers_say() {
     }
     eprintln!("{entries} entries, {live} of them live");
     assert!(entries > 500 && live > 0);
+}
+
+/// Every attribute of every path, as far as it can be looked up. Looking at
+/// the upper changes when it was looked at.
+fn attributes(union: &Union, id: u64, path: &str, out: &mut Vec<(String, Stat)>) {
+    for (name, ..) in list(union, id) {
+        let Ok(attr) = union.lookup(id, &name) else {
+            continue;
+        };
+        let path = format!("{path}/{}", name.display());
+        assert_eq!(union.getattr(attr.id).unwrap().stat, attr.stat, "{path}");
+        let atime = Time::default();
+        out.push((path.clone(), Stat { atime, ..attr.stat }));
+        if attr.stat.is_dir() {
+            attributes(union, attr.id, &path, out);
+        }
+        union.forget(attr.id, 1);
+    }
+}
+
+/// What a mount shows, and what it makes of the layers, is the same.
+#[test]
+fn mounts_are_the_same_with_and_without() {
+    if !direct::able() {
+        return;
+    }
+    let variant = Variant::default_one();
+    let mut paths = 0;
+    for case in cases::all() {
+        let dir = tempfile::tempdir().unwrap();
+        Rig::build(
+            dir.path(),
+            &case.lowers(&variant),
+            Some(&case.upper(&variant)),
+        );
+        let new = || Rig::new(dir.path(), variant.options.clone(), variant.features);
+        if new().lowers().is_empty() {
+            continue;
+        }
+        let seen = |rig: Rig| {
+            rig.open().unwrap();
+            let mut out = Vec::new();
+            rig.with(|union| attributes(union, 1, "", &mut out));
+            let view = rig.view();
+            (out, view.text(), view.inodes, rig.uses_catalog())
+        };
+        let (without, text, inodes, no) = seen(new());
+        let (with, same_text, same_inodes, yes) = seen(new().catalogued());
+        assert!(yes && !no, "{}: it is not used", case.name);
+        assert_eq!(with, without, "{}", case.name);
+        assert_eq!(same_text, text, "{}", case.name);
+        assert_eq!(same_inodes, inodes, "{}", case.name);
+        paths += with.len();
+    }
+    assert!(paths > 200, "{paths}");
+}
+
+/// Positions in a listing hold when the directory gets a part in the upper.
+#[test]
+fn a_listing_goes_on_after_a_copy_up() {
+    if !direct::able() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lower: String = (0..100).map(|i| format!("/d/f{i} file\n")).collect();
+    Rig::build(dir.path(), &[lower], Some(""));
+    let variant = Variant::default_one();
+    let rig = Rig::new(dir.path(), variant.options, variant.features).catalogued();
+    rig.open().unwrap();
+    let id = rig.id("/d").unwrap();
+    let (mut names, mut from) = (Vec::new(), 0);
+    let mut read = |most: usize| {
+        let mut room = most;
+        rig.with(|u| {
+            u.readdir(id, from, |e| {
+                if room > 0 {
+                    room -= 1;
+                    from = e.next;
+                    names.push(e.name.clone());
+                }
+                room > 0
+            })
+        })
+        .unwrap();
+        names.len()
+    };
+    read(40);
+    rig.op("create /d/new 0644").unwrap();
+    assert_eq!(read(1000), 2 + 101);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 2 + 101);
+}
+
+/// A catalog that does not fit is not used, and everything is there.
+#[test]
+fn a_foreign_or_damaged_one_is_done_without() {
+    if !direct::able() {
+        return;
+    }
+    let variant = Variant::default_one();
+    let rig = |dir: &std::path::Path| {
+        Rig::build(dir, &["/f file data=\"f\"\n".to_owned()], Some(""));
+        Rig::new(dir, variant.options.clone(), variant.features).catalogued()
+    };
+    let open = |rig: &Rig| {
+        rig.open().unwrap();
+        rig.id("/f").unwrap();
+        let used = rig.uses_catalog();
+        rig.close();
+        used
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let good = rig(dir.path());
+    assert!(open(&good));
+    let file = dir.path().join("catalog");
+    let bytes = std::fs::read(&file).unwrap();
+    let mode = |mode| std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    mode(0o620);
+    assert!(!open(&good), "others may write it");
+    mode(0o600);
+    for (what, wrong) in [
+        ("cut off", bytes[..bytes.len() - 1].to_vec()),
+        ("empty", Vec::new()),
+        ("another file", b"#!/bin/sh\n".repeat(100)),
+    ] {
+        std::fs::write(&file, wrong).unwrap();
+        assert!(!open(&good), "{what}");
+    }
+    // Another layer of the same content.
+    let other = tempfile::tempdir().unwrap();
+    drop(rig(other.path()));
+    std::fs::copy(other.path().join("catalog"), &file).unwrap();
+    assert!(!open(&good), "of another layer");
+    // The layer was touched.
+    std::fs::write(&file, &bytes).unwrap();
+    assert!(open(&good));
+    let lower = dir.path().join("lower0");
+    std::fs::write(lower.join("new"), "").unwrap();
+    std::fs::remove_file(lower.join("new")).unwrap();
+    assert!(!open(&good), "of a layer that was changed");
+    // Other options.
+    let mut options = variant.options.clone();
+    let third = tempfile::tempdir().unwrap();
+    drop(rig(third.path()));
+    options.redirect_dir = capas::union::options::RedirectDir::NoFollow;
+    let mut strict = Rig::new(third.path(), options, variant.features);
+    strict.catalog = Some(third.path().join("catalog"));
+    assert!(!open(&strict), "for other options");
 }

@@ -21,6 +21,7 @@ mod path;
 mod readdir;
 mod remove;
 mod rename;
+mod stack;
 mod xattr;
 
 pub use attr::SetAttr;
@@ -81,6 +82,8 @@ pub struct Union {
     /// Top first.
     lowers: Vec<Layer>,
     roots: Vec<Arc<LowerDir>>,
+    /// What the lowers merge to, where that is written down.
+    catalog: Option<catalog::Merged>,
     /// The hard link index; none = off.
     links: Option<links::Links>,
     inos: ino::Inos,
@@ -203,6 +206,11 @@ impl Union {
     /// The kernel will not read or write files past us.
     pub fn disable_passthrough(&mut self) {
         self.features = self.features.without(Features::PASSTHROUGH);
+    }
+
+    /// Is it known what the lowers merge to.
+    pub fn has_catalog(&self) -> bool {
+        self.catalog.is_some()
     }
 
     /// How many nodes are known.

@@ -71,6 +71,7 @@ pub fn build(lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Resul
         upper: None,
         work: None,
         locks: Vec::new(),
+        catalog: None,
     };
     // Numbers are written down as the layers have them.
     let options = Options {
@@ -78,8 +79,7 @@ pub fn build(lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Resul
         ..options.clone()
     };
     let union = Union::open(layers, &options, allowed).map_err(BuildError::Setup)?;
-    let layers = union.lowers.iter().map(identity);
-    let layers = layers.collect::<crate::sys::Result<Vec<_>>>()?;
+    let layers: Vec<_> = union.lowers.iter().map(identity).collect();
     let builder = Builder {
         draft: Draft::new(union.reading(), &layers),
         union: &union,
@@ -114,9 +114,9 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn run(mut self) -> Result<Vec<u8>> {
         let root = self.union.root.state.lock().lowers.clone();
-        let top = root.first().ok_or(Errno::INVAL)?;
+        let top = root.top().ok_or(Errno::INVAL)?;
         let stat = fs::stat_fd(&*self.union.lower_dir(top)?)?;
-        self.dir(stat, root)?;
+        self.dir(stat, self.union.dirs_of(&root))?;
         while let Some(stack) = self.waiting.pop_front() {
             self.draft.next_dir();
             let mut names = self.union.lower_names(&stack)?;
@@ -124,7 +124,9 @@ impl Builder<'_> {
             for name in names {
                 let search = Search::Name(name.name.to_os_string());
                 let inode = match self.union.find_lower(&stack, search, name.layer) {
-                    Ok(InLowers::Dirs(stat, dirs)) => self.dir(stat, dirs)?,
+                    Ok(InLowers::Dirs(stat, stack)) => {
+                        self.dir(stat, self.union.dirs_of(&stack))?
+                    }
                     Ok(InLowers::File(stat, file)) => self.file(stat, &file)?,
                     // Listed all the same: its own lookup says what is wrong.
                     Ok(InLowers::None) | Err(Errno::IO) => self.draft.inode(&Inode {

@@ -1,19 +1,20 @@
-//! The merged catalog of the lower layers: made from them ([`build`]).
+//! The merged catalog of the lower layers: made from them ([`build`]), and used
+//! in their place.
 
 mod build;
+mod serve;
 
 pub use build::{BuildError, build};
+pub(super) use serve::Merged;
 
 use crate::catalog::LayerId;
 use crate::layer::Layer;
-use crate::sys::{Result, fs};
 
 /// What a catalog knows a layer by.
-fn identity(layer: &Layer) -> Result<LayerId> {
-    let stat = fs::stat_fd(&layer.root)?;
-    Ok(LayerId {
+fn identity(layer: &Layer) -> LayerId {
+    LayerId {
         uuid: layer.uuid,
-        ino: stat.ino,
-        ctime: stat.ctime,
-    })
+        ino: layer.ino,
+        ctime: layer.ctime,
+    }
 }
