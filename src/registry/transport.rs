@@ -5,8 +5,8 @@ use super::fault::{Fault, Reply, server_text};
 use crate::store::error::{Result as StoreResult, invalid, show};
 use std::io::{ErrorKind, Read};
 use std::sync::OnceLock;
-use std::time::Duration;
-use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use std::time::{Duration, SystemTime};
+use ureq::http::header::{AUTHORIZATION, DATE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, Method, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, BodyReader};
@@ -70,8 +70,7 @@ impl Answer {
         }
         let after = self
             .header(RETRY_AFTER.as_str())
-            .and_then(|v| v.trim().parse().ok())
-            .map(Duration::from_secs);
+            .and_then(|v| retry_after(v, self.header(DATE.as_str())));
         let status = self.status;
         let mut body = Vec::new();
         // A text that cannot be read is as good as none.
@@ -123,6 +122,20 @@ impl Answer {
         }
         Ok(next)
     }
+}
+
+/// How long a server wants to be left alone: seconds, or a date, which counts
+/// from the server's own `date` where it says one, as clocks differ.
+fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More seconds than a number holds are a wish not to be asked again.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let when = httpdate::parse_http_date(value).ok()?;
+    let now = date.and_then(|d| httpdate::parse_http_date(d).ok());
+    let now = now.unwrap_or_else(SystemTime::now);
+    Some(when.duration_since(now).unwrap_or_default())
 }
 
 /// Connections to servers.
@@ -341,6 +354,35 @@ mod tests {
             assert!(!same_origin("https://h/", other), "{other}");
         }
         assert_eq!(host_of("https://u:secret@h:1/p"), "h:1");
+    }
+
+    #[test]
+    fn a_server_says_by_seconds_or_by_date_when_to_come_again() {
+        let now = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (value, seconds) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
+            // Gone by.
+            ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Sun, 32 Nov 1994 08:49:37 GMT", None),
+        ] {
+            let after = retry_after(value, Some(now));
+            assert_eq!(after.map(|d| d.as_secs()), seconds, "{value}");
+        }
+        // Without a date of the server's, or with none that is one, ours counts.
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        for date in [None, Some("today")] {
+            let after = retry_after(&soon, date).unwrap().as_secs();
+            assert!((1..=60).contains(&after), "{after}");
+        }
     }
 
     #[test]
