@@ -37,8 +37,7 @@ fn a_quota_that_is_used_up_gives_edquot_and_nothing_half_done() {
     let fx = Fixture::new().lower(spec).upper_with_quota("8M");
     let mut m = fx.mount(Target::from_env(), "");
     for _ in 0..3 {
-        let open = fs::OpenOptions::new().append(true).open(m.at("big"));
-        assert_eq!(errno(open), Some(libc::EDQUOT));
+        assert_eq!(errno(append(&m.at("big"))), Some(libc::EDQUOT));
     }
     assert!(names(&fx.upper()).is_empty(), "{:?}", names(&fx.upper()));
     assert!(names(&fx.work().join("work")).is_empty());
