@@ -1,10 +1,10 @@
 //! Where a registry is, and whether it may be spoken to without TLS.
 
+use super::address::is_loopback;
 use super::fault::{Fault, Reply};
 use super::transport::{Request, Transport};
 use crate::config::RegistryConfig;
 use crate::store::error::{Result, invalid, show};
-use std::net::IpAddr;
 use std::sync::OnceLock;
 
 /// Docker's registry has another host than its names.
@@ -128,16 +128,6 @@ fn check_authority(authority: &str) -> Result<()> {
         "\"{}\" is no HOST[:PORT]",
         show(authority.as_bytes())
     ))
-}
-
-/// Is it a name or number of this machine itself.
-pub(super) fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
