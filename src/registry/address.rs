@@ -2,6 +2,7 @@
 //! same place.
 
 use crate::store::error::{Result, invalid, show};
+use crate::store::reference::host_and_port;
 use std::net::IpAddr;
 use ureq::http::Uri;
 
@@ -82,12 +83,15 @@ pub fn next_page(base: &str, link: &str) -> Result<Option<String>> {
     }
 }
 
+/// What is in the brackets of an IPv6 host.
+pub fn address_of(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
 /// Is it a name or number of this machine itself.
 pub fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
+    let (host, _) = host_and_port(authority);
+    let host = address_of(host).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -5,7 +5,7 @@ use crate::store::Digest;
 use crate::store::document::{Descriptor, MANIFEST_TYPES, Top, parse, parse_top};
 use crate::store::error::{Result, invalid, show};
 use serde::Deserialize;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long a token lives that does not say.
 const LIFETIME: u64 = 60;
@@ -273,6 +273,20 @@ fn status_text(status: u16) -> String {
     }
 }
 
+/// How long a server wants to be left alone: seconds, or a date, which counts
+/// from the server's own `date` where it says one, as clocks differ.
+pub fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More seconds than a number holds are a wish not to be asked again.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let when = httpdate::parse_http_date(value).ok()?;
+    let now = date.and_then(|d| httpdate::parse_http_date(d).ok());
+    let now = now.unwrap_or_else(SystemTime::now);
+    Some(when.duration_since(now).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,5 +305,34 @@ mod tests {
         assert_eq!(scope, "repository:a/b:pull,push");
         assert_eq!(choose(&["basic realm=x"]).unwrap().0, Challenge::Basic);
         assert!(choose(&["Negotiate", "Bearer", "\u{1}"]).is_none());
+    }
+
+    #[test]
+    fn a_server_says_by_seconds_or_by_date_when_to_come_again() {
+        let now = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (value, seconds) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
+            // Gone by.
+            ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Sun, 32 Nov 1994 08:49:37 GMT", None),
+        ] {
+            let after = retry_after(value, Some(now));
+            assert_eq!(after.map(|d| d.as_secs()), seconds, "{value}");
+        }
+        // Without a date of the server's, or with none that is one, ours counts.
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        for date in [None, Some("today")] {
+            let after = retry_after(&soon, date).unwrap().as_secs();
+            assert!((1..=60).contains(&after), "{after}");
+        }
     }
 }

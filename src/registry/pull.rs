@@ -116,7 +116,7 @@ impl Registry {
         tell: Tell<'_>,
     ) -> Result<()> {
         if found.up_to_date {
-            return Ok(());
+            return store.tidy();
         }
         let source = Remote {
             store,

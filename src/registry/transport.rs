@@ -1,13 +1,13 @@
 //! One HTTP exchange: connection, time limits, redirects, bounds.
 
 use super::address::{host_of, is_loopback, join, same_origin};
-use super::answers::refusal;
+use super::answers::{refusal, retry_after};
 use super::fault::{Fault, Reply};
 use crate::store::error::show;
 use std::io::{ErrorKind, Read};
 use std::sync::OnceLock;
 use std::time::Duration;
-use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, DATE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, Method};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, BodyReader};
@@ -71,8 +71,7 @@ impl Answer {
         }
         let after = self
             .header(RETRY_AFTER.as_str())
-            .and_then(|v| v.trim().parse().ok())
-            .map(Duration::from_secs);
+            .and_then(|v| retry_after(v, self.header(DATE.as_str())));
         let status = self.status;
         let mut body = Vec::new();
         // A text that cannot be read is as good as none.

@@ -324,6 +324,18 @@ impl Store {
         }
     }
 
+    /// Remove what processes that are gone have left in staging; a store that
+    /// can only be read stays as it is.
+    ///
+    /// # Errors
+    /// When staging cannot be read.
+    pub fn tidy(&self) -> Result<()> {
+        match self.writable() {
+            Ok(()) => staging::remove_stale(&self.tmp()),
+            Err(_) => Ok(()),
+        }
+    }
+
     fn lock_file(&self, name: &str) -> Result<File> {
         let path = self.root.join(name);
         fs::OpenOptions::new()

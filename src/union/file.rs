@@ -448,17 +448,8 @@ impl Union {
     }
 
     /// A new file, open: the answer to a create.
-    ///
-    /// # Errors
-    /// `ESTALE` if it is removed already.
-    pub(super) fn opened_new(&self, attr: &mut Attr, flags: i32) -> Result<Opened> {
-        let node = self.node(attr.id)?;
-        let _moving = self.topology.read();
-        let _named = node.named();
+    pub(super) fn opened_new(&self, node: &Node, attr: &mut Attr, flags: i32) -> Opened {
         let mut state = node.state.lock();
-        if state.is_lost() {
-            return Err(Errno::STALE);
-        }
         if state.io == IoMode::Closed {
             state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
         }
@@ -472,11 +463,11 @@ impl Union {
         } else {
             Io::Cached { keep: false }
         };
-        Ok(Opened {
+        Opened {
             handle: node.serial,
             io,
             stale: false,
-        })
+        }
     }
 }
 

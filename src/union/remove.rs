@@ -205,7 +205,7 @@ impl Union {
                 if s.links.is_empty() {
                     s.orphan = Some(Arc::new(fd));
                 }
-            } else if s.links.is_empty() && s.index.is_none() {
+            } else if s.links.is_empty() && (gone || s.index.is_none()) {
                 s.last = Some(Box::new(stat));
             }
             s.removed |= gone;

@@ -26,6 +26,31 @@ fn on_small_upper(size: &str, spec: &str, not_on: &[(Target, &str)]) -> Option<(
     Some((fx, m))
 }
 
+#[test]
+fn a_quota_that_is_used_up_gives_edquot_and_nothing_half_done() {
+    if !crate::common::able_to_mount() {
+        return;
+    }
+    let spec = "/big file 0644 size=12000000 data=@1\n/d/f file data=\"x\"";
+    let fx = Fixture::new().lower(spec).upper_with_quota("8M");
+    let mut m = fx.mount(Target::from_env(), "");
+    for _ in 0..3 {
+        let open = fs::OpenOptions::new().append(true).open(m.at("big"));
+        assert_eq!(errno(open), Some(libc::EDQUOT));
+    }
+    assert!(names(&fx.upper()).is_empty(), "{:?}", names(&fx.upper()));
+    assert!(names(&fx.work().join("work")).is_empty());
+    let fill = fs::File::create(m.at("fill")).unwrap();
+    let chunk = vec![1u8; 65_536];
+    let full = (0..1000).find_map(|i| errno(fill.write_at(&chunk, i * 65_536)));
+    assert_eq!(full, Some(libc::EDQUOT));
+    drop(fill);
+    assert!(fs::read(m.at("big")).unwrap() == pattern(1, 0, 12_000_000));
+    m.remount();
+    assert!(fs::read(m.at("big")).unwrap() == pattern(1, 0, 12_000_000));
+    assert_eq!(names(m.path()), ["big", "d", "fill"]);
+}
+
 fn free(fx: &Fixture) -> u64 {
     let st = rustix::fs::statvfs(fx.upper()).unwrap();
     st.f_bfree * st.f_frsize
