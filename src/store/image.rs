@@ -71,8 +71,9 @@ impl std::fmt::Display for RepoDigest {
 
 /// What registries call the image of an entry.
 pub(super) fn digests_of(entry: &Descriptor) -> Vec<RepoDigest> {
-    let words = entry.annotation(DIGESTS).unwrap_or_default().split(' ');
+    let words = entry.annotation(DIGESTS).unwrap_or_default();
     words
+        .split_ascii_whitespace()
         .filter_map(|text| match Name::parse(text) {
             Ok(Name {
                 reference,
