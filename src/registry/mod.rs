@@ -3,6 +3,7 @@
 //! ```text
 //!  pull, push                 images, from and to the store
 //!  fetch, blob, upload        manifests, lists; a blob as it comes; blobs as they go
+//!  download                   any file by its URL, for `import`
 //!  Registry ── Host…          mirrors first, for reading, then the registry itself
 //!                │
 //!             endpoint         where it is, and whether without TLS
@@ -26,6 +27,7 @@ pub mod answers;
 mod auth;
 mod blob;
 pub mod credentials;
+mod download;
 mod endpoint;
 mod fault;
 mod fetch;
@@ -39,6 +41,7 @@ mod upload;
 pub use answers::{Document, Wanted};
 pub use auth::{Credentials, Secret};
 pub use blob::BlobReader;
+pub use download::{Download, download};
 pub use pull::{Found, Progress, Tell};
 pub use push::{Pushed, Sending, TellSending};
 pub use upload::Begun;
