@@ -324,9 +324,15 @@ impl Mounted {
         self.target
     }
 
+    /// The daemon's process id, if there is one.
+    pub fn daemon(&self) -> Option<u32> {
+        daemon_of(&self.dir)
+    }
+
     /// The memory that the daemon has, in MiB; 0 where there is none.
     pub fn daemon_mib(&self) -> u64 {
-        let status = daemon_of(&self.dir)
+        let status = self
+            .daemon()
             .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok())
             .unwrap_or_default();
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
