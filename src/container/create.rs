@@ -3,7 +3,7 @@
 use super::record::{Network, Record, State};
 use super::{Containers, name};
 use crate::store::error::{Context, Error, Result, invalid};
-use crate::store::layer::LayerRecord;
+use crate::store::layer::{LayerRecord, chain_ids, mounted};
 use crate::store::staging::{Staging, random_hex};
 use crate::store::{Store, sync_dir, to_json};
 use crate::sys::fs::{self as sfs, SetTime};
@@ -79,6 +79,7 @@ impl Containers<'_> {
             },
             None => name::invent(|name| taken(name).is_some())?,
         };
+        let chain = chain_ids(config.diff_ids()).pop();
         let run = config.config.unwrap_or_default();
         // Another entry point comes without the image's arguments.
         let (entrypoint, cmd) = match wish.entrypoint {
@@ -97,6 +98,7 @@ impl Containers<'_> {
             image_name: wish.image,
             image_size: image.size,
             layers: mounted(&layers),
+            chain,
             created: now_ns(),
             entrypoint: entrypoint.len(),
             args: [entrypoint, cmd].concat(),
@@ -150,19 +152,6 @@ impl Containers<'_> {
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// The layers that can be seen, top first. One that hides everything below it
-/// at the root is the last, as union mounts know no opaque root.
-fn mounted(layers: &[LayerRecord]) -> Vec<crate::store::Digest> {
-    let mut out = Vec::new();
-    for layer in layers.iter().rev() {
-        out.push(layer.name());
-        if layer.root_opaque {
-            break;
-        }
-    }
-    out
 }
 
 /// The root of a union mount has the upper's attributes: those that the

@@ -41,6 +41,8 @@ impl Containers<'_> {
             return Ok(point);
         }
         let driver = driver();
+        let chain = record.chain.as_ref();
+        let catalog = chain.and_then(|chain| self.store.ready_catalog(chain, &record.layers));
         let refused =
             |why: &str| Error::Invalid(format!("cannot mount container {}: {why}", record.name));
         // Layers are named relative to their directory: short, so that a
@@ -48,7 +50,7 @@ impl Containers<'_> {
         let output = Command::new(&driver)
             .current_dir(self.store.layers())
             .arg("-o")
-            .arg(options(record))
+            .arg(options(record, catalog.as_deref()))
             .arg(&point)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -97,7 +99,7 @@ impl Containers<'_> {
 }
 
 /// The options of capasfs, as seen from the layers' directory.
-fn options(record: &Record) -> String {
+fn options(record: &Record, catalog: Option<&Path>) -> String {
     let own = |dir: &str| format!("../containers/{}/{dir}", record.id);
     let lower = if record.layers.is_empty() {
         own("empty")
@@ -105,8 +107,10 @@ fn options(record: &Record) -> String {
         let names: Vec<String> = record.layers.iter().map(|l| l.hex()).collect();
         names.join(":")
     };
+    let catalog = catalog.and_then(|file| file.file_name()?.to_str());
+    let catalog = catalog.map_or(String::new(), |name| format!("catalog={name},"));
     format!(
-        "lowerdir={lower},upperdir={},workdir={}",
+        "{catalog}lowerdir={lower},upperdir={},workdir={}",
         own("upper"),
         own("work")
     )

@@ -3,6 +3,10 @@
 
 use super::lowers::{Fingerprint, age};
 use super::{sys, tree};
+use capas::layer::open::OpenDir;
+use capas::sys::{fs, probe::Features};
+use capas::union::{catalog, options::Options, options::RedirectDir};
+use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -264,16 +268,52 @@ impl Fixture {
         } else {
             self.path().join("merged")
         };
+        let opts = match target == Target::Capasfs && std::env::var_os(CATALOG).is_some() {
+            true => format!("{opts},{}", self.catalog(opts)),
+            false => opts.to_string(),
+        };
         let mut m = Mounted {
             target,
-            opts: opts.to_string(),
+            opts,
             dir,
             live: false,
             descriptors: self.descriptors,
             watch: Watch::start(),
         };
         m.start()?;
+        let log = self.daemon_log();
+        for why in ["is damaged", "no catalog", "may write it"] {
+            assert!(!log.contains(why), "{log}");
+        }
         Ok(m)
+    }
+}
+
+/// The variable that asks for mounts with a catalog of their lowers.
+const CATALOG: &str = "CAPAS_TEST_CATALOG";
+
+impl Fixture {
+    /// `catalog=…` with a catalog of the lowers for these options.
+    fn catalog(&self, opts: &str) -> String {
+        let lower = self.lowers.iter().rev().map(|path| OpenDir {
+            fd: fs::open_dir_path(CWD, path.as_os_str()).unwrap(),
+            path: path.clone(),
+            idmapped: false,
+        });
+        let has = |option: &str| opts.split(',').any(|o| o == option);
+        let off = has("redirect_dir=nofollow") || has("userxattr");
+        let options = Options {
+            userxattr: has("userxattr"),
+            redirect_dir: match off && !has("redirect_dir=on") {
+                true => RedirectDir::NoFollow,
+                false => RedirectDir::On,
+            },
+            ..Options::default()
+        };
+        let made = catalog::build(lower.collect(), &options, Features::all()).unwrap();
+        let path = self.path().join("catalog");
+        std::fs::write(&path, made).unwrap();
+        format!("catalog={}", path.display())
     }
 }
 
