@@ -123,8 +123,16 @@ fn errors_are_one_line() {
         c.fails(&["inspect", "none"], 1, "Error: No such object: none\n"),
         "[]\n"
     );
-    c.fails(&["create", "none"], 1, "Error: No such image: none\n");
-    c.fails(&["run", "none"], 125, "Error: No such image: none\n");
+    c.fails(
+        &["create", "--pull", "never", "none"],
+        1,
+        "Error: No such image: none\n",
+    );
+    c.fails(
+        &["run", "--pull=never", "none"],
+        125,
+        "Error: No such image: none\n",
+    );
     assert_eq!(c.run(&["run"]).code, 125);
     assert_eq!(c.run(&["lod"]).code, 1);
     assert!(c.run(&["lod"]).err.contains("'load'"));

@@ -42,7 +42,7 @@ pub fn import(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
             name,
             changes: args.change.clone(),
             comment: comment.to_owned(),
-            created: units::format_time(units::now(), 0),
+            created: crate::store::time::format(units::now(), 0),
         },
     )?;
     writeln!(output.out, "{}", loaded.id)?;

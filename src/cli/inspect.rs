@@ -1,8 +1,10 @@
 //! `inspect`: containers and images in docker's shape.
 
 use super::template::Template;
-use super::{Failure, Outcome, Output, units};
-use crate::container::{Containers, Network, Record, Status, process, size};
+use super::{Failure, Outcome, Output};
+use crate::container::network::Publish;
+use crate::container::volume::{Kind, Mount};
+use crate::container::{Containers, Network, Record, Status, monitor, size};
 use crate::store::error::show;
 use crate::store::image::{Image, raw_config};
 use crate::store::tag::last_tagged;
@@ -10,6 +12,7 @@ use crate::store::{Digest, Error, Store};
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// Docker's word for a time that is not known.
@@ -26,7 +29,7 @@ pub struct Args {
     pub size: bool,
     /// Look only among these
     #[arg(long = "type", value_enum, value_name = "TYPE")]
-    pub kind: Option<Kind>,
+    pub kind: Option<Type>,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
@@ -34,7 +37,7 @@ pub struct Args {
 
 /// What can be inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum Type {
     /// A container
     Container,
     /// An image
@@ -91,7 +94,7 @@ fn one(containers: &Containers<'_>, name: &str, args: &Args) -> Result<Value, Er
         let store = containers.store();
         image(store, &store.find_image(name)?.0)
     };
-    if args.kind == Some(Kind::Image) {
+    if args.kind == Some(Type::Image) {
         return find_image();
     }
     match containers.find(name) {
@@ -172,17 +175,51 @@ fn lower_dirs(store: &Store, names: &[Digest]) -> String {
     dirs.collect::<Vec<_>>().join(":")
 }
 
+/// Names as the keys of empty objects, which is how Go writes sets.
+fn keys(names: &[String]) -> Value {
+    names.iter().map(|n| (n.clone(), json!({}))).collect()
+}
+
+/// By port of the container, where it is published.
+fn bindings(ports: &[Publish]) -> Value {
+    let mut map: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for port in ports {
+        let ip = port
+            .ip
+            .map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+        let host = json!({ "HostIp": ip, "HostPort": port.host.to_string() });
+        let key = format!("{}/{}", port.container, port.protocol);
+        map.entry(key).or_default().push(host);
+    }
+    json!(map)
+}
+
+fn mounts(containers: &Containers<'_>, record: &Record) -> Vec<Value> {
+    let mount = |m: &Mount| {
+        let source = match m.kind {
+            Kind::Volume => containers.volume_dir(record, m).display().to_string(),
+            Kind::Bind | Kind::Tmpfs => m.source.clone(),
+        };
+        json!({
+            "Type": m.kind,
+            "Source": source,
+            "Destination": m.target,
+            "Mode": m.options.join(","),
+            "RW": !m.read_only,
+        })
+    };
+    record.settings.mounts.iter().map(mount).collect()
+}
+
 fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Result<Value, Error> {
     let dir = containers.dir(&record.id);
     let at = |name: &str| dir.join(name).display().to_string();
     let (status, exit_code) = containers.status(record);
-    let time = |t: Option<i64>| t.map_or_else(|| NEVER.to_owned(), |t| units::format_time(t, 0));
-    let pid = match status {
-        Status::Running => process::from_pid_file(&dir.join("pid")).unwrap_or(0),
-        Status::Created | Status::Exited => 0,
-    };
+    let time =
+        |t: Option<i64>| t.map_or_else(|| NEVER.to_owned(), |t| crate::store::time::format(t, 0));
+    let pid = containers.process(record).map_or(0, |p| p.pid);
     let nanos = record.created.rem_euclid(1_000_000_000);
-    let created = units::format_time(
+    let created = crate::store::time::format(
         record.created.div_euclid(1_000_000_000),
         u32::try_from(nanos).unwrap_or(0),
     );
@@ -190,9 +227,11 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
         .args
         .split_at_checked(record.entrypoint)
         .unwrap_or((&[], &record.args));
+    let settings = &record.settings;
     let network = match record.network {
         Network::Host => "host",
         Network::None => "none",
+        Network::Private => "private",
     };
     let mut value = json!({
         "Id": record.id,
@@ -207,13 +246,26 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
             "Dead": false,
             "Pid": pid,
             "ExitCode": exit_code.unwrap_or(0),
+            "Error": record.state.error,
+            "OOMKilled": false,
             "StartedAt": time(record.state.started),
             "FinishedAt": time(record.state.finished),
         },
         "Image": record.image,
         "Name": format!("/{}", record.name),
         "Driver": "capasfs",
-        "HostConfig": { "NetworkMode": network, "AutoRemove": record.auto_remove },
+        "LogPath": at(monitor::LOG),
+        "HostConfig": {
+            "NetworkMode": network,
+            "AutoRemove": record.auto_remove,
+            "ReadonlyRootfs": settings.read_only,
+            "Binds": settings.mounts.iter().filter_map(Mount::bind_text).collect::<Vec<_>>(),
+            "PortBindings": bindings(&settings.ports),
+            "Memory": settings.limits.memory.unwrap_or(0),
+            "NanoCpus": settings.limits.nano_cpus.unwrap_or(0),
+            "PidsLimit": settings.limits.pids,
+        },
+        "NetworkSettings": { "Ports": bindings(&record.state.ports) },
         "GraphDriver": {
             "Name": "capasfs",
             "Data": {
@@ -223,9 +275,15 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
                 "WorkDir": at("work"),
             },
         },
-        "Mounts": [],
+        "Mounts": mounts(containers, record),
         "Config": {
-            "Hostname": record.short(),
+            "Hostname": record.hostname(),
+            "Tty": settings.tty,
+            "OpenStdin": settings.stdin,
+            "StdinOnce": settings.stdin_once,
+            "ExposedPorts": keys(&settings.exposed),
+            "Labels": settings.labels,
+            "StopSignal": settings.stop_signal.as_deref().unwrap_or("SIGTERM"),
             "User": record.user,
             "Env": record.env,
             "Entrypoint": (!entrypoint.is_empty()).then_some(entrypoint),
