@@ -1,54 +1,70 @@
-"""What the benches share: the filesystems under test on the same lower layers,
-interleaved rounds in rotated order, medians, tables and JSON.
+"""The filesystems under test over the same lower layers, and what the machine
+allows. `overlay` (the kernel's, with redirect_dir, metacopy and index on) is
+what ratios refer to."""
 
-Needs root. A filesystem here is one of KINDS; `overlay` (the kernel's, with
-redirect_dir, metacopy and index on) is what the ratios refer to.
-"""
-
-import argparse
-import json
+import contextlib
+import ctypes
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+# What is shown for each row; a row may ask for more of EXTRA.
 KINDS = ["capasfs", "overlay", "fuse-overlayfs", "plain"]
+EXTRA = {"overlay-no-metacopy": "kernel overlayfs with metacopy=off"}
 REFERENCE = "overlay"
+
+
+class Skip(Exception):
+    """A row that cannot be had here, and why."""
 
 
 def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 
-def arguments(description):
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="small and short, for a look")
-    parser.add_argument("--only", default="", help="rows whose name contains this (comma separated)")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="filesystems, comma separated")
-    parser.add_argument("--capasfs", default="capasfs", help="the driver to run")
-    parser.add_argument("--capasfs-options", default="", help="more mount options for it")
-    parser.add_argument("--fo2", help="fuse-overlayfs 2.0 (found in PATH otherwise)")
-    parser.add_argument("--dir", help="where the layers are made (a directory on the disk to measure)")
-    parser.add_argument("--json", help="write the figures here")
-    return parser
+def in_user_namespace():
+    with open("/proc/self/uid_map", encoding="ascii") as ids:
+        return ids.read().split() != ["0", "0", "4294967295"]
 
 
-def chosen(rows, only):
-    words = [word for word in only.split(",") if word]
-    return [row for row in rows if not words or any(word in row for word in words)]
+def drop_caches():
+    """Drops what is known of names and inodes."""
+    os.sync()
+    try:
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as caches:
+            caches.write("2")
+    except OSError as error:
+        raise Skip(f"caches can be dropped by the machine's root only ({error.strerror})") from error
 
 
 def fill(path, size):
-    """`size` MiB of bytes that no layer can fold away."""
+    """`size` bytes, none of them a hole."""
+    block = os.urandom(min(size, 2**20))
     with open(path, "wb") as out:
-        for _ in range(size):
-            out.write(os.urandom(2**20))
+        for start in range(0, size, len(block)):
+            out.write(block[: size - start])
         os.fsync(out.fileno())
+
+
+def cached_pages(descriptor, length):
+    """How many pages of the page cache an open file has of its own."""
+
+    class Range(ctypes.Structure):
+        _fields_ = [("offset", ctypes.c_uint64), ("length", ctypes.c_uint64)]
+
+    class State(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_uint64) for name in ("cache", "dirty", "writeback", "evicted", "recent")]
+
+    state = State()
+    what = Range(0, length)
+    cachestat = 451
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(cachestat, descriptor, ctypes.byref(what), ctypes.byref(state), 0) != 0:
+        raise Skip(f"no cachestat(2): {os.strerror(ctypes.get_errno())}")
+    return state.cache
 
 
 def fuse_overlayfs_2(path):
@@ -72,125 +88,114 @@ class Bench:
             sys.exit(f"unknown filesystem: {', '.join(unknown)}")
         self.fo2 = fuse_overlayfs_2(args.fo2)
         if "fuse-overlayfs" in self.kinds and not self.fo2:
-            say("fuse-overlayfs 2 skipped: not in PATH (cargo install fuse-overlayfs, or --fo2 PATH)")
+            say("fuse-overlayfs 2.0 is skipped: not in PATH (cargo install --locked fuse-overlayfs, or --fo2 PATH)")
             self.kinds.remove("fuse-overlayfs")
         self.scratch = tempfile.mkdtemp(prefix="capas-bench.", dir=args.dir or "/var/tmp")
         os.chmod(self.scratch, 0o755)
-        self.lowers = []
-        self.mounted = {}
+        self.stacks = {}
+        self.copies = {}
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for kind in list(self.mounted):
-            self.umount(kind)
         subprocess.run(["rm", "-rf", "--one-file-system", self.scratch], check=False)
 
     def path(self, *parts):
         return os.path.join(self.scratch, *parts)
 
-    def lower(self, name):
-        """A new lower layer, above those there are."""
-        path = self.path("lower", name)
-        os.makedirs(path)
-        self.lowers.insert(0, path)
-        return path
+    def stack(self, name, make):
+        """Lower layers, topmost first: `make` is given a function that makes
+        the next one above those there are, and is called once."""
+        if name not in self.stacks:
+            layers = []
 
-    def mount(self, kind):
-        """Mounts with a fresh upper; gives the mountpoint and the seconds it took."""
-        base = self.path(kind)
-        subprocess.run(["rm", "-rf", base], check=True)
+            def layer(title):
+                path = self.path("lower", name, title)
+                os.makedirs(path)
+                layers.insert(0, path)
+                return path
+
+            say(f"making lower layers: {name}")
+            make(layer)
+            os.sync()
+            self.stacks[name] = layers
+        return self.stacks[name]
+
+    def drop_stack(self, name):
+        """Large ones go when they were used."""
+        if self.stacks.pop(name, None):
+            subprocess.run(["rm", "-rf", self.path("lower", name)], check=True)
+        if copy := self.copies.pop(name, None):
+            subprocess.run(["rm", "-rf", copy], check=True)
+
+    def options(self, kind):
+        """Options besides the layers."""
+        if kind == "capasfs":
+            return [self.args.capasfs_options] if self.args.capasfs_options else []
+        if kind.startswith("overlay"):
+            # In a user namespace the kernel has neither of the first two.
+            if in_user_namespace():
+                return ["userxattr"]
+            metacopy = "off" if kind == "overlay-no-metacopy" else "on"
+            return ["redirect_dir=on", f"metacopy={metacopy}", "index=on"]
+        return []
+
+    def start(self, kind, lowers, base):
+        """Mounts on BASE/mnt with a fresh upper; gives the seconds it took."""
         for part in ("upper", "work", "mnt"):
             os.makedirs(os.path.join(base, part))
-        point = os.path.join(base, "mnt")
-        layers = f"lowerdir={':'.join(self.lowers)},upperdir={base}/upper,workdir={base}/work"
-        if kind == "plain":
-            # What a union shows, as plain files: a copy, not the lowers themselves.
-            for layer in reversed(self.lowers):
-                subprocess.run(["cp", "-a", "--reflink=auto", layer + "/.", point], check=True)
-            self.mounted[kind] = None
-            return point, 0.0
-        command = {
-            "capasfs": [self.args.capasfs, "-o", ",".join(filter(None, [layers, "allow_other", self.args.capasfs_options])), point],
-            "overlay": ["mount", "-t", "overlay", "overlay", "-o", layers + ",redirect_dir=on,metacopy=on,index=on", point],
-            "fuse-overlayfs": [self.fo2, "-o", layers + ",allow_other", point],
-        }[kind]
+        # Names relative to the layers' directory: 500 have to fit in a page.
+        root = os.path.dirname(lowers[0])
+        below = ":".join(os.path.relpath(lower, root) for lower in lowers)
+        words = [f"lowerdir={below},upperdir={base}/upper,workdir={base}/work", *self.options(kind)]
+        if kind in ("capasfs", "fuse-overlayfs") and not in_user_namespace():
+            words.append("allow_other")
+        program = {"capasfs": [self.args.capasfs], "fuse-overlayfs": [self.fo2]}
+        command = program.get(kind, ["mount", "-t", "overlay", "overlay"])
         before = time.perf_counter()
-        subprocess.run(command, check=True)
-        took = time.perf_counter() - before
-        self.mounted[kind] = point
-        return point, took
+        subprocess.run([*command, "-o", ",".join(words), f"{base}/mnt"], check=True, cwd=root)
+        return time.perf_counter() - before
 
-    def umount(self, kind):
-        point = self.mounted.pop(kind)
-        if point and subprocess.run(["umount", point], check=False).returncode != 0:
-            subprocess.run(["umount", "-l", point], check=False)
+    @contextlib.contextmanager
+    def mounted(self, kind, name, changes=True, number=0):
+        """A mount over a stack with a fresh upper, gone at the end: gives its
+        directory and the seconds that the mount took. `plain` is a copy of what
+        a union shows, kept where nothing `changes` it."""
+        lowers = self.stacks[name]
+        if kind == "plain":
+            yield self.plain(name, lowers, changes), 0.0
+            return
+        base = self.path("mounts", f"{kind}-{number}")
+        subprocess.run(["rm", "-rf", base], check=True)
+        took = self.start(kind, lowers, base)
+        try:
+            yield f"{base}/mnt", took
+        finally:
+            if subprocess.run(["umount", f"{base}/mnt"], check=False).returncode != 0:
+                subprocess.run(["umount", "-l", f"{base}/mnt"], check=False)
+            subprocess.run(["rm", "-rf", "--one-file-system", base], check=False)
 
-    def rotated(self, turn):
-        turn %= len(self.kinds)
-        return self.kinds[turn:] + self.kinds[:turn]
+    def plain(self, name, lowers, changes):
+        if not changes and name in self.copies:
+            return self.copies[name]
+        if not changes and len(lowers) == 1:
+            return lowers[0]
+        point = self.path("plain", "changed" if changes else name)
+        subprocess.run(["rm", "-rf", point], check=True)
+        os.makedirs(point)
+        for layer in reversed(lowers):
+            subprocess.run(["cp", "-a", "--reflink=auto", layer + "/.", point], check=True)
+        if not changes:
+            self.copies[name] = point
+        return point
 
-
-class Figures:
-    """row -> kind -> values, one a round; `bigger` says which way is better."""
-
-    def __init__(self, unit, bigger):
-        self.unit, self.bigger, self.rows = unit, bigger, {}
-
-    def add(self, row, kind, value):
-        self.rows.setdefault(row, {}).setdefault(kind, []).append(value)
-
-    def median(self, row, kind):
-        values = self.rows[row].get(kind)
-        return statistics.median(values) if values else None
-
-    def ratio(self, row, kind):
-        mine, theirs = self.median(row, kind), self.median(row, REFERENCE)
-        return mine / theirs if mine is not None and theirs else None
-
-    def table(self, kinds):
-        way = "bigger is better" if self.bigger else "smaller is better"
-        lines = [f"medians in {self.unit}, in brackets the ratio to kernel overlayfs; {way}", ""]
-        lines.append("| work | " + " | ".join(kinds) + " |")
-        lines.append("|---|" + "---|" * len(kinds))
-        for row in self.rows:
-            cells = []
-            for kind in kinds:
-                value, ratio = self.median(row, kind), self.ratio(row, kind)
-                if value is None:
-                    cells.append("–")
-                elif ratio is None or kind == REFERENCE:
-                    cells.append(f"{value:.4g}")
-                else:
-                    cells.append(f"{value:.4g} ({ratio:.2f})")
-            lines.append(f"| {row} | " + " | ".join(cells) + " |")
-        return "\n".join(lines)
-
-    def as_json(self, args):
-        cpu = next((l.split(":", 1)[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
-        return {
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "kernel": platform.release(),
-            "cpu": cpu,
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "rounds": args.rounds,
-            "quick": args.quick,
-            "unit": self.unit,
-            "bigger_is_better": self.bigger,
-            "rows": {
-                row: {
-                    kind: {"values": values, "median": self.median(row, kind), "ratio": self.ratio(row, kind)}
-                    for kind, values in kinds.items()
-                }
-                for row, kinds in self.rows.items()
-            },
-        }
-
-    def finish(self, args, kinds):
-        print(self.table(kinds))
-        if args.json:
-            with open(args.json, "w", encoding="utf-8") as out:
-                json.dump(self.as_json(args), out, indent=1)
-                out.write("\n")
+    def work(self, row, *arguments):
+        """Seconds an operation of a workload of benches/work.rs."""
+        out = subprocess.run(
+            [self.args.program, row, *arguments], capture_output=True, text=True, check=False
+        )
+        if out.returncode != 0:
+            sys.exit(f"{row} in {arguments[0]}: {out.stderr}")
+        nanoseconds, operations = map(int, out.stdout.split())
+        return nanoseconds / operations / 1e9, operations

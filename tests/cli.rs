@@ -45,8 +45,7 @@ fn load_and_images() {
         "REPOSITORY            TAG       IMAGE ID       CREATED       SIZE"
     );
     let short = &id[..12];
-    let ago =
-        capas::cli::units::ago(capas::cli::units::parse_time("2024-05-01T10:00:00Z").unwrap());
+    let ago = capas::cli::units::ago(capas::store::time::parse("2024-05-01T10:00:00Z").unwrap());
     assert!(
         lines.contains(
             &format!("debian                12        {short}   {ago}   72.9kB").as_str()

@@ -13,6 +13,8 @@
 
 #[path = "cli_run/bad_input.rs"]
 mod bad_input;
+#[path = "cli_run/campaign.rs"]
+mod campaign;
 #[path = "cli_run/death.rs"]
 mod death;
 #[path = "cli_run/exec.rs"]

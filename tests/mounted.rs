@@ -35,6 +35,8 @@ mod mask;
 mod matrix;
 #[path = "mounted/names.rs"]
 mod names;
+#[path = "mounted/opening.rs"]
+mod opening;
 #[path = "mounted/options.rs"]
 mod options;
 #[path = "mounted/unlinked.rs"]

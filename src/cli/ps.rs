@@ -1,6 +1,6 @@
 //! `ps`.
 
-use super::format::{Format, Heading};
+use super::format::{self, Format, Heading};
 use super::ps_filter::Filter;
 use super::{Outcome, Output, table, units};
 use crate::container::network::Publish;
@@ -79,6 +79,8 @@ struct Row {
     labels: String,
     local_volumes: String,
 }
+
+impl format::Row for Row {}
 
 /// List containers, newest first.
 ///

@@ -1,6 +1,6 @@
 //! Sizes, durations and times as people read them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::store::time;
 
 const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
 
@@ -75,8 +75,13 @@ pub fn duration(seconds: i64) -> String {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+    time::now().0
+}
+
+/// Now as RFC 3339, to the nanosecond.
+pub fn now_text() -> String {
+    let (seconds, nanos) = time::now();
+    time::format(seconds, nanos)
 }
 
 /// `X ago`.
@@ -86,9 +91,7 @@ pub fn ago(then: i64) -> String {
 
 /// A time as Go prints it: `2024-05-01 10:00:00 +0000 UTC`.
 pub fn date(seconds: i64) -> String {
-    let text = crate::store::time::format(seconds, 0)
-        .replace('T', " ")
-        .replace('Z', "");
+    let text = time::format(seconds, 0).replace('T', " ").replace('Z', "");
     format!("{text} +0000 UTC")
 }
 

@@ -12,6 +12,7 @@ use crate::sys::terminal::{self, Raw};
 use std::collections::VecDeque;
 use std::io::{Stdin, Write, stderr, stdin, stdout};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 /// Those that are handed on, or restore the terminal.
 const SIGNALS: [i32; 7] = [
@@ -23,6 +24,9 @@ const SIGNALS: [i32; 7] = [
     signal::USR2,
     signal::WINCH,
 ];
+
+/// How long it may take to send what was typed before we leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What leaves a container without ending it, as keys are typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,15 +291,27 @@ impl Attached {
                 Some(escape) => escape.filter(typed),
                 None => (typed.to_vec(), false),
             };
-            if left {
-                return true;
-            }
             if !data.is_empty() {
                 self.waiting.push_back(Request::Input(&data).encode());
+            }
+            if left {
+                self.flush_all();
+                return true;
             }
         }
         self.flush();
         false
+    }
+
+    /// Send what was typed before we leave, if the container reads it.
+    fn flush_all(&mut self) {
+        let begun = Instant::now();
+        self.flush();
+        while !self.waiting.is_empty() && begun.elapsed() < LAST_WORDS {
+            let fds: [(&dyn AsFd, Interest); 1] = [(self.connection.socket(), Interest::Write)];
+            let _ = stream::wait(&fds, Some(LAST_WORDS));
+            self.flush();
+        }
     }
 
     fn flush(&mut self) {

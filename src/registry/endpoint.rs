@@ -1,10 +1,12 @@
 //! Where a registry is, and whether it may be spoken to without TLS.
 
+use super::address::{address_of, is_loopback};
 use super::fault::{Fault, Reply};
 use super::transport::{Request, Transport};
 use crate::config::RegistryConfig;
 use crate::store::error::{Result, invalid, show};
-use std::net::IpAddr;
+use crate::store::reference::host_and_port;
+use std::net::Ipv6Addr;
 use std::sync::OnceLock;
 
 /// Docker's registry has another host than its names.
@@ -120,24 +122,19 @@ impl Endpoint {
 
 /// `host[:port]` and nothing that would make another URL of it.
 fn check_authority(authority: &str) -> Result<()> {
-    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
-    if !authority.is_empty() && authority.bytes().all(fine) {
+    let (host, port) = host_and_port(authority);
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    let host_fine = match address_of(host) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(fine),
+    };
+    if host_fine && port.is_none_or(|p| p.parse::<u16>().is_ok()) {
         return Ok(());
     }
     invalid(format!(
         "\"{}\" is no HOST[:PORT]",
         show(authority.as_bytes())
     ))
-}
-
-/// Is it a name or number of this machine itself.
-pub(super) fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -158,6 +155,10 @@ mod tests {
             ("localhost:5000", false, None, Speech::Plain),
             ("127.9.0.1", false, Some(config(true)), Speech::Plain),
             ("[::1]:80", false, None, Speech::Plain),
+            ("[0:0:0:0:0:0:0:1]", false, None, Speech::Plain),
+            ("[2001:db8::1]:80", false, None, Speech::Tls),
+            ("[2001:db8::1]:80", true, None, Speech::Either),
+            ("[::ffff:192.0.2.1]", false, None, Speech::Tls),
             ("localhost", false, Some(config(false)), Speech::Tls),
             ("localhost.example", false, None, Speech::Tls),
             ("127.0.0.1.example", false, None, Speech::Tls),
@@ -169,7 +170,19 @@ mod tests {
         }
         let docker = Endpoint::of("docker.io", false, None).unwrap();
         assert_eq!(docker.authority, "registry-1.docker.io");
-        for bad in ["m.example", "ftp://m", "https://m/path", "https://u@m", ""] {
+        for bad in [
+            "m.example",
+            "ftp://m",
+            "https://m/path",
+            "https://u@m",
+            "",
+            "https://[::1",
+            "https://[::1]80",
+            "https://[]:80",
+            "https://m:",
+            "https://m:99999",
+            "https://a:b:c",
+        ] {
             assert!(Endpoint::mirror(bad).is_err(), "{bad}");
         }
     }

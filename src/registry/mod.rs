@@ -3,11 +3,13 @@
 //! ```text
 //!  pull, push                 images, from and to the store
 //!  fetch, blob, upload        manifests, lists; a blob as it comes; blobs as they go
+//!  download                   any file by its URL, for `import`
 //!  Registry ── Host…          mirrors first, for reading, then the registry itself
 //!                │
 //!             endpoint         where it is, and whether without TLS
 //!             auth             challenges, tokens by scope
 //!             retry            how often, how long
+//!             answers          what servers say; address, where they lead
 //!             transport        one exchange: redirects, bounds
 //! ```
 //!
@@ -20,9 +22,12 @@
 //! - nothing is read without a bound, and no manifest or blob is used before its
 //!   digest was compared.
 
+pub mod address;
+pub mod answers;
 mod auth;
 mod blob;
 pub mod credentials;
+mod download;
 mod endpoint;
 mod fault;
 mod fetch;
@@ -33,9 +38,10 @@ pub mod search;
 mod transport;
 mod upload;
 
+pub use answers::{Document, Wanted};
 pub use auth::{Credentials, Secret};
 pub use blob::BlobReader;
-pub use fetch::{Document, Wanted};
+pub use download::{Download, download};
 pub use pull::{Found, Progress, Tell};
 pub use push::{Pushed, Sending, TellSending};
 pub use upload::Begun;

@@ -3,6 +3,7 @@
 use super::digest::Digest;
 use super::error::{Result, invalid, show};
 use std::fmt;
+use std::net::Ipv6Addr;
 
 const DEFAULT_DOMAIN: &str = "docker.io";
 const DEFAULT_TAG: &str = "latest";
@@ -70,7 +71,7 @@ impl Name {
         } else {
             path
         };
-        if repository.bytes().any(|b| b.is_ascii_uppercase()) && is_path(&path.to_lowercase()) {
+        if path.bytes().any(|b| b.is_ascii_uppercase()) && is_path(&path.to_lowercase()) {
             return bad("repository name must be lowercase");
         }
         if !is_path(&path) || domain.len() + path.len() > 254 {
@@ -166,12 +167,15 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The first part of a name is a host only if it cannot be a user's name.
+/// The first part of a name is a host only if it cannot be a user's name:
+/// `localhost`, or a name or an address with a dot, a port or brackets.
 pub fn is_domain(part: &str) -> bool {
-    let host = part.split(':').next().unwrap_or_default();
-    let port_ok = part
-        .split_once(':')
-        .is_none_or(|(_, p)| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    let (host, port) = host_and_port(part);
+    let port_ok = port.is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']').map(str::parse::<Ipv6Addr>);
+        return port_ok && matches!(address, Some(Ok(_)));
+    }
     let shape = host.split('.').all(|label| {
         !label.is_empty()
             && !label.starts_with('-')
@@ -183,20 +187,40 @@ pub fn is_domain(part: &str) -> bool {
     shape && port_ok && (part.contains(['.', ':']) || part == "localhost")
 }
 
+/// `HOST[:PORT]` in its parts. The host is not checked; an IPv6 address keeps
+/// its brackets.
+pub fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+    let host = match authority.find(']') {
+        Some(end) if authority.starts_with('[') => end + 1,
+        _ => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, rest) = authority.split_at(host);
+    match rest {
+        "" => (host, None),
+        rest => (host, Some(rest.strip_prefix(':').unwrap_or_default())),
+    }
+}
+
 /// Lower-case words joined by one `.`, one or two `_`, or any `-`; `/` between.
 fn is_path(path: &str) -> bool {
-    path.split('/').all(|component| {
-        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = component.as_bytes();
-        let ends =
-            bytes.first().is_some_and(|b| word(*b)) && bytes.last().is_some_and(|b| word(*b));
-        let joints = component
-            .split(|c: char| c.is_ascii() && word(c as u8))
-            .filter(|joint| !joint.is_empty());
-        ends && joints
-            .into_iter()
-            .all(|j| matches!(j, "." | "_" | "__") || j.bytes().all(|b| b == b'-'))
-    })
+    path.split('/').all(|part| is_component(part.as_bytes()))
+}
+
+fn is_component(mut rest: &[u8]) -> bool {
+    let word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    loop {
+        let end = rest.iter().position(|b| !word(b)).unwrap_or(rest.len());
+        let (first, after) = rest.split_at(end);
+        if first.is_empty() || after.is_empty() {
+            return !first.is_empty();
+        }
+        let end = after.iter().position(word).unwrap_or(after.len());
+        let (joint, after) = after.split_at(end);
+        if !matches!(joint, b"." | b"_" | b"__") && !joint.iter().all(|b| *b == b'-') {
+            return false;
+        }
+        rest = after;
+    }
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -238,6 +262,21 @@ mod tests {
                 "h.example/a/b__c--d.e:T_1.0-x",
                 "h.example/a/b__c--d.e",
             ),
+            (
+                "[::1]:5000/team/app:1",
+                "[::1]:5000/team/app:1",
+                "[::1]:5000/team/app",
+            ),
+            (
+                "[2001:DB8::7]/app",
+                "[2001:DB8::7]/app:latest",
+                "[2001:DB8::7]/app",
+            ),
+            (
+                "Host.Example/app",
+                "Host.Example/app:latest",
+                "Host.Example/app",
+            ),
         ] {
             let r = Reference::parse(text).unwrap();
             assert_eq!(r.to_string(), full);
@@ -260,6 +299,17 @@ mod tests {
             "x/",
             "x@sha256:1",
             "x\ny",
+            "[::1]",
+            "[::1]:5000",
+            "::1/x",
+            "[::1/x",
+            "[]/x",
+            "[::1]5000/x",
+            "[::1]:/x",
+            "[::1]:a/x",
+            "[1:2]/x",
+            "[fe80::1%eth0]/x",
+            "x[::1]:5000/x",
         ] {
             assert!(Name::parse(bad).is_err(), "{bad}");
         }

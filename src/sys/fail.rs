@@ -1,5 +1,5 @@
 //! A counter of mutating system calls, with which tests let the Nth one fail
-//! or the process die just before it. Costs one relaxed load when not armed.
+//! or hang, or the process die just before it. Costs one relaxed load when not armed.
 
 use super::{Errno, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
 static ARMED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static FAIL_AT: AtomicU64 = AtomicU64::new(0);
-/// An errno to return, or 0 = die as by SIGKILL.
+/// An errno to return, 0 = die as by SIGKILL, or [`HANG`].
 static ACTION: AtomicI32 = AtomicI32::new(0);
+/// No errno.
+const HANG: i32 = -1;
 /// All calls from the chosen one on meet the action.
 static STAYS: AtomicBool = AtomicBool::new(false);
 
@@ -21,6 +23,8 @@ pub enum Action {
     ErrorFrom(Errno),
     /// The process is killed before the call.
     Kill,
+    /// The call is never made and the thread stays there.
+    Hang,
     /// Nothing: calls are only counted.
     Count,
 }
@@ -33,6 +37,7 @@ pub fn arm(nth: u64, action: Action) {
         match action {
             Action::Error(e) | Action::ErrorFrom(e) => e.raw_os_error(),
             Action::Kill | Action::Count => 0,
+            Action::Hang => HANG,
         },
         SeqCst,
     );
@@ -46,7 +51,7 @@ pub fn disarm() -> u64 {
     COUNT.load(SeqCst)
 }
 
-/// Arm from the environment: `CAPAS_FAIL=N:kill` or `CAPAS_FAIL=N:ERRNO`.
+/// Arm from the environment: `CAPAS_FAIL=N:kill`, `N:hang` or `N:ERRNO`.
 pub fn arm_from_env() {
     let Ok(text) = std::env::var("CAPAS_FAIL") else {
         return;
@@ -57,6 +62,7 @@ pub fn arm_from_env() {
     let Ok(nth) = nth.parse() else { return };
     match (what, what.parse::<i32>()) {
         ("kill", _) => arm(nth, Action::Kill),
+        ("hang", _) => arm(nth, Action::Hang),
         (_, Ok(raw)) => arm(nth, Action::Error(Errno::from_raw_os_error(raw))),
         _ => {}
     }
@@ -79,10 +85,12 @@ fn hit_armed() -> Result<()> {
         return Ok(());
     }
     match ACTION.load(SeqCst) {
-        0 => {
-            // SAFETY: kill and getpid have no memory effects; the process ends.
-            unsafe {
-                libc::kill(libc::getpid(), libc::SIGKILL);
+        action @ (0 | HANG) => {
+            if action == 0 {
+                // SAFETY: kill and getpid have no memory effects; the process ends.
+                unsafe {
+                    libc::kill(libc::getpid(), libc::SIGKILL);
+                }
             }
             loop {
                 std::thread::park();

@@ -361,6 +361,15 @@ pub fn chown(at: At<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
     }
 }
 
+/// The moment, by the clock that file systems use.
+pub fn now() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Time {
+        sec: now.tv_sec,
+        nsec: u32::try_from(now.tv_nsec).unwrap_or_default(),
+    }
+}
+
 /// One of the two times of utimensat(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {

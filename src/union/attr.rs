@@ -167,8 +167,48 @@ impl Union {
         let node = self.copy_up(&asked, want)?;
         let _moving = self.topology.read();
         let _named = node.named();
-        let place = self.place(&node)?;
-        let at = place.at();
+        if let Some(stat) = node.state.lock().last.as_deref_mut() {
+            self.set_in(stat, &set)?;
+        } else {
+            self.set_at(self.place(&node)?.at(), &node, &set, caller)?;
+        }
+        Ok(self.attr_of(&node)?.asked_of(&asked))
+    }
+
+    /// Change the attributes of an inode that no name leads to any more, and
+    /// that was not open: they are only shown, and only to who has found it
+    /// before. Its data cannot be reached.
+    fn set_in(&self, stat: &mut Stat, set: &SetAttr) -> Result<()> {
+        if set.size.is_some() {
+            return Err(Errno::STALE);
+        }
+        let set_time = |time: &mut fs::Time, to: Option<SetTime>| match to {
+            Some(SetTime::Now) => *time = fs::now(),
+            Some(SetTime::At(at)) => *time = at,
+            Some(SetTime::Keep) | None => {}
+        };
+        if set.is_empty() || set.uid.is_some() || set.gid.is_some() {
+            if stat.is_file() {
+                stat.mode = without_set_id(stat.mode);
+            }
+            if let Some(uid) = set.uid.filter(|_| !self.uids.squashes()) {
+                stat.uid = self.uids.stored(uid)?;
+            }
+            if let Some(gid) = set.gid.filter(|_| !self.gids.squashes()) {
+                stat.gid = self.gids.stored(gid)?;
+            }
+        }
+        if let Some(mode) = set.mode {
+            stat.mode = stat.kind() | mode & 0o7777;
+        }
+        set_time(&mut stat.atime, set.atime);
+        set_time(&mut stat.mtime, set.mtime);
+        stat.ctime = fs::now();
+        Ok(())
+    }
+
+    /// Change the attributes of an inode of the upper.
+    fn set_at(&self, at: At<'_>, node: &Arc<Node>, set: &SetAttr, caller: Caller) -> Result<()> {
         let before = self.stat(at)?;
         let uid = set.uid.filter(|_| !self.uids.squashes());
         let gid = set.gid.filter(|_| !self.gids.squashes());
@@ -181,7 +221,7 @@ impl Union {
         let written = lost && set.is_empty() && !creds::in_chown(caller.pid);
         let owns = set.uid.is_some() || set.gid.is_some() || (set.is_empty() && !written);
         let file = match set.size {
-            Some(size) => Some((self.open_data(&node, true)?, size)),
+            Some(size) => Some((self.open_data(node, true)?, size)),
             None => None,
         };
         let change = || {
@@ -194,7 +234,7 @@ impl Union {
                 self.clear_set_id(at, caller, false)?;
             }
             if file.is_none() {
-                self.set_times(at, &set)?;
+                self.set_times(at, set)?;
             }
             file.as_ref()
                 .map_or(Ok(()), |(file, size)| fs::truncate(&**file, *size))
@@ -204,9 +244,9 @@ impl Union {
             return Err(e);
         }
         if file.is_some() {
-            self.set_times(at, &set)?;
+            self.set_times(at, set)?;
         }
-        Ok(self.attr_of(&node)?.asked_of(&asked))
+        Ok(())
     }
 
     fn set_times(&self, at: At<'_>, set: &SetAttr) -> Result<()> {

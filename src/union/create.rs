@@ -84,6 +84,23 @@ impl Union {
         umask: u32,
         caller: Caller,
     ) -> Result<Attr> {
+        let (attr, ()) = self.make_and(parent, name, what, mode, umask, caller, |_, _| ())?;
+        Ok(attr)
+    }
+
+    /// As [`Union::make`], with something done to it before anybody else can
+    /// find it.
+    #[allow(clippy::too_many_arguments, reason = "those of the request, and one")]
+    fn make_and<T>(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        what: Make<'_>,
+        mode: u32,
+        umask: u32,
+        caller: Caller,
+        then: impl FnOnce(&Arc<Node>, &mut Attr) -> T,
+    ) -> Result<(Attr, T)> {
         if let Make::Node(libc::S_IFCHR, 0) = what {
             return Err(Errno::PERM);
         }
@@ -134,16 +151,16 @@ impl Union {
                 state.default_acl = Some(plan.default_acl);
             }
         }
-        let attr = self.show(&node, stat)?;
+        let mut attr = self.show(&node, stat)?;
+        let done = then(&node, &mut attr);
         self.table.remember(&node);
-        Ok(attr)
+        Ok((attr, done))
     }
 
-    /// Make a file and open it.
+    /// Make a file and open it, before its name can go again.
     ///
     /// # Errors
-    /// As [`Union::make`]; `ESTALE` if it was removed at once: the kernel then
-    /// looks the name up again.
+    /// As [`Union::make`].
     pub fn create(
         &self,
         parent: u64,
@@ -153,14 +170,8 @@ impl Union {
         flags: i32,
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
-        let mut attr = self.make(parent, name, Make::File, mode, umask, caller)?;
-        match self.opened_new(&mut attr, flags) {
-            Ok(opened) => Ok((attr, opened)),
-            Err(e) => {
-                self.forget(attr.id, 1);
-                Err(e)
-            }
-        }
+        let open = |node: &Arc<Node>, attr: &mut Attr| self.opened_new(node, attr, flags);
+        self.make_and(parent, name, Make::File, mode, umask, caller, open)
     }
 
     /// Another name for a file.

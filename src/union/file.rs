@@ -329,15 +329,20 @@ impl Union {
             return Ok(());
         }
         if node.is_dir() {
-            let _moving = self.topology.read();
-            return fs::sync_dir(&*self.upper_dir(&node)?);
+            let dir = {
+                let _moving = self.topology.read();
+                self.upper_dir(&node)?
+            };
+            return fs::sync_dir(&*dir);
         }
-        let _moving = self.topology.read();
-        let whole = node.state.lock().upper == InUpper::Data;
-        let fd = if whole {
-            self.open_data(&node, false)?
-        } else {
-            Arc::new(self.open_upper(&node, libc::O_RDONLY)?)
+        // Nobody waits for the disk but who has asked.
+        let fd = {
+            let _moving = self.topology.read();
+            if node.state.lock().upper == InUpper::Data {
+                self.open_data(&node, false)?
+            } else {
+                Arc::new(self.open_upper(&node, libc::O_RDONLY)?)
+            }
         };
         fs::sync(&*fd, data_only)
     }
@@ -448,17 +453,8 @@ impl Union {
     }
 
     /// A new file, open: the answer to a create.
-    ///
-    /// # Errors
-    /// `ESTALE` if it is removed already.
-    pub(super) fn opened_new(&self, attr: &mut Attr, flags: i32) -> Result<Opened> {
-        let node = self.node(attr.id)?;
-        let _moving = self.topology.read();
-        let _named = node.named();
+    pub(super) fn opened_new(&self, node: &Node, attr: &mut Attr, flags: i32) -> Opened {
         let mut state = node.state.lock();
-        if state.is_lost() {
-            return Err(Errno::STALE);
-        }
         if state.io == IoMode::Closed {
             state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
         }
@@ -472,11 +468,11 @@ impl Union {
         } else {
             Io::Cached { keep: false }
         };
-        Ok(Opened {
+        Opened {
             handle: node.serial,
             io,
             stale: false,
-        })
+        }
     }
 }
 

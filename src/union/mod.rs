@@ -85,11 +85,15 @@ pub struct Union {
     inos: ino::Inos,
     uids: IdMap,
     gids: IdMap,
+    /// Some ids have no number here: files of theirs show [`OVERFLOW_ID`](ids::OVERFLOW_ID).
+    ids_lack: bool,
     table: Arc<Table>,
     root: Arc<Node>,
+    /// The kernel opens files without a word: nobody knows which are open.
+    opens_unasked: bool,
     /// First of all locks (see [`Node::ticket`] for the others): written by
-    /// renames, read by whoever walks parents or changes a directory. Never
-    /// held while data is copied.
+    /// renames of directories, read by whoever walks parents or changes a directory. Never
+    /// held while data is copied or synced.
     topology: RwLock<()>,
     /// Between looking for a node by its `st_ino` and making it. Leaf lock
     /// but for the table and `state`.
@@ -194,12 +198,28 @@ impl Union {
     /// The kernel forgets `count` lookups of a node; its handle if it has none
     /// left.
     pub fn forget(&self, id: u64, count: u64) -> Option<u64> {
-        self.table.forget(id, count).map(|node| node.serial)
+        let node = self.table.forget(id, count)?;
+        // A release, if there was one, has seen to that.
+        self.files.forget(node.serial);
+        Some(node.serial)
     }
 
     /// The kernel will not read or write files past us.
     pub fn disable_passthrough(&mut self) {
         self.features = self.features.without(Features::PASSTHROUGH);
+    }
+
+    /// The kernel opens files without a word to us, nor one of their release:
+    /// they are read and written through us, copied up by the first change,
+    /// and kept without a name for as long as the kernel knows them.
+    pub fn open_unasked(&mut self) {
+        self.disable_passthrough();
+        self.opens_unasked = true;
+    }
+
+    /// Does it so.
+    pub fn opens_unasked(&self) -> bool {
+        self.opens_unasked
     }
 
     /// How many nodes are known.

@@ -8,7 +8,7 @@ use super::{
     node::{InUpper, Node},
 };
 use crate::layer::work::Onto;
-use crate::sys::{At, Errno, Result, fs};
+use crate::sys::{At, Errno, Result, flags, fs};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -72,9 +72,13 @@ impl Union {
         }
         let mut stat = found.stat;
         let unindexed = indexed && self.is_unindexed(&found);
+        let upper = found.upper != InUpper::No;
         let node = self.instantiate(parent, name, found);
         if unindexed {
             return Ok(Some(node));
+        }
+        if !upper && flags::is_protected(self.place(&node)?.at())? {
+            return Err(Errno::PERM);
         }
         if is_dir && !self.is_empty_dir(&node)? {
             return Err(Errno::NOTEMPTY);
@@ -139,11 +143,12 @@ impl Union {
         let mut leaving = Leaving::default();
         let (upper, index, open, link) = {
             let s = node.state.lock();
+            // Descriptors from before a copy-up are those of another node.
+            let open = s.opens > 0 || s.predecessor.strong_count() > 0;
             (
                 s.upper,
                 s.index.clone(),
-                // Descriptors from before a copy-up are those of another node.
-                s.opens > 0 || s.predecessor.strong_count() > 0,
+                open || (self.opens_unasked && node.is_file()),
                 s.links.iter().find(|l| l.is(parent, name)).cloned(),
             )
         };
@@ -205,7 +210,7 @@ impl Union {
                 if s.links.is_empty() {
                     s.orphan = Some(Arc::new(fd));
                 }
-            } else if s.links.is_empty() && s.index.is_none() {
+            } else if s.links.is_empty() && (gone || s.index.is_none()) {
                 s.last = Some(Box::new(stat));
             }
             s.removed |= gone;

@@ -163,14 +163,34 @@ impl Fixture {
 
     /// Puts upper and workdir on a filesystem of `size` (as tmpfs takes it) of their own.
     pub fn small_upper(self, size: &str) -> Self {
+        let script = r#"mount -t tmpfs -o "size=$2" tmpfs "$1""#;
+        self.upper_made_by(script, size)
+    }
+
+    /// Puts upper and workdir on a filesystem with room, where `size` (as
+    /// btrfs-qgroup(8) takes it) is all that may be used of it.
+    pub fn upper_with_quota(self, size: &str) -> Self {
+        let script = r#"
+            truncate -s 256m "$1.img"
+            mkfs.btrfs -q "$1.img"
+            mount -o loop "$1.img" "$1"
+            btrfs quota enable "$1"
+            btrfs qgroup limit "$2" "$1"
+        "#;
+        self.upper_made_by(script, size)
+    }
+
+    /// The script mounts a filesystem at `$1`, of size `$2`.
+    fn upper_made_by(self, script: &str, size: &str) -> Self {
         let small = self.path().join("small");
         std::fs::create_dir(&small).unwrap();
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+        let status = Command::new("sh")
+            .args(["-ec", script, "sh"])
             .arg(&small)
+            .arg(size)
             .status()
             .unwrap();
-        assert!(status.success(), "no tmpfs of {size}");
+        assert!(status.success(), "no filesystem of {size}");
         for sub in ["upper", "work"] {
             std::fs::create_dir(small.join(sub)).unwrap();
         }
@@ -304,9 +324,15 @@ impl Mounted {
         self.target
     }
 
+    /// The daemon's process id, if there is one.
+    pub fn daemon(&self) -> Option<u32> {
+        daemon_of(&self.dir)
+    }
+
     /// The memory that the daemon has, in MiB; 0 where there is none.
     pub fn daemon_mib(&self) -> u64 {
-        let status = daemon_of(&self.dir)
+        let status = self
+            .daemon()
             .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok())
             .unwrap_or_default();
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));

@@ -196,3 +196,43 @@ fn it_can_be_a_lower_of_kernel_overlayfs() {
     assert_eq!(fs::read_to_string(m.at("d/f")).unwrap(), "low");
     assert!(m.at("d/up").exists());
 }
+
+/// Are access times of files of the upper the same after one more read.
+fn access_times(option: &str, kept: bool) {
+    if !crate::common::able_to_mount() || Target::from_env() == Target::FuseOverlayfs {
+        return;
+    }
+    let fx = Fixture::new().lower("/low file 0644 data=\"x\"");
+    let mut m = fx.mount(Target::from_env(), &format!(",{option}"));
+    fs::write(m.at("small"), "x").unwrap();
+    fs::write(m.at("big"), vec![1; 400_000]).unwrap();
+    fs::write(m.at("low"), "copied up").unwrap();
+    for round in ["live", "remounted"] {
+        for name in ["small", "big", "low"] {
+            // Read since it was written, so `relatime` has no reason to note more.
+            fs::read(m.at(name)).unwrap();
+            let time = |path: &Path| {
+                let st = fs::metadata(path).unwrap();
+                (st.atime(), st.atime_nsec())
+            };
+            let before = time(&fx.upper().join(name));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            fs::read(m.at(name)).unwrap();
+            let after = time(&fx.upper().join(name));
+            assert_eq!(before == after, kept, "{option} {name} {round}");
+            assert_eq!(time(&m.at(name)), after, "{option} {name} {round}: shown");
+        }
+        m.remount();
+    }
+}
+
+#[test]
+fn noatime_and_relatime_note_no_second_read() {
+    access_times("noatime", true);
+    access_times("relatime", true);
+}
+
+#[test]
+fn strictatime_notes_each_read() {
+    access_times("strictatime", false);
+}

@@ -207,3 +207,40 @@ fn a_descriptor_from_before_the_copy_up_outlives_the_name() {
     let st = reader.metadata().unwrap();
     assert_eq!((st.mode() & 0o7777, st.mtime(), st.nlink()), (0o640, 5, 0));
 }
+
+/// `O_PATH` opens nothing, so the file system is not told of it.
+#[test]
+fn attributes_through_a_path_descriptor_of_an_unlinked_file() {
+    let spec = "/low file 0644 data=\"lower\"\n/h1 file 0644 data=\"x\"\n/h2 link /h1";
+    let not = "not kept: ENOENT or ESTALE";
+    let Some((_fx, m)) = mounted(
+        &[spec],
+        &[
+            (Target::Overlay, not),
+            (Target::OverlayBare, not),
+            (Target::FuseOverlayfs, not),
+        ],
+    ) else {
+        return;
+    };
+    fs::write(m.at("new"), "upper").unwrap();
+    for name in ["new", "low", "h1", "h2"] {
+        let path = rustix::fs::open(
+            m.at(name),
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        );
+        let path = fs::File::from(path.unwrap());
+        let proc = format!("/proc/self/fd/{}", path.as_raw_fd());
+        let before = path.metadata().unwrap();
+        fs::remove_file(m.at(name)).unwrap();
+        fs::set_permissions(&proc, fs::Permissions::from_mode(0o4751)).unwrap();
+        let uid = Some(rustix::fs::Uid::from_raw(3));
+        rustix::fs::chownat(&path, "", uid, None, rustix::fs::AtFlags::EMPTY_PATH).unwrap();
+        let st = path.metadata().unwrap();
+        let seen = (st.mode() & 0o7777, st.uid(), st.gid(), st.ino());
+        assert_eq!(seen, (0o751, 3, before.gid(), before.ino()), "{name}");
+        assert_eq!(st.nlink(), before.nlink() - 1, "{name}");
+    }
+    assert!(names(m.path()).is_empty());
+}

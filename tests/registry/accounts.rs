@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,6 +42,14 @@ pub fn root() -> bool {
     root
 }
 
+/// A configuration by which only Alice and Bob are let in.
+fn passwords(dir: &Path) -> String {
+    let path = dir.join("htpasswd");
+    fs::write(&path, HTPASSWD).unwrap();
+    let path = path.display();
+    format!("auth:\n  htpasswd:\n    realm: test\n    path: {path}\n")
+}
+
 /// Debian's docker-registry on a port of this machine.
 pub struct Guarded {
     process: Child,
@@ -51,14 +60,20 @@ pub struct Guarded {
 impl Guarded {
     /// One that asks for a name and a password.
     pub fn start() -> Guarded {
-        Guarded::with(|dir| {
-            fs::write(dir.join("htpasswd"), HTPASSWD).unwrap();
-            let path = dir.join("htpasswd");
-            format!(
-                "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-                path.display()
-            )
-        })
+        Guarded::with(passwords)
+    }
+
+    /// The same on the machine's own IPv6 address; none without one, loudly, or
+    /// a failure in CI.
+    pub fn start_v6() -> Option<Guarded> {
+        match TcpListener::bind("[::1]:0") {
+            Ok(_) => Some(Guarded::at("[::1]:0", passwords)),
+            Err(e) => {
+                assert!(std::env::var("CI").as_deref() != Ok("true"), "no ::1: {e}");
+                eprintln!("SKIPPED: no ::1 on this machine: {e}");
+                None
+            }
+        }
     }
 
     /// One that lets everybody in.
@@ -68,12 +83,16 @@ impl Guarded {
 
     /// One with more in its configuration, made from a directory of its own.
     pub fn with(more: impl FnOnce(&Path) -> String) -> Guarded {
+        Guarded::at("127.0.0.1:0", more)
+    }
+
+    fn at(address: &str, more: impl FnOnce(&Path) -> String) -> Guarded {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display();
         let more = more(dir.path());
         let config = format!(
             "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {at}/data\n\
-             http:\n  addr: 127.0.0.1:0\n  secret: test\n{more}"
+             http:\n  addr: \"{address}\"\n  secret: test\n{more}"
         );
         fs::write(dir.path().join("config.yml"), config).unwrap();
         let mut process = Command::new("docker-registry")

@@ -147,9 +147,18 @@ fn busy_and_broken_servers_are_asked_again() {
         0 if is_blob(asked, &twisted) => Some(Reply::new(429, &[("retry-after", "1")], b"")),
         0 if asked.what.ends_with("manifests/1") => Some(Reply::new(500, &[], b"<html>")),
         1 if asked.what.ends_with("manifests/1") => Some(Reply::new(503, &[], b"")),
+        1 if is_blob(asked, &twisted) => Some(Reply::new(
+            503,
+            &[
+                ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+                ("retry-after", "Sun, 06 Nov 1994 08:49:39 GMT"),
+            ],
+            b"",
+        )),
         _ => None,
     });
-    let retry = format!("{}: Retrying in 1 second\n", image.short(0));
+    let id = image.short(0);
+    let retry = format!("{id}: Retrying in 1 second\n{id}: Retrying in 2 seconds\n");
     assert_pulled(&person, &image, &done, &retry);
     assert_eq!(served.count("/manifests/1"), 3);
 }
@@ -172,6 +181,13 @@ fn a_server_that_stays_broken_is_given_up() {
     let (person, served, done) = pull(&image, |_, _| {
         Some(Reply::new(429, &[("retry-after", "86400")], b""))
     });
+    assert_refused(&person, &done, "asked again in 86400 seconds");
+    assert_eq!(served.asked().len(), 1);
+    let dates = [
+        ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("retry-after", "Mon, 07 Nov 1994 08:49:37 GMT"),
+    ];
+    let (person, served, done) = pull(&image, move |_, _| Some(Reply::new(503, &dates, b"")));
     assert_refused(&person, &done, "asked again in 86400 seconds");
     assert_eq!(served.asked().len(), 1);
 }
@@ -350,6 +366,30 @@ fn credentials_stay_with_the_host_they_are_for() {
     }
     assert_eq!(elsewhere.asked().len(), 2);
     assert!(elsewhere.asked().iter().all(|a| a.authorization.is_none()));
+}
+
+/// `urls` of a layer may name any host; a token went there once
+/// (CVE-2020-15157).
+#[test]
+fn layers_are_not_fetched_from_where_a_manifest_says() {
+    let mut image = sample();
+    let blob = image.layers[0].clone();
+    let elsewhere = Served::start(Content::new(), move |_, _| {
+        Some(Reply::new(200, &[], &blob))
+    });
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    manifest["layers"][0]["mediaType"] = foreign.into();
+    manifest["layers"][0]["urls"] = json!([format!("http://{}/layer", elsewhere.host)]);
+    image.manifest = manifest.to_string().into_bytes();
+    let mut content = content(&image);
+    let path = format!("/v2/app/blobs/{}", Digest::of(&image.layers[0]));
+    content.remove(&path).unwrap();
+    let served = Served::start(content, |_, _| None);
+    let person = with_password(&served.host);
+    let done = person.run(&["pull", "-q", &format!("{}/app:1", served.host)], "");
+    assert_refused(&person, &done, "blob unknown");
+    assert!(elsewhere.asked().is_empty());
 }
 
 #[test]

@@ -256,3 +256,50 @@ fn podman_pulls_what_was_pushed_and_pushes_what_is_pulled() {
     let shown: Value = serde_json::from_str(&friend.run(&["inspect", &back], "").out).unwrap();
     assert_eq!(shown[0]["Id"], image.id().to_string());
 }
+
+#[test]
+fn a_registry_at_an_ipv6_address_is_one_like_others() {
+    if !have(&["docker-registry"]) {
+        return;
+    }
+    let Some(registry) = Guarded::start_v6() else {
+        return;
+    };
+    let host = registry.host.as_str();
+    assert!(host.starts_with("[::1]:"), "{host}");
+    let person = Person::new();
+    let image = image(&[(layer("a", b"a"), Pack::Gzip)]);
+    pulled(&person, &image);
+    let login = ["login", "-u", ALICE.0, "--password-stdin", host];
+    let done = person.run(&login, ALICE.1);
+    assert_eq!((done.code, done.out.as_str()), (0, "Login Succeeded\n"));
+    let name = format!("{host}/team/app:1");
+    tag(&person, &image, &name);
+    assert_eq!(
+        person.run(&["push", "-q", &name], ""),
+        crate::accounts::done(0, &format!("{name}\n"), "")
+    );
+    // Somebody else finds it by its name and by its digest.
+    let other = Person::new();
+    let again = ["login", "-u", ALICE.0, "--password-stdin", host];
+    assert_eq!(other.run(&again, ALICE.1).code, 0);
+    let pinned = format!("{host}/team/app@{}", image.digest());
+    for (name, shown) in [(&name, &name), (&pinned, &pinned)] {
+        let done = other.run(&["pull", "-q", name], "");
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+        assert_eq!(done.out, format!("{shown}\n"));
+    }
+    let format = "{{.Repository}} {{.Tag}} {{.Digest}}";
+    assert_eq!(
+        other.run(&["images", "--format", format], "").out,
+        format!("{host}/team/app 1 {}\n", image.digest())
+    );
+    let found = other.run(
+        &["search", "--format", "{{.Name}}", &format!("{host}/app")],
+        "",
+    );
+    assert_eq!(found.out, format!("{host}/team/app\n"));
+    let gone = other.run(&["rmi", &name], "");
+    assert_eq!(gone.code, 0, "{gone:?}");
+    assert_eq!(other.run(&["logout", host], "").code, 0);
+}

@@ -1,5 +1,6 @@
-//! The workloads of scripts/bench-meta: `meta ROW DIR [ARG]` does one and
-//! prints how many nanoseconds it took and how many operations it was.
+//! The workloads of scripts/bench: `work ROW DIR [ARG...]` does one and prints
+//! how many nanoseconds it took and how many operations it was. What can be done
+//! again without being another thing is done some times; the median counts.
 //!
 //! A program of its own, since what is measured is a few microseconds and an
 //! interpreter would cost as much again.
@@ -10,7 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chroot, lchown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 type Done = io::Result<(Duration, u64)>;
@@ -46,30 +47,58 @@ fn timed(operations: u64, work: impl FnOnce() -> io::Result<()>) -> Done {
     Ok((before.elapsed(), operations))
 }
 
+/// The median of some passes.
+fn again(passes: usize, mut work: impl FnMut() -> Done) -> Done {
+    let mut done = (0..passes)
+        .map(|_| work())
+        .collect::<io::Result<Vec<_>>>()?;
+    done.sort_unstable();
+    done.get(passes / 2)
+        .copied()
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
 fn find(dir: &Path) -> Done {
     let before = Instant::now();
     let count = find_stat(dir)?;
     Ok((before.elapsed(), count))
 }
 
+/// Two processes that each look at everything, from when they are told to begin.
 fn two_finds(dir: &Path) -> Done {
-    let before = Instant::now();
-    let counts = std::thread::scope(|scope| {
-        let finds = [
-            scope.spawn(|| find_stat(dir)),
-            scope.spawn(|| find_stat(dir)),
-        ];
-        finds.map(|find| {
-            find.join()
-                .unwrap_or_else(|_| Err(io::Error::other("died")))
-        })
-    });
-    let took = before.elapsed();
-    let mut total = 0;
-    for count in counts {
-        total += count?;
+    let waiting = || {
+        Command::new(env::current_exe()?)
+            .arg("find-stat-told")
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+    };
+    let mut finds: Vec<Child> = vec![waiting()?, waiting()?];
+    // Their first line says that they wait.
+    for find in &mut finds {
+        let said = find.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        said.read_exact(&mut [0])?;
     }
-    Ok((took, total))
+    let before = Instant::now();
+    for find in &mut finds {
+        drop(find.stdin.take());
+    }
+    let mut total = 0;
+    for find in finds {
+        let out = find.wait_with_output()?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        let count = text.split_whitespace().last().and_then(|n| n.parse().ok());
+        total += count.unwrap_or(0_u64);
+    }
+    Ok((before.elapsed(), total))
+}
+
+fn find_when_told(dir: &Path) -> Done {
+    writeln!(io::stdout())?;
+    io::stdout().flush()?;
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    find(dir)
 }
 
 fn lstat(dir: &Path) -> Done {
@@ -78,10 +107,12 @@ fn lstat(dir: &Path) -> Done {
     for path in &paths {
         fs::symlink_metadata(path)?;
     }
-    timed(paths.len() as u64, || {
-        paths
-            .iter()
-            .try_for_each(|path| fs::symlink_metadata(path).map(drop))
+    again(5, || {
+        timed(paths.len() as u64, || {
+            paths
+                .iter()
+                .try_for_each(|path| fs::symlink_metadata(path).map(drop))
+        })
     })
 }
 
@@ -124,49 +155,72 @@ fn mkdir_rename_rmdir(dir: &Path, count: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn row(name: &str, dir: &Path, argument: Option<OsString>) -> Done {
+/// The names `PREFIX0` and so on, each looked up for the first time.
+fn lookup(dir: &Path, prefix: &str, count: u64) -> Done {
+    let paths: Vec<PathBuf> = (0..count)
+        .map(|number| dir.join(format!("{prefix}{number}")))
+        .collect();
+    timed(count, || {
+        paths
+            .iter()
+            .try_for_each(|path| fs::symlink_metadata(path).map(drop))
+    })
+}
+
+fn create_unlink(dir: &Path, count: u64) -> Done {
+    let path = |number| dir.join(format!("f{number}"));
+    timed(count, || {
+        (0..count).try_for_each(|number| File::create(path(number))?.write_all(b"x"))?;
+        (0..count).try_for_each(|number| fs::remove_file(path(number)))
+    })
+}
+
+fn row(name: &str, dir: &Path, arguments: &[OsString]) -> Done {
+    let argument = |number: usize| {
+        let given = arguments.get(number).and_then(|a| a.to_str());
+        given.ok_or(io::Error::from(io::ErrorKind::InvalidInput))
+    };
     let usr = dir.join("usr");
     let made = dir.join("made");
     match name {
         "find-stat-warm" => {
             find(dir)?;
-            find(dir)
+            again(5, || find(dir))
         }
-        "find-stat-cold" => find(dir),
+        "find-stat-cold" | "find-stat-first" => find(dir),
         "find-stat-2" => {
             find(dir)?;
-            two_finds(dir)
+            again(5, || two_finds(dir))
+        }
+        "find-stat-told" => find_when_told(dir),
+        "lookup" => {
+            let count = argument(1)?.parse();
+            lookup(dir, argument(0)?, count.map_err(io::Error::other)?)
         }
         "lstat-warm" => lstat(dir),
         "open-read-close-warm" => {
             let paths = files(&usr, 3000)?;
             open_read_close(&paths)?;
-            timed(paths.len() as u64, || open_read_close(&paths))
+            again(5, || timed(paths.len() as u64, || open_read_close(&paths)))
         }
         // The list comes from elsewhere: to make it here would warm the caches.
         "open-read-close-cold" => {
-            let list = fs::read_to_string(argument.ok_or(io::ErrorKind::InvalidInput)?)?;
+            let list = fs::read_to_string(argument(0)?)?;
             let paths: Vec<PathBuf> = list.lines().map(|line| dir.join(line)).collect();
             timed(paths.len() as u64, || open_read_close(&paths))
         }
         "negative-first" => timed(10_000, || absent(&usr.join("bin"), 10_000)),
         "negative-again" => {
             absent(&usr.join("bin"), 10_000)?;
-            timed(10_000, || absent(&usr.join("bin"), 10_000))
+            again(5, || timed(10_000, || absent(&usr.join("bin"), 10_000)))
         }
         "create-unlink" => {
             fs::create_dir_all(&made)?;
-            timed(5000, || {
-                (0..5000).try_for_each(|number| {
-                    let path = made.join(format!("f{number}"));
-                    File::create(&path)?.write_all(b"x")
-                })?;
-                (0..5000).try_for_each(|number| fs::remove_file(made.join(format!("f{number}"))))
-            })
+            again(3, || create_unlink(&made, 5000))
         }
         "mkdir-rename-rmdir" => {
             fs::create_dir_all(&made)?;
-            timed(1000, || mkdir_rename_rmdir(&made, 1000))
+            again(3, || timed(1000, || mkdir_rename_rmdir(&made, 1000)))
         }
         "chown-tree" => {
             let mut paths = Vec::new();
@@ -180,7 +234,7 @@ fn row(name: &str, dir: &Path, argument: Option<OsString>) -> Done {
         "rm-tree" => timed(1, || fs::remove_dir_all(&usr)),
         "untar" => {
             fs::create_dir_all(&made)?;
-            let archive = argument.ok_or(io::ErrorKind::InvalidInput)?;
+            let archive = argument(0)?;
             timed(1, || {
                 let status = Command::new("tar")
                     .arg("-C")
@@ -201,7 +255,7 @@ fn row(name: &str, dir: &Path, argument: Option<OsString>) -> Done {
                 (0..times).try_for_each(|_| Command::new("/usr/bin/true").status().map(drop))
             };
             run(20)?;
-            timed(200, || run(200))
+            again(5, || timed(100, || run(100)))
         }
         "chmod-big" => timed(1, || {
             fs::set_permissions(dir.join("big"), fs::Permissions::from_mode(0o600))
@@ -226,6 +280,7 @@ fn main() -> io::Result<()> {
     let Some(name) = name.to_str().filter(|name| !name.starts_with('-')) else {
         return Ok(());
     };
-    let (took, operations) = row(name, Path::new(&dir), arguments.next())?;
+    let rest: Vec<OsString> = arguments.collect();
+    let (took, operations) = row(name, Path::new(&dir), &rest)?;
     writeln!(io::stdout(), "{} {operations}", took.as_nanos())
 }

@@ -1,0 +1,95 @@
+"""capasfs, kernel overlayfs, fuse-overlayfs 2.0 and the plain filesystem side
+by side. Started by scripts/bench."""
+
+import argparse
+import os
+import sys
+
+import rows_data
+import rows_layers
+import rows_memory
+import rows_tree
+from figures import Figures, shown, write_json
+from harness import KINDS, Bench, Skip, say
+from svg import plots
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--only", default="", help="rows, by their name or by a part of it (comma separated)")
+    parser.add_argument("--list", action="store_true", help="the names of all rows")
+    parser.add_argument("--rounds", type=int, help="default 3; 1 with --quick")
+    parser.add_argument("--quick", action="store_true", help="small and short, for a look")
+    parser.add_argument("--check", action="store_true", help="fail where capasfs misses a goal")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="filesystems, comma separated")
+    parser.add_argument("--dir", help="where all is made: a directory on the disk to measure (default /var/tmp)")
+    parser.add_argument("--json", help="write all figures to this file")
+    parser.add_argument("--plots", help="write SVG plots into this directory")
+    parser.add_argument("--capasfs", default="capasfs", help="the driver to run")
+    parser.add_argument("--capasfs-options", default="", help="more mount options for it")
+    parser.add_argument("--fo2", help="fuse-overlayfs 2.0 (found in PATH otherwise)")
+    parser.add_argument("--archive", required=True, help="a root filesystem as a tar")
+    parser.add_argument("--program", required=True, help="benches/work.rs, built")
+    args = parser.parse_args()
+    args.rounds = args.rounds or (1 if args.quick else 3)
+    for name in ("capasfs", "archive", "program"):
+        if "/" in (path := getattr(args, name)):
+            setattr(args, name, os.path.abspath(path))
+    return args
+
+
+def chosen(rows, only):
+    words = [word for word in only.split(",") if word]
+    names = {row.name for row in rows}
+    wanted = lambda row, word: row.name == word if word in names else word in row.name
+    return [row for row in rows if not words or any(wanted(row, word) for word in words)]
+
+
+def one_round(bench, figures, rows, turn):
+    for number, row in enumerate(rows):
+        kinds = row.kinds_of(bench.kinds)
+        start = (turn + number) % max(len(kinds), 1)
+        try:
+            row.prepare(bench)
+            for kind in kinds[start:] + kinds[:start]:
+                os.sync()
+                figures.add(row, kind, row.measure(bench, row, kind))
+        except Skip as why:
+            names = figures.skipped.setdefault(str(why), [])
+            if row.name not in names:
+                names.append(row.name)
+
+
+def main():
+    args = arguments()
+    every = [
+        *rows_data.rows(args),
+        *rows_tree.rows(args),
+        *rows_layers.rows(args),
+        *rows_memory.rows(args),
+    ]
+    if args.list:
+        print("\n".join(f"{row.name:24} {row.title}" for row in every))
+        return
+    rows = chosen(every, args.only)
+    if not rows:
+        sys.exit(f"no row has {args.only!r} in its name; --list shows them")
+    figures = Figures(rows)
+    with Bench(args) as bench:
+        for turn in range(args.rounds):
+            one_round(bench, figures, rows, turn)
+            say(f"round {turn + 1} of {args.rounds} done")
+    print(figures.table())
+    if args.json:
+        write_json(figures, args, args.json)
+    if args.plots:
+        plots(figures, rows_layers.CURVES, args.plots)
+    missed = figures.missed()
+    for row, goal, got in missed:
+        amount = shown(got, row.unit) if goal.of is None and not goal.row else f"{got:.2f}"
+        say(f"missed: {row.name}: {amount}, goal {goal.text(row.unit)}")
+    if args.check and missed:
+        sys.exit(1)
+
+
+main()
