@@ -17,7 +17,7 @@ pub fn get_flags(fd: impl AsFd) -> Result<u32> {
 /// # Errors
 /// As ioctl(2).
 pub fn set_flags(fd: impl AsFd, flags: u32) -> Result<()> {
-    hit()?;
+    hit("setflags")?;
     rfs::ioctl_setflags(fd, rfs::IFlags::from_bits_retain(flags))
 }
 
@@ -44,7 +44,7 @@ pub fn get_fsxattr(fd: impl AsFd) -> Result<FsXattr> {
 /// # Errors
 /// As ioctl(2).
 pub fn set_fsxattr(fd: impl AsFd, value: &FsXattr) -> Result<()> {
-    hit()?;
+    hit("fssetxattr")?;
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: the ioctl reads one struct fsxattr, 28 bytes, as `value` has.
     check(unsafe { libc::ioctl(fd, FS_IOC_FSSETXATTR as _, value.as_ptr()).into() }).map(drop)

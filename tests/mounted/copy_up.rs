@@ -239,3 +239,44 @@ fn symlinks_devices_and_fifos_are_copied_up_as_they_are() {
     symlink("over", m.at("new")).unwrap();
     assert_eq!(fs::read_link(m.at("new")).unwrap().to_str(), Some("over"));
 }
+
+/// To the nanosecond, of the file, of those that only get new attributes, and
+/// of the directories above.
+#[test]
+fn access_times_are_kept() {
+    let not_on = [(Target::FuseOverlayfs, "keeps none of directories")];
+    let spec = "/d/e/f file 0644 data=\"f\"\n/d/m file 0644 data=\"m\"\n/d/s/l symlink -> f\n\
+                /d/big file size=300000 data=@1\n/d/h1 file data=\"h\"\n/d/h2 link /d/h1";
+    let Some((_fx, mut m)) = mounted(&[spec], &not_on) else {
+        return;
+    };
+    // What the fixture gives all that is in a lower layer.
+    const OLD: (i64, i64) = (86_400, 7);
+    let all = [
+        "d", "d/e", "d/e/f", "d/m", "d/s", "d/s/l", "d/big", "d/h1", "d/h2",
+    ];
+    let atimes = |m: &super::Mounted, when: &str| {
+        for name in all {
+            let st = fs::symlink_metadata(m.at(name)).unwrap();
+            assert_eq!((st.atime(), st.atime_nsec()), OLD, "{name} {when}");
+        }
+    };
+    atimes(&m, "before");
+    for name in ["d/e/f", "d/big", "d/h1"] {
+        fs::OpenOptions::new()
+            .append(true)
+            .open(m.at(name))
+            .unwrap();
+    }
+    fs::set_permissions(m.at("d/m"), fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::lchown(m.at("d/s/l"), Some(5), None).unwrap();
+    atimes(&m, "after a copy-up");
+    m.remount();
+    atimes(&m, "after a remount");
+    // The data of a metacopy comes later.
+    fs::OpenOptions::new()
+        .append(true)
+        .open(m.at("d/m"))
+        .unwrap();
+    atimes(&m, "after the copy of its data");
+}
