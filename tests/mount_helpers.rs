@@ -194,3 +194,40 @@ fn a_user_with_fusermount3() {
         stderr(&out)
     );
 }
+
+/// Files of users that have no number in the namespace are not copied up: the
+/// copy would be somebody else's. Nobody's are.
+#[test]
+fn files_of_unmapped_owners_are_not_copied() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    let out = tree.shell(
+        "mknod fuse c 10 229; chmod 666 fuse; chmod 755 .; chown 100000:100000 u w m; cp $capasfs c\n\
+         chown 100000:100000 l1 l2; cd l1; for n in root group nobody; do echo $n >$n; done; mkdir dir; cd ..\n\
+         chown 165534:165534 l1/nobody; chown 100000:0 l1/group; chmod 2755 l1/group; chmod 4755 l1/root\n\
+         unshare -U sleep 60 & there=$!\n\
+         until [ \"$(readlink /proc/$there/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.05; done\n\
+         echo 0 100000 65536 >/proc/$there/uid_map; echo 0 100000 65536 >/proc/$there/gid_map\n\
+         nsenter -t $there -U -S 0 -G 0 unshare -m sh -ec 'mount --bind fuse /dev/fuse\n\
+         ./c -o lowerdir=l1:l2,upperdir=u,workdir=w m\n\
+         for n in root group dir nobody; do chmod 700 m/$n || :; (echo more >>m/$n) || :; done; ls -n u; umount m' 2>&1\n\
+         kill $there",
+    );
+    let text = ok(&out);
+    for name in ["root", "group", "dir"] {
+        let line = text.lines().find(|l| l.contains(&format!("m/{name}'")));
+        let refused = line.is_some_and(|l| l.contains("Value too large"));
+        assert!(refused, "{name}: {text}");
+        assert!(
+            !text.lines().any(|l| l.ends_with(&format!(" {name}"))),
+            "{text}"
+        );
+    }
+    let copied = text.lines().find(|l| l.ends_with(" nobody"));
+    assert!(
+        copied.is_some_and(|l| l.contains("-rwx------") && l.contains(" 65534 65534 ")),
+        "{text}"
+    );
+}

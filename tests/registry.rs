@@ -14,6 +14,10 @@ mod accounts;
 mod faults;
 #[path = "registry/images.rs"]
 mod images;
+#[path = "registry/import.rs"]
+mod import;
+#[path = "registry/interrupt.rs"]
+mod interrupt;
 #[path = "registry/killed.rs"]
 mod killed;
 #[path = "registry/login.rs"]

@@ -24,6 +24,8 @@ mod import;
 mod killed;
 #[path = "store/load.rs"]
 mod load;
+#[path = "store/rebuild.rs"]
+mod rebuild;
 #[path = "store/save.rs"]
 mod save;
 #[path = "store/support.rs"]

@@ -1,11 +1,13 @@
 //! `import`.
 
-use super::{Outcome, Output, units};
+use super::progress::{Display, Shown};
+use super::{Failure, Outcome, Output, interrupt, units};
+use crate::registry::download;
 use crate::store::error::{Context, show};
-use crate::store::load::Import;
+use crate::store::load::{Import, Loaded};
 use crate::store::{Error, Reference, Store};
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +20,12 @@ pub struct Args {
     /// What the image's history says
     #[arg(short, long)]
     pub message: Option<String>,
-    /// An archive, or `-` for standard input
-    #[arg(value_name = "FILE|-")]
-    pub file: PathBuf,
+    /// Allow a URL without TLS
+    #[arg(long)]
+    pub insecure: bool,
+    /// An archive, its http or https URL, or `-` for standard input
+    #[arg(value_name = "FILE|URL|-")]
+    pub source: PathBuf,
     /// The name of the image
     #[arg(value_name = "REPOSITORY[:TAG]")]
     pub name: Option<String>,
@@ -29,24 +34,72 @@ pub struct Args {
 /// Make an image of an archive and print its id.
 ///
 /// # Errors
-/// When the archive, the name or a change is bad, or the store cannot be
-/// written.
+/// When the archive cannot be had, when it, the name or a change is bad, or the
+/// store cannot be written.
 pub fn import(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
+    interrupt::watch(interrupt::NOTHING);
     let name = args.name.as_deref().map(Reference::parse).transpose()?;
-    let file = open(&args.file)?;
-    // Docker sends the archive along and knows no more than that either.
-    let comment = args.message.as_deref().unwrap_or("Imported from -");
-    let loaded = store.import(
-        file,
-        Import {
-            name,
-            changes: args.change.clone(),
-            comment: comment.to_owned(),
-            created: units::format_time(units::now(), 0),
-        },
-    )?;
+    let url = args.source.to_str().filter(|source| is_url(source));
+    // Docker sends a file along and knows no more than that of it either.
+    let from = url.unwrap_or("-");
+    let comment = args.message.clone();
+    let wish = Import {
+        name,
+        changes: args.change.clone(),
+        comment: comment.unwrap_or_else(|| format!("Imported from {from}")),
+        created: units::now_text(),
+    };
+    let loaded = match url {
+        Some(url) => fetch(store, url, args.insecure, wish, output)?,
+        None => store.import(open(&args.source)?, wish)?,
+    };
     writeln!(output.out, "{}", loaded.id)?;
     Ok(0)
+}
+
+fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
+}
+
+/// Import what is at a URL, and show how it comes.
+fn fetch(
+    store: &Store,
+    url: &str,
+    insecure: bool,
+    wish: Import,
+    output: &mut Output<'_>,
+) -> Result<Loaded, Failure> {
+    writeln!(output.out, "Downloading from {}", show(url.as_bytes()))?;
+    let name = url.rsplit('/').next().unwrap_or_default();
+    let name = show(name.as_bytes());
+    Display::new(false).follow(output, |sender| {
+        let tell = {
+            let (name, sender) = (name.clone(), sender.clone());
+            move |time| {
+                let _ = sender.send((name.clone(), vec![Shown::retrying(time)]));
+            }
+        };
+        let file = download(url, insecure, Box::new(tell))?;
+        let size = file.size;
+        let mut at = 0;
+        let counted = Counted(file, |n| {
+            at += n as u64;
+            let shown = Shown::Bytes("Importing", at, size.unwrap_or(at));
+            let _ = sender.send((name.clone(), vec![shown]));
+        });
+        store.import_stream(counted, wish)
+    })
+}
+
+/// Says how much is read.
+struct Counted<R, T>(R, T);
+
+impl<R: Read, T: FnMut(usize)> Read for Counted<R, T> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.0.read(buf)?;
+        (self.1)(n);
+        Ok(n)
+    }
 }
 
 fn open(path: &Path) -> Result<File, Error> {
@@ -61,13 +114,6 @@ fn open(path: &Path) -> Result<File, Error> {
         return Ok(fd
             .context(|| "cannot read standard input".to_owned())?
             .into());
-    }
-    let text = path.to_string_lossy();
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(Error::Invalid(format!(
-            "{} is not fetched here: try \"curl -L URL | capas import -\"",
-            show(text.as_bytes())
-        )));
     }
     File::open(path).context(|| format!("cannot open {}", path.display()))
 }

@@ -14,7 +14,7 @@ use std::io::IsTerminal;
 /// # Errors
 /// When the archive is bad or cannot be stored.
 pub fn load(store: &Store, args: &args::Load, output: &mut Output<'_>) -> Outcome {
-    interrupt::watch();
+    interrupt::watch(interrupt::NOTHING);
     let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
     let loaded = Display::new(args.quiet).follow(output, |sender| {
         let tell = |layer: &Digest, at, size| {

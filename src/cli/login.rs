@@ -1,10 +1,11 @@
 //! `login`.
 
-use super::{Failure, Outcome, Output};
+use super::{Failure, Outcome, Output, interrupt};
 use crate::config::Config;
 use crate::registry::credentials::{Kept, Keyring, Server};
 use crate::registry::{Credentials, Registry, Secret};
 use crate::store::error::{Context, Error, Result as StoreResult, invalid};
+use crate::store::staging;
 use crate::sys::terminal;
 use clap::Args;
 use std::io::{IsTerminal, Read};
@@ -42,6 +43,7 @@ pub struct Login {
 /// # Errors
 /// When the registry refuses or cannot be asked; nothing is kept then.
 pub fn login(config: &Config, args: &Login, output: &mut Output<'_>) -> Outcome {
+    interrupt::watch(interrupt::NOTHING);
     let server = Server::parse(args.server.as_deref().unwrap_or_default())?;
     let kept = Keyring::new(args.authfile.as_deref());
     let mut username = args.username.clone().unwrap_or_default();
@@ -82,7 +84,11 @@ pub fn login(config: &Config, args: &Login, output: &mut Output<'_>) -> Outcome 
         login.secret = Secret::IdentityToken(token);
     }
     let secret_is_password = matches!(login.secret, Secret::Password(_));
-    if let Kept::File(path) = kept.keep(&server, &login)?
+    let mut interrupts = staging::committing();
+    let place = kept.keep(&server, &login)?;
+    interrupts.changed();
+    drop(interrupts);
+    if let Kept::File(path) = place
         && secret_is_password
     {
         writeln!(

@@ -1,9 +1,9 @@
 //! Files that a command makes for its user: there as a whole or not at all.
 
 use crate::store::error::{Context, Error, Result, invalid};
-use crate::store::staging::random_hex;
+use crate::store::staging::{self, Making, random_hex};
 use crate::sys::fs::{self as sfs, Replace};
-use crate::sys::{At, Errno};
+use crate::sys::{At, Errno, tree};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -29,34 +29,37 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Re
     }
     let (dir, name) = split(path)?;
     let aside = aside(name)?;
-    match sfs::open_tmpfile(&dir) {
-        Ok(file) => {
-            let file = File::from(file);
-            fill_file(&file, fill, say)?;
-            sfs::sync(&file, false).context(say)?;
-            let at = At::Fd(file.as_fd());
-            match sfs::link(at, &dir, name) {
-                Ok(()) => return sfs::sync_dir(&dir).context(say),
-                Err(Errno::EXIST) => sfs::link(at, &dir, &aside).context(say)?,
-                Err(e) => return Err(e).context(say),
-            }
-        }
+    let unnamed = match sfs::open_tmpfile(&dir) {
+        Ok(file) => Some(File::from(file)),
         // Not every file system has files without names.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-            let file = crate::sys::tree::create_file(&dir, &aside, 0o600).context(say)?;
-            let filled = fill_file(&file, fill, say);
-            if let Err(e) = filled.and_then(|()| sfs::sync(&file, false).context(say)) {
-                let _ = sfs::unlink(&dir, &aside, false);
-                return Err(e);
-            }
-        }
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => None,
         Err(e) => return Err(e).context(say),
+    };
+    if let Some(file) = &unnamed {
+        fill_file(file, fill, say)?;
+        sfs::sync(file, false).context(say)?;
+        let mut interrupts = staging::committing();
+        let at = At::Fd(file.as_fd());
+        let named = match sfs::link(at, &dir, name) {
+            Err(Errno::EXIST) => {
+                sfs::link(at, &dir, &aside).context(say)?;
+                replace(&dir, &aside, name)
+            }
+            other => other,
+        };
+        named.and_then(|()| sfs::sync_dir(&dir)).context(say)?;
+        interrupts.changed();
+        return Ok(());
     }
-    let done = sfs::rename(&dir, &aside, &dir, name, Replace::Yes);
-    if done.is_err() {
-        let _ = sfs::unlink(&dir, &aside, false);
-    }
-    done.and_then(|()| sfs::sync_dir(&dir)).context(say)
+    let make = |_: &Path| tree::create_file(&dir, &aside, 0o600);
+    let (_made, file) = Making::new(&path.with_file_name(&aside), make).context(say)?;
+    fill_file(&file, fill, say)?;
+    sfs::sync(&file, false).context(say)?;
+    let mut interrupts = staging::committing();
+    let named = sfs::rename(&dir, &aside, &dir, name, Replace::Yes);
+    named.and_then(|()| sfs::sync_dir(&dir)).context(say)?;
+    interrupts.changed();
+    Ok(())
 }
 
 /// Let `fill` write into the directory `path`, which must not exist or be
@@ -80,17 +83,24 @@ pub fn write_dir(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<
     }
     let (dir, name) = split(path)?;
     let aside = aside(name)?;
-    let made = path.with_file_name(&aside);
-    fs::create_dir(&made).context(say)?;
-    let filled = fill(&made).and_then(|()| {
-        // An empty directory is replaced, any other refused.
-        let done = sfs::rename(&dir, &aside, &dir, name, Replace::Yes);
-        done.and_then(|()| sfs::sync_dir(&dir)).context(say)
-    });
-    if filled.is_err() {
-        let _ = fs::remove_dir_all(&made);
+    let (made, ()) =
+        Making::new(&path.with_file_name(&aside), |path| fs::create_dir(path)).context(say)?;
+    fill(made.path())?;
+    // An empty directory is replaced, any other refused.
+    let mut interrupts = staging::committing();
+    let named = sfs::rename(&dir, &aside, &dir, name, Replace::Yes);
+    named.and_then(|()| sfs::sync_dir(&dir)).context(say)?;
+    interrupts.changed();
+    Ok(())
+}
+
+/// Let `aside` take the place of `name`, or go.
+fn replace(dir: &File, aside: &OsStr, name: &OsStr) -> crate::sys::Result<()> {
+    let done = sfs::rename(dir, aside, dir, name, Replace::Yes);
+    if done.is_err() {
+        let _ = sfs::unlink(dir, aside, false);
     }
-    filled
+    done
 }
 
 fn split(path: &Path) -> Result<(File, &OsStr)> {

@@ -39,7 +39,7 @@ pub struct Pull {
 /// # Errors
 /// When it cannot be had; what was complete before stays.
 pub fn pull(store: &Store, config: &Config, args: &Pull, output: &mut Output<'_>) -> Outcome {
-    interrupt::watch();
+    interrupt::watch(interrupt::NOTHING);
     let name = Name::parse(&args.name)?;
     if args.all_tags && (name.tagged || name.digest.is_some()) {
         return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()).into());

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::registry::credentials::Keyring;
 use crate::registry::{Pushed, Registry, Sending};
 use crate::store::image::Image;
-use crate::store::{Digest, Error, Name, Reference, Store};
+use crate::store::{Digest, Error, Name, Reference, Store, staging};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub struct Push {
 /// # Errors
 /// When it is not here or not taken there.
 pub fn push(store: &Store, config: &Config, args: &Push, output: &mut Output<'_>) -> Outcome {
-    interrupt::watch();
+    interrupt::watch("layers that were sent stay in the registry");
     let name = Name::parse(&args.name)?;
     if name.digest.is_some() {
         return Err(Error::Invalid("cannot push a digest reference".to_owned()).into());
@@ -71,6 +71,7 @@ pub fn push(store: &Store, config: &Config, args: &Push, output: &mut Output<'_>
     let registry = Registry::new(name.reference.domain(), config, args.insecure, keeper)?;
     for (name, image) in &found {
         let pushed = send(store, &registry, name, image, args.quiet, output)?;
+        staging::committing().changed();
         if !args.quiet {
             let (tag, Pushed { digest, size }) = (name.tag(), pushed);
             writeln!(output.out, "{tag}: digest: {digest} size: {size}")?;

@@ -1,6 +1,7 @@
 //! `save`.
 
-use super::{Outcome, Output, outfile};
+use super::{Outcome, Output, interrupt, outfile};
+use crate::store::document::Platform;
 use crate::store::save::Format as StoreFormat;
 use crate::store::{Error, Store};
 use clap::ValueEnum;
@@ -16,6 +17,9 @@ pub struct Args {
     /// What is written
     #[arg(long, value_enum, default_value = "docker-archive")]
     pub format: Format,
+    /// Only if the images are for this
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
     /// Names or ids; a name without a tag means all tags
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
@@ -40,8 +44,16 @@ pub enum Format {
 /// # Errors
 /// When an image is not there or damaged, or writing fails.
 pub fn save(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
-    let wanted = store.wanted(&args.images)?;
     let file = args.output.as_deref().filter(|o| o.as_os_str() != "-");
+    interrupt::watch(match file {
+        Some(_) => interrupt::NOTHING,
+        None => "what was written is not complete",
+    });
+    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let wanted = store.wanted(&args.images)?;
+    if let Some(platform) = platform {
+        store.wanted_for(&wanted, &platform)?;
+    }
     let format = match args.format {
         Format::DockerArchive => StoreFormat::Docker,
         Format::OciArchive => StoreFormat::Oci,

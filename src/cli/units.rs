@@ -79,6 +79,14 @@ pub fn now() -> i64 {
     since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// Now as RFC 3339, to the nanosecond.
+pub fn now_text() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    format_time(seconds, since.subsec_nanos())
+}
+
 /// `X ago`.
 pub fn ago(then: i64) -> String {
     format!("{} ago", duration(now().saturating_sub(then)))

@@ -145,6 +145,7 @@ impl<'a> Containers<'a> {
             running: self.status(&r).0 == Status::Running,
             container: r.id,
             image: r.image,
+            called: r.image_name,
             layers: r.layers,
         });
         Ok(users.collect())

@@ -8,9 +8,9 @@
 use super::claim::claim;
 use super::failure::Failure;
 use super::options::MountSpec;
-use super::seal::seal;
+use super::seal::{keep_atimes, seal};
 use crate::layer::open::{OpenDir, OpenLayers};
-use crate::sys::mount::Flags;
+use crate::sys::mount::{ATIMES, Flags};
 use crate::sys::place::{self, Identity, Place};
 use crate::sys::{Errno, process};
 use std::collections::HashSet;
@@ -104,10 +104,22 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
             Failure::mount(format!("mountpoint {}: {e}", spec.mountpoint.display()))
         })?),
     };
+    let mut upper = upper.map(|u| u.opened(&idmapped));
+    let mut work = work.map(|w| w.opened(&idmapped));
+    if let (Some(upper), Some(work)) = (&mut upper, &mut work)
+        && spec.kernel.flags.intersects(ATIMES)
+        && !keep_atimes(upper, work, spec.kernel.flags, spec.allowed)
+    {
+        let path = upper.path.display();
+        warnings.push(format!(
+            "access times in upperdir {path} are kept as its own mount says: \
+             other atime options need the right to mount"
+        ));
+    }
     let layers = OpenLayers {
         lower,
-        upper: upper.map(|u| u.opened(&idmapped)),
-        work: work.map(|w| w.opened(&idmapped)),
+        upper,
+        work,
         locks,
     };
     Ok(Checked {

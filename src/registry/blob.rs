@@ -2,18 +2,14 @@
 
 use super::fault::{Fault, Reply};
 use super::fetch::pull_scope;
-use super::retry::pause;
+use super::retry::Failures;
 use super::transport::{Answer, Request};
 use super::{OwnWaiting, Registry};
 use crate::store::document::Descriptor;
 use crate::store::error::Error;
 use std::io::{ErrorKind, Read};
 use ureq::BodyReader;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
-
-/// Bytes after which a connection has proved itself; one that breaks off each
-/// time after less is given up.
-const MUCH: u64 = 64 << 10;
+use ureq::http::header::{CONTENT_LENGTH, RANGE};
 
 /// Reads a blob to the length that its descriptor gives; a cut connection is
 /// made again. Who reads compares the digest.
@@ -25,10 +21,7 @@ pub struct BlobReader<'a> {
     body: Option<BodyReader<'static>>,
     /// Bytes that were handed on.
     at: u64,
-    /// Failures since much came.
-    failed: u32,
-    /// Bytes since the last failure.
-    since: u64,
+    failures: Failures,
 }
 
 impl Registry {
@@ -46,8 +39,7 @@ impl Registry {
             waiting,
             body: None,
             at: 0,
-            failed: 0,
-            since: 0,
+            failures: Failures::default(),
         }
     }
 }
@@ -72,10 +64,7 @@ impl BlobReader<'_> {
         let size = self.descriptor.size;
         let number = |name: &str| answer.header(name).and_then(|v| v.parse::<u64>().ok());
         if answer.status == 206 {
-            let begins = answer
-                .header(CONTENT_RANGE.as_str())
-                .and_then(|r| r.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
-            if begins != Some(self.at) {
+            if answer.part_begins() != Some(self.at) {
                 return Err(Fault::invalid(
                     "the server sends another part than was asked for",
                 ));
@@ -164,17 +153,13 @@ impl Read for BlobReader<'_> {
                 }
                 Ok(n) => {
                     self.at += n as u64;
-                    self.since += n as u64;
-                    if self.since >= MUCH {
-                        self.failed = 0;
-                    }
+                    self.failures.came(n);
                     return Ok(n);
                 }
                 Err(fault) => {
                     self.body = None;
-                    self.failed += 1;
-                    self.since = 0;
-                    pause(fault, self.failed, &*self.waiting)
+                    self.failures
+                        .pause(fault, &*self.waiting)
                         .map_err(|f| about(f, &self.descriptor))?;
                 }
             }

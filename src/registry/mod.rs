@@ -3,6 +3,7 @@
 //! ```text
 //!  pull, push                 images, from and to the store
 //!  fetch, blob, upload        manifests, lists; a blob as it comes; blobs as they go
+//!  download                   any file by its URL, for `import`
 //!  Registry ── Host…          mirrors first, for reading, then the registry itself
 //!                │
 //!             endpoint         where it is, and whether without TLS
@@ -23,6 +24,7 @@
 mod auth;
 mod blob;
 pub mod credentials;
+mod download;
 mod endpoint;
 mod fault;
 mod fetch;
@@ -35,6 +37,7 @@ mod upload;
 
 pub use auth::{Credentials, Secret};
 pub use blob::BlobReader;
+pub use download::{Download, download};
 pub use fetch::{Document, Wanted};
 pub use pull::{Found, Progress, Tell};
 pub use push::{Pushed, Sending, TellSending};

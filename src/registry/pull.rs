@@ -174,17 +174,13 @@ impl Registry {
 }
 
 fn check_platform(config: &ImageConfig, wish: &Platform, name: &Reference) -> Result<()> {
-    let own = Platform {
-        architecture: config.architecture.clone().unwrap_or_default(),
-        os: config.os.clone().unwrap_or_default(),
-        variant: config.variant.clone(),
-    };
-    if own.suits(wish) {
+    if config.suits(wish) {
         return Ok(());
     }
     Err(Error::NotFound(format!(
-        "image with reference {} was found but does not match the specified platform: wanted {wish}, actual: {own}",
-        name.familiar_tagged()
+        "image with reference {} was found but does not match the specified platform: wanted {wish}, actual: {}",
+        name.familiar_tagged(),
+        config.platform()
     )))
 }
 

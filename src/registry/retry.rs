@@ -13,6 +13,9 @@ const FIRST: Duration = Duration::from_secs(1);
 /// No server is waited for longer.
 const LONGEST: Duration = Duration::from_secs(120);
 
+/// Bytes after which a connection has proved itself.
+const MUCH: u64 = 64 << 10;
+
 /// How much is borne of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
@@ -37,6 +40,33 @@ pub(super) fn retry<T>(
             }
             other => return other,
         }
+    }
+}
+
+/// Failures of one download: a connection that brought much has proved itself,
+/// one that breaks off each time after less is given up.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// Since much came.
+    number: u32,
+    /// Bytes since the last one.
+    since: u64,
+}
+
+impl Failures {
+    /// So many bytes have come.
+    pub fn came(&mut self, n: usize) {
+        self.since += n as u64;
+        if self.since >= MUCH {
+            self.number = 0;
+        }
+    }
+
+    /// Wait after one more, as [`pause`] does.
+    pub fn pause(&mut self, fault: Fault, waiting: Waiting<'_>) -> Reply<()> {
+        self.number += 1;
+        self.since = 0;
+        pause(fault, self.number, waiting)
     }
 }
 

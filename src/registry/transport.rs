@@ -6,7 +6,7 @@ use crate::store::error::{Result as StoreResult, invalid, show};
 use std::io::{ErrorKind, Read};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
-use ureq::http::header::{AUTHORIZATION, DATE, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, DATE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, Method, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, BodyReader};
@@ -80,6 +80,20 @@ impl Answer {
             text: server_text(status, &body),
             after,
         })
+    }
+
+    /// Where the part of a file that it holds begins; none for a whole file.
+    pub fn part_begins(&self) -> Option<u64> {
+        if self.status != 206 {
+            return None;
+        }
+        let range = self.header(CONTENT_RANGE.as_str())?;
+        range
+            .strip_prefix("bytes ")?
+            .split('-')
+            .next()?
+            .parse()
+            .ok()
     }
 
     /// The whole body, of at most `max` bytes.

@@ -85,6 +85,12 @@ use std::path::{Path, PathBuf};
 /// The one version of the layout there is.
 const VERSION: u32 = 1;
 
+/// The content of `oci-layout`.
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// No `index.json` is larger.
+const MAX_INDEX: u64 = 64 << 20;
+
 /// All that is in a store's root, at any time.
 const NAMES: [&str; 12] = [
     "lock",
@@ -232,15 +238,22 @@ impl Store {
         if let Ok(tmp) = File::open(self.tmp()) {
             let _ = tree::spread_subdirs(&tmp);
         }
-        replace_file(
-            &self.root.join("oci-layout"),
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
-        )?;
-        self.write_index(&Index::default())?;
+        replace_file(&self.root.join("oci-layout"), LAYOUT)?;
+        // A store that has lost its capas.json has images.
+        if !self.root.join("index.json").exists() {
+            self.write_index(&Index::default())?;
+        }
+        let skeletons = fs::read_dir(self.layers()).context(say)?.flatten();
+        let skeletons = skeletons
+            .map(|e| PathBuf::from(e.file_name()))
+            .any(|name| name.extension().is_some_and(|e| e == "skel"));
         let format = Format {
             version: VERSION,
             compatible: Vec::new(),
-            ro_compatible: Vec::new(),
+            ro_compatible: skeletons
+                .then(|| SKELETONS.to_owned())
+                .into_iter()
+                .collect(),
             incompatible: Vec::new(),
         };
         replace_file(&self.root.join("capas.json"), &to_json(&format)?)
@@ -353,10 +366,14 @@ impl Store {
     /// # Errors
     /// When `index.json` is damaged.
     pub fn read_index(&self) -> Result<Index> {
-        document::parse(
-            &read_file(&self.root.join("index.json"), 64 << 20)?,
-            "index.json",
-        )
+        let data = read_file(&self.root.join("index.json"), MAX_INDEX);
+        let index = data.and_then(|data| document::parse(&data, "index.json"));
+        let try_this = |m| format!("{m}: 'capas check --repair' makes it anew");
+        index.map_err(|e| match e {
+            Error::Invalid(m) => Error::Invalid(try_this(m)),
+            Error::NotFound(m) => Error::NotFound(try_this(m)),
+            e => e,
+        })
     }
 
     /// Replace `index.json`; the caller holds [`Store::lock`].

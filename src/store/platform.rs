@@ -1,6 +1,6 @@
 //! What images run on, and which of an index's images is meant.
 
-use super::document::{Descriptor, Platform, host_architecture};
+use super::document::{Descriptor, ImageConfig, Platform, host_architecture};
 use super::error::{Result, invalid, show};
 use std::fmt;
 
@@ -73,10 +73,24 @@ impl Platform {
             _ => (self.variant == wish.variant).then_some(0),
         }
     }
+}
 
-    /// Does something made for `self` run where `wish` is.
+impl ImageConfig {
+    /// What the image says that it runs on.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.os.clone().unwrap_or_default(),
+            architecture: self.architecture.clone().unwrap_or_default(),
+            variant: self.variant.clone(),
+        }
+    }
+
+    /// Does the image run where `wish` is, by its own word. Many images say no
+    /// variant: then it is the one that is wished for.
     pub fn suits(&self, wish: &Platform) -> bool {
-        self.distance(wish).is_some()
+        let mut own = self.platform();
+        own.variant = own.variant.or(wish.variant.clone());
+        own.distance(wish).is_some()
     }
 }
 

@@ -14,6 +14,8 @@ pub struct User {
     pub container: String,
     /// Its image.
     pub image: Digest,
+    /// What it was asked for by when the container was made: a name or an id.
+    pub called: String,
     /// The layers it is mounted from, by the names of their directories.
     pub layers: Vec<Digest>,
     /// Is it running.

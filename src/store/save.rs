@@ -12,14 +12,14 @@ use super::blobs::{ImageLayer, Origin, layers_of};
 use super::digest::Digest;
 use super::document::{
     Annotations, CONTAINERD_NAME, Descriptor, DockerImage, ImageConfig, Index, MAX_CONFIG,
-    MAX_MANIFEST, REF_NAME, parse,
+    MAX_MANIFEST, Platform, REF_NAME, parse,
 };
 use super::error::{Context, Error, Result, invalid};
 use super::image::{Asked, Image, find};
 use super::pipeline::Encoding;
 use super::reference::{Name, Reference};
 use super::tarwriter::{TarWriter, copy_exactly};
-use super::{Store, to_json};
+use super::{LAYOUT, Store, to_json};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -109,6 +109,25 @@ impl Store {
         Ok(out)
     }
 
+    /// Are the images for that platform.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the first that is not, in docker's words.
+    pub fn wanted_for(&self, wanted: &[Wanted], platform: &Platform) -> Result<()> {
+        for Wanted { image, names } in wanted {
+            if !self.image_config(&image.id)?.0.suits(platform) {
+                let name = match names.first() {
+                    Some(name) => name.familiar_tagged(),
+                    None => image.title(),
+                };
+                return Err(Error::NotFound(format!(
+                    "no suitable export target found for platform {platform}: image with reference {name} was found but does not provide the specified platform ({platform})"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Write images to `out` as a tar archive.
     ///
     /// # Errors
@@ -192,7 +211,7 @@ impl Store {
             files.insert(name.to_owned(), Content::Data(data));
         };
         add("index.json", to_json(&index)?);
-        add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
+        add("oci-layout", LAYOUT.to_vec());
         if format == Format::Docker {
             add("manifest.json", to_json(&docker)?);
             if !repositories.is_empty() {

@@ -8,11 +8,12 @@ use super::discard::remove_tree;
 use super::error::{Context, Error, Result};
 use crate::sys::tree;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The staging directories of this process, for when it is interrupted.
+/// What this process has in the making, for when it is interrupted.
 static OURS: Mutex<Ours> = Mutex::new(Ours {
     paths: Vec::new(),
     changed: false,
@@ -28,26 +29,26 @@ struct Ours {
 #[derive(Debug)]
 pub struct Committing(MutexGuard<'static, Ours>);
 
-/// From now on what is staged becomes what the store holds.
+/// From now on what is in the making becomes what it should be.
 pub fn committing() -> Committing {
     Committing(ours())
 }
 
 impl Committing {
-    /// The store is another one now.
+    /// Something has been done that stays.
     pub fn changed(&mut self) {
         self.0.changed = true;
     }
 
-    /// Remove all staging directories of this process, whose threads can then
-    /// write nothing any more; has this process changed the store before. The
+    /// Remove all that this process has in the making, whose threads can then
+    /// write nothing any more; has it done something before that stays. The
     /// caller ends the process while it holds `self`.
     pub fn abandon(&mut self) -> bool {
         for path in std::mem::take(&mut self.0.paths) {
             // Threads that still run may make new names meanwhile.
             for _ in 0..100 {
-                match remove_tree(&path) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {}
+                match remove(&path) {
+                    Err(e) if e.kind() != ErrorKind::NotFound => {}
                     _ => break,
                 }
             }
@@ -56,15 +57,60 @@ impl Committing {
     }
 }
 
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => remove_tree(path),
+        false => fs::remove_file(path),
+    }
+}
+
+/// A file or directory that goes away when this is dropped or the process is
+/// interrupted, unless it has another name by then.
+#[derive(Debug)]
+pub struct Making(PathBuf);
+
+impl Making {
+    /// Let `make` make `path`, with no interrupt between.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn new<T, E>(
+        path: &Path,
+        make: impl FnOnce(&Path) -> std::result::Result<T, E>,
+    ) -> std::result::Result<(Making, T), E> {
+        let mut ours = ours();
+        let made = make(path)?;
+        ours.paths.push(path.to_owned());
+        Ok((Making(path.to_owned()), made))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let mut ours = ours();
+        ours.paths.retain(|p| *p != self.0);
+        if let Err(e) = remove(&self.0)
+            && e.kind() != ErrorKind::NotFound
+        {
+            log::warn!("cannot remove {}: {e}", self.0.display());
+        }
+    }
+}
+
 fn ours() -> MutexGuard<'static, Ours> {
     OURS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A staging directory; removed when dropped.
+/// A staging directory; removed when dropped, and then its lock released.
 #[derive(Debug)]
 pub struct Staging {
-    path: PathBuf,
-    dir: File,
+    made: Making,
+    _dir: File,
 }
 
 /// `bytes` random bytes as hex digits.
@@ -85,23 +131,23 @@ impl Staging {
     pub fn new(tmp: &Path) -> Result<Staging> {
         for _ in 0..16 {
             let path = tmp.join(random_hex(8)?);
-            let made = || -> std::io::Result<Option<File>> {
-                fs::DirBuilder::new().mode(0o700).create(&path)?;
-                let dir = File::open(&path)?;
-                // Between mkdir and lock another process may have taken it
-                // for garbage; then it is gone or about to go.
-                let ours = dir.try_lock().is_ok()
-                    && fs::symlink_metadata(&path)
-                        .is_ok_and(|at| dir.metadata().is_ok_and(|held| held.ino() == at.ino()));
-                Ok(ours.then_some(dir))
+            let make = |path: &Path| {
+                fs::DirBuilder::new().mode(0o700).create(path)?;
+                File::open(path)
             };
-            match made() {
-                Ok(Some(dir)) => {
-                    ours().paths.push(path.clone());
-                    return Ok(Staging { path, dir });
+            match Making::new(&path, make) {
+                // Between mkdir and lock another process may have taken it for
+                // garbage; then it is gone or about to go.
+                Ok((made, dir)) => {
+                    let is_ours = dir.try_lock().is_ok()
+                        && fs::symlink_metadata(&path).is_ok_and(|at| {
+                            dir.metadata().is_ok_and(|held| held.ino() == at.ino())
+                        });
+                    if is_ours {
+                        return Ok(Staging { made, _dir: dir });
+                    }
                 }
-                Ok(None) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound && tmp.is_dir() => {}
+                Err(e) if e.kind() == ErrorKind::NotFound && tmp.is_dir() => {}
                 Err(e) => {
                     return Err(Error::System(format!("cannot make {}", path.display()), e));
                 }
@@ -114,7 +160,7 @@ impl Staging {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.made.path()
     }
 
     /// A directory in it, made if it is not there.
@@ -122,24 +168,13 @@ impl Staging {
     /// # Errors
     /// When it cannot be made.
     pub fn subdir(&self, name: &str) -> Result<PathBuf> {
-        let path = self.path.join(name);
+        let path = self.path().join(name);
         match fs::DirBuilder::new().mode(0o700).create(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
                 Err(Error::System(format!("cannot make {}", path.display()), e))
             }
             _ => Ok(path),
         }
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let mut ours = ours();
-        ours.paths.retain(|p| *p != self.path);
-        if let Err(e) = remove_tree(&self.path) {
-            log::warn!("cannot remove {}: {e}", self.path.display());
-        }
-        let _ = self.dir.unlock();
     }
 }
 
@@ -159,7 +194,7 @@ impl Stale {
     /// Remove it. What cannot be removed is tried again next time.
     pub fn remove(self) {
         if let Err(e) = remove_tree(&self.path)
-            && e.kind() != std::io::ErrorKind::NotFound
+            && e.kind() != ErrorKind::NotFound
         {
             log::warn!("cannot remove {}: {e}", self.path.display());
         }

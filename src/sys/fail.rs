@@ -1,6 +1,6 @@
-//! A counter of system calls, with which tests let the Nth one fail or the
-//! process die just before it, and see which were made in what order: of those
-//! that change a file system, or else of those that only read.
+//! A counter of system calls, with which tests let the Nth one fail or hang, or
+//! the process die just before it, and see which were made in what order: of
+//! those that change a file system, or else of those that only read.
 //! Costs one relaxed load when not armed.
 
 use super::{Errno, Result};
@@ -13,8 +13,10 @@ const CHANGING: u8 = 1;
 const READING: u8 = 2;
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static FAIL_AT: AtomicU64 = AtomicU64::new(0);
-/// An errno to return, or 0 = die as by SIGKILL.
+/// An errno to return, 0 = die as by SIGKILL, or [`HANG`].
 static ACTION: AtomicI32 = AtomicI32::new(0);
+/// No errno.
+const HANG: i32 = -1;
 /// All calls from the chosen one on meet the action.
 static STAYS: AtomicBool = AtomicBool::new(false);
 /// What was seen since [`arm`].
@@ -29,6 +31,8 @@ pub enum Action {
     ErrorFrom(Errno),
     /// The process is killed before the call.
     Kill,
+    /// The call is never made and the thread stays there.
+    Hang,
     /// Nothing: calls are only counted.
     Count,
 }
@@ -52,6 +56,7 @@ fn start(calls: u8, nth: u64, action: Action) {
         match action {
             Action::Error(e) | Action::ErrorFrom(e) => e.raw_os_error(),
             Action::Kill | Action::Count => 0,
+            Action::Hang => HANG,
         },
         SeqCst,
     );
@@ -70,7 +75,7 @@ pub fn calls() -> Vec<&'static str> {
     CALLS.lock().clone()
 }
 
-/// Arm from the environment: `CAPAS_FAIL=N:kill` or `CAPAS_FAIL=N:ERRNO`.
+/// Arm from the environment: `CAPAS_FAIL=N:kill`, `N:hang` or `N:ERRNO`.
 pub fn arm_from_env() {
     let Ok(text) = std::env::var("CAPAS_FAIL") else {
         return;
@@ -81,6 +86,7 @@ pub fn arm_from_env() {
     let Ok(nth) = nth.parse() else { return };
     match (what, what.parse::<i32>()) {
         ("kill", _) => arm(nth, Action::Kill),
+        ("hang", _) => arm(nth, Action::Hang),
         (_, Ok(raw)) => arm(nth, Action::Error(Errno::from_raw_os_error(raw))),
         _ => {}
     }
@@ -113,10 +119,12 @@ fn hit_armed(call: &'static str) -> Result<()> {
         return Ok(());
     }
     match ACTION.load(SeqCst) {
-        0 => {
-            // SAFETY: kill and getpid have no memory effects; the process ends.
-            unsafe {
-                libc::kill(libc::getpid(), libc::SIGKILL);
+        action @ (0 | HANG) => {
+            if action == 0 {
+                // SAFETY: kill and getpid have no memory effects; the process ends.
+                unsafe {
+                    libc::kill(libc::getpid(), libc::SIGKILL);
+                }
             }
             loop {
                 std::thread::park();

@@ -1,6 +1,6 @@
 //! Inode flags and project ids, by ioctl.
 
-use super::{Result, check, fail::hit};
+use super::{At, Result, check, fail::hit};
 use rustix::fs as rfs;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -10,6 +10,21 @@ use std::os::fd::{AsFd, AsRawFd};
 /// As ioctl(2); `ENOTTY` where the file system has none.
 pub fn get_flags(fd: impl AsFd) -> Result<u32> {
     rfs::ioctl_getflags(fd).map(|f| f.bits())
+}
+
+/// Is it immutable, or may only be appended to (as statx(2) says; false where
+/// the file system does not).
+///
+/// # Errors
+/// As statx(2).
+pub fn is_protected(at: At<'_>) -> Result<bool> {
+    let none = rfs::StatxFlags::empty();
+    let stat = match at {
+        At::Name(dir, name) => rfs::statx(dir, name, rfs::AtFlags::SYMLINK_NOFOLLOW, none),
+        At::Fd(fd) => rfs::statx(fd, c"", rfs::AtFlags::EMPTY_PATH, none),
+    }?;
+    let protects = rfs::StatxAttributes::IMMUTABLE | rfs::StatxAttributes::APPEND;
+    Ok(stat.stx_attributes.intersects(protects))
 }
 
 /// Set inode flags as `FS_IOC_SETFLAGS` does.

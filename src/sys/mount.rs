@@ -182,15 +182,45 @@ pub fn make_private(path: &Path) -> Result<()> {
 /// tree, that shows no mounts below it, and through which nothing can be
 /// written, not even an access time. Needs the right to mount.
 pub fn read_only_clone(dir: impl AsFd) -> Result<OwnedFd> {
-    // open_tree's flags share their numbers with those of openat and statx.
-    let empty_path = OpenTreeFlags::AT_EMPTY_PATH;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | empty_path;
-    let tree = rustix::mount::open_tree(&dir, c"", flags)?;
+    let tree = detached_clone(dir)?;
     let full = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOATIME;
     // In a user namespace the atime setting may be locked to what it was.
     set_attributes(&tree, full, libc::MOUNT_ATTR__ATIME)
         .or_else(|_| set_attributes(&tree, libc::MOUNT_ATTR_RDONLY, 0))?;
     Ok(tree)
+}
+
+/// The atime options of mount(2).
+pub const ATIMES: Flags = Flags::NOATIME
+    .union(Flags::RELATIME)
+    .union(Flags::STRICTATIME)
+    .union(Flags::NODIRATIME);
+
+/// The same directory through a detached mount that keeps access times as the
+/// [`ATIMES`] among `flags` say. Needs the right to mount.
+pub fn clone_with_atimes(dir: impl AsFd, flags: Flags) -> Result<OwnedFd> {
+    let tree = detached_clone(dir)?;
+    let (mut set, mut clear) = (0, 0);
+    if flags.intersects(Flags::NOATIME | Flags::RELATIME | Flags::STRICTATIME) {
+        clear |= libc::MOUNT_ATTR__ATIME;
+        if flags.contains(Flags::NOATIME) {
+            set |= libc::MOUNT_ATTR_NOATIME;
+        } else if flags.contains(Flags::STRICTATIME) {
+            set |= libc::MOUNT_ATTR_STRICTATIME;
+        }
+    }
+    if flags.contains(Flags::NODIRATIME) {
+        set |= libc::MOUNT_ATTR_NODIRATIME;
+    }
+    set_attributes(&tree, set, clear)?;
+    Ok(tree)
+}
+
+fn detached_clone(dir: impl AsFd) -> Result<OwnedFd> {
+    // open_tree's flags share their numbers with those of openat and statx.
+    let empty_path = OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | empty_path;
+    rustix::mount::open_tree(&dir, c"", flags)
 }
 
 fn set_attributes(mount: impl AsFd, set: u64, clear: u64) -> Result<()> {

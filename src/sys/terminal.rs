@@ -1,52 +1,62 @@
 //! The terminal: a line that is not shown while it is typed.
 
 use super::{Errno, Result};
-use rustix::process::{Signal, getpid, kill_process};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
-use std::os::fd::AsFd;
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Ctrl-C as a character.
-const INTERRUPT: u8 = 3;
 /// No line of a terminal is longer.
 const MAX_LINE: usize = 4096;
+/// A special character that is none (`_POSIX_VDISABLE`).
+const NONE: u8 = 0;
+
+/// A terminal that hides what is typed, and how it was before.
+static HIDDEN: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
+
+fn hidden() -> MutexGuard<'static, Option<(OwnedFd, Termios)>> {
+    HIDDEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Reads a line without showing it, after `ask` has asked for it: from then on
 /// nothing is shown, and what was typed before is thrown away. The terminal is
-/// as before when this returns.
+/// as before when this returns. Who ends the process meanwhile, by a signal,
+/// calls [`restore`].
 ///
 /// # Errors
-/// `ENOTTY` where there is no terminal; those of `ask`. Ctrl-C ends the process
-/// as always, but not before the terminal is as it was.
+/// `ENOTTY` where there is no terminal; those of `ask`.
 pub fn read_hidden(
     terminal: impl AsFd,
     ask: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<Vec<u8>> {
     let before = tcgetattr(&terminal)?;
-    let mut hidden = before.clone();
-    hidden
-        .local_modes
-        .remove(LocalModes::ECHO | LocalModes::ISIG);
-    hidden
+    let mut quiet = before.clone();
+    quiet.local_modes.remove(LocalModes::ECHO);
+    quiet
         .local_modes
         .insert(LocalModes::ICANON | LocalModes::ECHONL);
-    // Without signals ctrl-C is a character, and it ends the line.
-    hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
-    tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
-    let line = ask().and_then(|()| Ok(read_line(&terminal)?));
-    let restored = tcsetattr(&terminal, OptionalActions::Drain, &before);
+    // A shell that we would be stopped for sets other modes, and we would not
+    // know of it.
+    quiet.special_codes[SpecialCodeIndex::VSUSP] = NONE;
+    *hidden() = Some((terminal.as_fd().try_clone_to_owned()?, before));
+    let line = tcsetattr(&terminal, OptionalActions::Flush, &quiet)
+        .map_err(std::io::Error::from)
+        .and_then(|()| ask())
+        .and_then(|()| Ok(read_line(&terminal)?));
+    restore();
     let mut line = line?;
-    restored?;
-    match line.pop() {
-        Some(INTERRUPT) => {
-            kill_process(getpid(), Signal::INT)?;
-            // Somebody has made the process deaf to it.
-            Err(Errno::INTR.into())
-        }
-        Some(b'\n') | None => Ok(line),
-        Some(last) => {
-            line.push(last);
-            Ok(line)
-        }
+    if line.ends_with(b"\n") {
+        line.pop();
+    }
+    Ok(line)
+}
+
+/// Shows again what is typed, if [`read_hidden`] hides it just now.
+pub fn restore() {
+    if let Some((terminal, before)) = hidden().take() {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(terminal, OptionalActions::Drain, &before);
     }
 }
 
@@ -60,7 +70,7 @@ fn read_line(terminal: impl AsFd) -> Result<Vec<u8>> {
             n => n?,
         };
         line.extend_from_slice(part.get(..n).unwrap_or_default());
-        if n == 0 || line.ends_with(b"\n") || line.ends_with(&[INTERRUPT]) {
+        if n == 0 || line.ends_with(b"\n") {
             return Ok(line);
         }
     }

@@ -12,7 +12,7 @@ use crate::layer::{
     work::{Onto, Staged},
 };
 use crate::sys::{
-    At, Errno, Result, copy,
+    At, Errno, Result, copy, flags,
     fs::{self, SetTime, Stat},
     handle,
     probe::Features,
@@ -111,7 +111,6 @@ impl Union {
     }
 
     fn copy_up_dir(&self, node: &Arc<Node>) -> Result<()> {
-        let _moving = self.topology.read();
         let lower = {
             let state = node.state.lock();
             state.lowers.first().cloned().ok_or(Errno::STALE)?
@@ -119,6 +118,10 @@ impl Union {
         let from = self.lower_dir(&lower)?;
         let from = At::Fd(from.as_fd());
         let stat = self.stat_lower(lower.layer, from)?;
+        self.owner_is_known(lower.layer, from, &stat)?;
+        if flags::is_protected(from)? {
+            return Err(Errno::PERM);
+        }
         let staged = self.upper()?.work.dir()?;
         self.copy_attributes(from, &stat, staged.at())?;
         if let Some(origin) = self.origin_of(from, stat.dev)? {
@@ -127,6 +130,7 @@ impl Union {
         if self.options.fsync == Fsync::Strict {
             self.sync_at(staged.at(), true)?;
         }
+        let _moving = self.topology.read();
         let link = node.link().ok_or(Errno::NOENT)?;
         let _names = link.parent.ns.write();
         if !node.has(&link) {
@@ -145,6 +149,10 @@ impl Union {
         let dir = self.lower_dir(&lower.dir)?;
         let from = At::Name(dir.as_fd(), &lower.name);
         let stat = self.stat_lower(lower.dir.layer, from)?;
+        self.owner_is_known(lower.dir.layer, from, &stat)?;
+        if flags::is_protected(from)? {
+            return Err(Errno::PERM);
+        }
         let mut got = InUpper::Data;
         let staged = match stat.kind() {
             libc::S_IFREG => {

@@ -335,15 +335,20 @@ impl Union {
             return Ok(());
         }
         if node.is_dir() {
-            let _moving = self.topology.read();
-            return fs::sync_dir(&*self.upper_dir(&node)?);
+            let dir = {
+                let _moving = self.topology.read();
+                self.upper_dir(&node)?
+            };
+            return fs::sync_dir(&*dir);
         }
-        let _moving = self.topology.read();
-        let whole = node.state.lock().upper == InUpper::Data;
-        let fd = if whole {
-            self.open_data(&node, false)?
-        } else {
-            Arc::new(self.open_upper(&node, libc::O_RDONLY)?)
+        // Nobody waits for the disk but who has asked.
+        let fd = {
+            let _moving = self.topology.read();
+            if node.state.lock().upper == InUpper::Data {
+                self.open_data(&node, false)?
+            } else {
+                Arc::new(self.open_upper(&node, libc::O_RDONLY)?)
+            }
         };
         fs::sync(&*fd, data_only)
     }

@@ -85,11 +85,13 @@ pub struct Union {
     inos: ino::Inos,
     uids: IdMap,
     gids: IdMap,
+    /// Some ids have no number here: files of theirs show [`OVERFLOW_ID`](ids::OVERFLOW_ID).
+    ids_lack: bool,
     table: Arc<Table>,
     root: Arc<Node>,
     /// First of all locks (see [`Node::ticket`] for the others): written by
-    /// renames, read by whoever walks parents or changes a directory. Never
-    /// held while data is copied.
+    /// renames of directories, read by whoever walks parents or changes a directory. Never
+    /// held while data is copied or synced.
     topology: RwLock<()>,
     /// Between looking for a node by its `st_ino` and making it. Leaf lock
     /// but for the table and `state`.

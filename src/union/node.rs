@@ -3,7 +3,7 @@
 use super::dirs::LowerDir;
 use crate::sys::fs::Stat;
 use dashmap::DashMap;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -188,15 +188,16 @@ pub struct Node {
     pub(super) ino: u64,
     /// `S_IFMT` bits.
     pub(super) kind: u32,
-    /// Lock order: topology, then a ticket, then `ns` of an ancestor before
-    /// that of a descendant, then `naming` of a descendant before that of an
-    /// ancestor, then `state`. Who holds `ns` takes no ticket.
+    /// Lock order: topology, then a ticket, then `ns` (two only by
+    /// [`Node::both_ns`]), then `naming` of a descendant before that of an
+    /// ancestor (two files by [`Node::both_naming`]), then `state`. Who holds
+    /// `ns` takes no ticket.
     pub(super) ticket: Mutex<()>,
     /// Directories: the names below do not change.
     pub(super) ns: RwLock<()>,
-    /// Held for writing while the node gets or loses a name other than by a
-    /// rename, so for reading by whoever goes to the inode by a name of it: the
-    /// name could else be another inode's by then.
+    /// Held for writing while the node gets, changes or loses a name (but not by
+    /// a rename of directories), so for reading by whoever goes to the inode by a
+    /// name of it: the name could else be another inode's by then.
     pub(super) naming: RwLock<()>,
     pub(super) state: Mutex<State>,
     table: Weak<Table>,
@@ -220,6 +221,40 @@ impl Node {
     pub(super) fn named(&self) -> RwLockReadGuard<'_, ()> {
         // Who has it may ask again.
         self.naming.read_recursive()
+    }
+
+    /// Locks the names in two directories, which may be the same, for writing.
+    /// Who holds one never waits here for the other.
+    pub(super) fn both_ns<'a>(
+        a: &'a Node,
+        b: &'a Node,
+    ) -> (RwLockWriteGuard<'a, ()>, Option<RwLockWriteGuard<'a, ()>>) {
+        if a.serial == b.serial {
+            return (a.ns.write(), None);
+        }
+        let (mut first, mut second) = (a, b);
+        loop {
+            let held = first.ns.write();
+            if let Some(other) = second.ns.try_write() {
+                return (held, Some(other));
+            }
+            drop(held);
+            std::mem::swap(&mut first, &mut second);
+        }
+    }
+
+    /// Locks the names of one or two files for a change.
+    pub(super) fn both_naming<'a>(
+        a: &'a Node,
+        b: Option<&'a Arc<Node>>,
+    ) -> (RwLockWriteGuard<'a, ()>, Option<RwLockWriteGuard<'a, ()>>) {
+        match b.map(|b| &**b).filter(|b| b.serial != a.serial) {
+            Some(b) if b.serial < a.serial => {
+                let held = b.naming.write();
+                (a.naming.write(), Some(held))
+            }
+            other => (a.naming.write(), other.map(|b| b.naming.write())),
+        }
     }
 
     /// Does it still have this name.

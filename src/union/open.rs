@@ -121,6 +121,7 @@ impl Union {
             features,
             uids: IdMap::users(options),
             gids: IdMap::groups(options),
+            ids_lack: !crate::sys::creds::in_first_user_namespace(),
             options: options.clone(),
             root: table.insert(0, libc::S_IFDIR, true, State::default()),
             upper,

@@ -1,7 +1,7 @@
 //! Owner, mode and type of an inode: in the inode, or in an attribute where
 //! the mount is told so (`xattr_permissions=`).
 
-use super::{Union, options::XattrPermissions};
+use super::{Union, ids::OVERFLOW_ID, options::XattrPermissions};
 use crate::layer::{owner::Owner, work::Staged};
 use crate::sys::{At, Errno, Result, fs, fs::Stat, xattr};
 use std::ffi::CStr;
@@ -51,6 +51,39 @@ impl Union {
         Ok(stat)
     }
 
+    /// Refuses a lower file whose owner has no number here, as kernel overlayfs
+    /// does: its copy would be somebody else's. `stat` is what was seen of it.
+    ///
+    /// # Errors
+    /// `EOVERFLOW`.
+    pub(super) fn owner_is_known(&self, layer: u16, at: At<'_>, stat: &Stat) -> Result<()> {
+        let layer = self.lowers.get(usize::from(layer));
+        let lack = self.ids_lack || layer.is_some_and(|l| l.idmapped);
+        let (user, group) = (stat.uid == OVERFLOW_ID, stat.gid == OVERFLOW_ID);
+        if !lack || !(user || group) || self.keeps_owner_apart() {
+            return Ok(());
+        }
+        // Nobody may well be who is meant. A group that is not known can be
+        // told from it nowhere, and harms only by its set-id bit.
+        if group && stat.is_file() && stat.mode & libc::S_ISGID != 0 {
+            return Err(Errno::OVERFLOW);
+        }
+        let flags = match stat.kind() {
+            libc::S_IFREG => libc::O_RDONLY | libc::O_NOATIME | libc::O_NONBLOCK,
+            libc::S_IFDIR => libc::O_RDONLY | libc::O_NOATIME | libc::O_DIRECTORY,
+            _ => return Ok(()),
+        };
+        // The kernel's rights do not reach files of users without a number.
+        let opened = match at {
+            At::Name(dir, name) => fs::open(dir, name, flags, 0),
+            At::Fd(fd) => fs::reopen(fd, flags),
+        };
+        match opened {
+            Err(Errno::PERM | Errno::ACCESS) => Err(Errno::OVERFLOW),
+            _ => Ok(()),
+        }
+    }
+
     /// Change owner and group.
     pub(super) fn chown(&self, at: At<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let Some(name) = self.owner_attribute() else {
@@ -82,7 +115,10 @@ impl Union {
     /// Give a new inode owner and mode; `stat` says which, and its type.
     pub(super) fn give_owner(&self, at: At<'_>, stat: &Stat) -> Result<()> {
         let Some(name) = self.owner_attribute() else {
-            return fs::chown(at, Some(stat.uid), Some(stat.gid));
+            return match fs::chown(at, Some(stat.uid), Some(stat.gid)) {
+                Err(Errno::INVAL) => Err(Errno::OVERFLOW),
+                result => result,
+            };
         };
         if stat.kind() == libc::S_IFLNK {
             // It has no attribute of its own, and its mode is never looked at.

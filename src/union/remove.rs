@@ -8,7 +8,7 @@ use super::{
     node::{InUpper, Node},
 };
 use crate::layer::work::Onto;
-use crate::sys::{At, Errno, Result, fs};
+use crate::sys::{At, Errno, Result, flags, fs};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -72,9 +72,13 @@ impl Union {
         }
         let mut stat = found.stat;
         let unindexed = indexed && self.is_unindexed(&found);
+        let upper = found.upper != InUpper::No;
         let node = self.instantiate(parent, name, found);
         if unindexed {
             return Ok(Some(node));
+        }
+        if !upper && flags::is_protected(self.place(&node)?.at())? {
+            return Err(Errno::PERM);
         }
         if is_dir && !self.is_empty_dir(&node)? {
             return Err(Errno::NOTEMPTY);

@@ -14,7 +14,7 @@ use crate::layer::{
     work::Onto,
 };
 use crate::sys::{
-    At, Errno, Result,
+    At, Errno, Result, flags,
     fs::{self, Replace, Stat},
     probe::Features,
 };
@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Longest redirect that is written, in bytes: an attribute's value must fit
 /// into a block on most file systems.
 const REDIRECT_MAX: usize = 3500;
+
+/// How often a rename looks again for what another one has moved meanwhile.
+const TRIES: usize = 16;
 
 /// One side of a rename.
 struct Side {
@@ -70,16 +73,56 @@ impl Union {
             return Err(Errno::NAMETOOLONG);
         }
         let (from, to) = (self.node(from)?, self.node(to)?);
-        self.prepare(&from, name, true)?;
-        self.prepare(&to, new_name, how == Replace::Exchange)?;
-        let _moving = self.topology.write();
-        self.renew_whiteout(&to, new_name)?;
-        let old = self.side(&from, name)?;
-        let new = self.side(&to, new_name)?;
+        // What was copied up is lost again only to a rename in between.
+        for _ in 0..TRIES {
+            let is_dir = self.prepare(&from, name, true)?;
+            self.prepare(&to, new_name, how == Replace::Exchange)?;
+            let result = if is_dir {
+                Err(Errno::AGAIN)
+            } else {
+                let _moving = self.topology.read();
+                let _names = Node::both_ns(&from, &to);
+                self.rename_prepared((&from, name), (&to, new_name), how, false)
+            };
+            let result = match result {
+                // A directory: with its name those of everything in it change.
+                Err(Errno::AGAIN) => {
+                    let _moving = self.topology.write();
+                    self.rename_prepared((&from, name), (&to, new_name), how, true)
+                }
+                result => result,
+            };
+            match result {
+                Err(Errno::STALE) => {}
+                result => return result,
+            }
+        }
+        Err(Errno::STALE)
+    }
+
+    /// The rename itself. The caller holds `topology` for writing (`alone`), or
+    /// for reading with the `ns` of both parents: directories then give
+    /// `EAGAIN`.
+    fn rename_prepared(
+        &self,
+        (from, name): (&Arc<Node>, &OsStr),
+        (to, new_name): (&Arc<Node>, &OsStr),
+        how: Replace,
+        alone: bool,
+    ) -> Result<()> {
+        self.renew_whiteout(to, new_name)?;
+        let old = self.side(from, name)?;
+        let new = self.side(to, new_name)?;
         let Some((old_node, old_stat)) = old.node.clone() else {
             return Err(Errno::NOENT);
         };
-        // Copied up before the lock: lost again only to a rename in between.
+        let target = new.node.as_ref().map(|(node, _)| node);
+        let dirs =
+            old_node.is_dir() || (how == Replace::Exchange && target.is_some_and(|t| t.is_dir()));
+        if dirs && !alone {
+            return Err(Errno::AGAIN);
+        }
+        let _naming = (!alone).then(|| Node::both_naming(&old_node, target));
         if old_node.state.lock().upper == InUpper::No || !old.here {
             return Err(Errno::STALE);
         }
@@ -106,12 +149,13 @@ impl Union {
         self.replace(&old, old_stat, &new)
     }
 
-    /// Copy up what a rename moves. The caller holds no lock.
-    fn prepare(&self, parent: &Arc<Node>, name: &OsStr, moves: bool) -> Result<()> {
+    /// Copy up what a rename moves; true if it is a directory. The caller holds
+    /// no lock.
+    fn prepare(&self, parent: &Arc<Node>, name: &OsStr, moves: bool) -> Result<bool> {
         self.copy_up(parent, Want::Meta)?;
         self.index_before_removal(parent, name)?;
         if !moves {
-            return Ok(());
+            return Ok(false);
         }
         let node = {
             let _moving = self.topology.read();
@@ -133,10 +177,10 @@ impl Union {
         if found_by_name || (marks::is_wh(name) && node.is_file()) {
             self.copy_up(&node, Want::Data)?;
         }
-        Ok(())
+        Ok(node.is_dir())
     }
 
-    /// The caller holds `topology` for writing.
+    /// The caller holds what [`Union::rename_prepared`] says.
     fn side(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Side> {
         let dir = self.upper_dir(parent)?;
         let mut here = fs::absent(fs::stat_at(&*dir, name))?.is_some();
@@ -151,6 +195,7 @@ impl Union {
                         parent: parent.clone(),
                         name: name.to_owned(),
                     };
+                    let _naming = node.naming.write();
                     self.link_up(&node, &link, links.at(index))?;
                     here = true;
                 }
@@ -190,6 +235,10 @@ impl Union {
         let Some((target, stat)) = &new.node else {
             return Ok(());
         };
+        let upper = target.state.lock().upper != InUpper::No;
+        if !upper && flags::is_protected(self.place(target)?.at())? {
+            return Err(Errno::PERM);
+        }
         match (old.is_dir(), stat.is_dir()) {
             (true, false) => Err(Errno::NOTDIR),
             (false, true) => Err(Errno::ISDIR),
@@ -276,6 +325,7 @@ impl Union {
     /// redirect. False if none can say where the data is. The caller holds
     /// `topology`.
     pub(super) fn redirect_metacopy(&self, node: &Arc<Node>) -> Result<bool> {
+        let _named = node.named();
         let lower = {
             let state = node.state.lock();
             if state.upper != InUpper::Meta {

@@ -489,3 +489,57 @@ fn inode_flags_can_be_read_and_set() {
     ioctl_setflags(&f, flags | IFlags::NODUMP).unwrap();
     assert!(ioctl_getflags(&f).unwrap().contains(IFlags::NODUMP));
 }
+
+#[test]
+fn protected_lower_files_are_not_changed() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let spec = "/i file data=\"x\"\n/a file data=\"x\"\n/d dir\n/d/f file\n/f file data=\"x\"";
+    let why = "copies what is protected";
+    let Some((mut fx, mut m)) = mounted(&[spec], &[(Target::FuseOverlayfs, why)]) else {
+        return;
+    };
+    // This test sets flags there itself.
+    fx.no_lower_check();
+    let low = fx.lowers()[0].clone();
+    let protect = |on: bool| {
+        for (name, flag) in [
+            ("i", IFlags::IMMUTABLE),
+            ("a", IFlags::APPEND),
+            ("d", IFlags::IMMUTABLE),
+        ] {
+            let file = fs::File::open(low.join(name)).unwrap();
+            let was = ioctl_getflags(&file).unwrap();
+            let now = if on { was | flag } else { was - flag };
+            ioctl_setflags(&file, now).unwrap();
+        }
+    };
+    m.unmount();
+    protect(true);
+    m.start().unwrap();
+    let refused = std::panic::catch_unwind(|| {
+        let denied = |r: std::io::Result<()>, what: &str| {
+            let e = r.expect_err(what);
+            assert_eq!(e.raw_os_error(), Some(libc::EPERM), "{what}");
+        };
+        for name in ["i", "a"] {
+            let open = fs::OpenOptions::new().write(true).open(m.at(name));
+            denied(open.map(drop), "open for writing");
+            let mode = fs::Permissions::from_mode(0o600);
+            denied(fs::set_permissions(m.at(name), mode), "chmod");
+            denied(fs::hard_link(m.at(name), m.at("link")), "link");
+            denied(fs::rename(m.at(name), m.at("moved")), "rename");
+            denied(fs::rename(m.at("f"), m.at(name)), "rename over");
+            denied(fs::remove_file(m.at(name)), "unlink");
+            assert_eq!(fs::read_to_string(m.at(name)).unwrap(), "x");
+        }
+        denied(fs::write(m.at("d/new"), ""), "create");
+        denied(fs::remove_file(m.at("d/f")), "unlink inside");
+        fs::write(m.at("f"), "not protected").unwrap();
+    });
+    m.unmount();
+    protect(false);
+    m.start().unwrap();
+    refused.unwrap();
+    fs::remove_file(m.at("i")).unwrap();
+    fs::write(m.at("d/new"), "").unwrap();
+}

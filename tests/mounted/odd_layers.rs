@@ -147,7 +147,10 @@ fn over(script: &str, seal: &str) -> Option<(LowerDisk, Fixture, Mounted)> {
     let disk = LowerDisk::new(&fx, script);
     fx.add_lower_at(disk.0.join("l"));
     fx.seal();
-    let done = Command::new("sh").args(["-ec", seal, "sh"]).arg(&disk.0).status();
+    let done = Command::new("sh")
+        .args(["-ec", seal, "sh"])
+        .arg(&disk.0)
+        .status();
     assert!(done.unwrap().success(), "{seal}");
     let m = fx.mount(Target::Capasfs, "");
     Some((disk, fx, m))

@@ -332,3 +332,44 @@ fn it_can_be_a_lower_of_kernel_overlayfs() {
     assert_eq!(fs::read_to_string(m.at("d/f")).unwrap(), "low");
     assert!(m.at("d/up").exists());
 }
+
+#[test]
+fn access_times_as_the_option_says() {
+    if !crate::common::able_to_mount() || Target::from_env() == Target::FuseOverlayfs {
+        return;
+    }
+    for (options, kept) in [
+        ("noatime", true),
+        ("strictatime", false),
+        ("relatime", true),
+    ] {
+        let fx = Fixture::new().lower("/low file 0644 data=\"x\"");
+        let mut m = fx.mount(Target::from_env(), &format!(",{options}"));
+        fs::write(m.at("small"), "x").unwrap();
+        fs::write(m.at("big"), vec![1; 400_000]).unwrap();
+        fs::write(m.at("low"), "copied up").unwrap();
+        for name in ["small", "big", "low"] {
+            // Read since it was written, so `relatime` has no reason to note more.
+            fs::read(m.at(name)).unwrap();
+            let read = || {
+                m.at(name).metadata().unwrap();
+                let before = fs::metadata(fx.upper().join(name)).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                fs::read(m.at(name)).unwrap();
+                let after = fs::metadata(fx.upper().join(name)).unwrap();
+                let same = |m: &fs::Metadata| (m.atime(), m.atime_nsec());
+                assert_eq!(same(&before) == same(&after), kept, "{options} {name}");
+                let shown = fs::metadata(m.at(name)).unwrap();
+                assert_eq!(same(&shown), same(&after), "{options} {name}: as shown");
+            };
+            read();
+        }
+        m.remount();
+        let before = fs::metadata(m.at("big")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::read(m.at("big")).unwrap();
+        let after = fs::metadata(m.at("big")).unwrap();
+        let same = |m: &fs::Metadata| (m.atime(), m.atime_nsec());
+        assert_eq!(same(&before) == same(&after), kept, "{options}: remounted");
+    }
+}

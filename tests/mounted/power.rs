@@ -62,7 +62,10 @@ fn check(m: &Mounted, when: &str) -> usize {
             // as the disk's file system likes; the copy before it is whole.
             let got = fs::read(m.at(&format!("d/old{n}.{size}"))).unwrap();
             let len = got.len();
-            assert!(len == size || len == size + 4, "{when}: old{n}.{size}, {len} bytes");
+            assert!(
+                len == size || len == size + 4,
+                "{when}: old{n}.{size}, {len} bytes"
+            );
             assert!(got[..size] == old, "{when}: old{n}.{size} is a mix");
             let got = fs::read(m.at(&format!("d/kept{n}.{size}"))).unwrap();
             assert!(got == new, "{when}: kept{n}.{size}, {} bytes", got.len());

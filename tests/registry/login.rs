@@ -485,7 +485,8 @@ fn a_token_server_gives_a_token_to_keep() {
 
 /// What a terminal shows while somebody types these answers to these questions.
 fn at_a_terminal(person: &Person, args: &str, talk: &[(&str, &str)]) -> (i32, String) {
-    let command = format!("{} {args}", env!("CARGO_BIN_EXE_capas"));
+    // Ctrl-C ends the program, not the shell.
+    let command = format!("trap : INT; {} {args}", env!("CARGO_BIN_EXE_capas"));
     let mut script = person
         .command("script")
         .args(["--quiet", "--return", "--echo", "always", "--command"])

@@ -15,6 +15,7 @@ pub struct Asked {
     pub what: String,
     pub authorization: Option<String>,
     pub range: Option<String>,
+    pub if_range: Option<String>,
     /// How often the same was asked before.
     pub before: usize,
 }
@@ -123,6 +124,7 @@ fn serve(
         let one = Asked {
             authorization: request.header("authorization"),
             range: request.header("range"),
+            if_range: request.header("if-range"),
             before: all.iter().filter(|a| a.what == request.what).count(),
             what: request.what,
         };

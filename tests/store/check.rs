@@ -14,13 +14,13 @@ fn capas(root: &Path, args: &[&str]) -> Output {
 }
 
 /// Exit code and both outputs.
-fn run(b: &Bench, args: &[&str]) -> (i32, String) {
+pub fn run(b: &Bench, args: &[&str]) -> (i32, String) {
     let out = capas(b.store.root(), args);
     let text = [out.stdout, out.stderr].concat();
     (out.status.code().unwrap(), String::from_utf8(text).unwrap())
 }
 
-fn sound(b: &Bench) {
+pub fn sound(b: &Bench) {
     let (code, text) = run(b, &["check"]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains(": 0 damaged, 0 repaired, 0 unused"), "{text}");
@@ -90,7 +90,7 @@ fn layers() -> [Vec<u8>; 2] {
     [lower.end(), upper.end()]
 }
 
-fn loaded() -> Bench {
+pub fn loaded() -> Bench {
     let b = Bench::new();
     b.image(&layers()).unwrap();
     b

@@ -344,3 +344,29 @@ fn a_save_that_fails_or_dies_anywhere_leaves_the_old_file_or_the_new() {
         }
     }
 }
+
+#[test]
+fn an_image_for_another_platform_is_not_saved() {
+    let b = Bench::new();
+    b.image(&[Tar::new().file("f", "x").end()]).unwrap();
+    let id = b.store.find_image("x:1").unwrap().0.id;
+    let out = |args: &[&str]| capas(&b, &[&["save", "-o", "out.tar"], args].concat());
+    for name in ["x:1", "x", &id.to_string()] {
+        for fits in ["linux/amd64", "linux/x86_64", "linux/amd64/v2"] {
+            let done = out(&["--platform", fits, name]);
+            assert!(done.status.success(), "{done:?}");
+            fs::remove_file(b.dir.path().join("out.tar")).unwrap();
+        }
+        let done = out(&["--platform", "linux/arm64", name]);
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(
+            (done.status.code(), text.as_str()),
+            (
+                Some(1),
+                "Error: no suitable export target found for platform linux/arm64: \
+                 image with reference x:1 was found but does not provide the specified platform (linux/arm64)\n"
+            )
+        );
+        assert!(!b.dir.path().join("out.tar").exists());
+    }
+}

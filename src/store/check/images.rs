@@ -78,7 +78,10 @@ impl Check<'_> {
         placed.collect()
     }
 
-    fn documents(&self, image: &Image) -> std::result::Result<(Manifest, ImageConfig), String> {
+    pub(super) fn documents(
+        &self,
+        image: &Image,
+    ) -> std::result::Result<(Manifest, ImageConfig), String> {
         let right = |digest: &Digest, size: u64| self.blob_is(digest, size).map_or(Ok(()), Err);
         let text = |e: crate::store::Error| e.to_string();
         let top = &image.manifest;

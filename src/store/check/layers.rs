@@ -1,8 +1,8 @@
 //! Layers are what their archives say.
 
+use super::Check;
 use super::compare::compare;
 use super::images::Placed;
-use super::{Check, Finding};
 use crate::store::aside::unpack_again;
 use crate::store::digest::Digest;
 use crate::store::error::{Context, Error, Result, invalid, show};
@@ -193,12 +193,6 @@ impl Check<'_> {
             self.mended(1, what, "its skeleton was removed, it has its blob");
         }
         Ok(())
-    }
-
-    /// `count` findings are settled.
-    fn mended(&mut self, count: usize, what: &str, how: &str) {
-        self.left = self.left.saturating_sub(count);
-        self.found(Finding::Repaired(what.to_owned(), how.to_owned()));
     }
 
     fn layer(&mut self, layer: &Placed, archive: Archive, below: &Below) -> Result<Verdict> {

@@ -13,11 +13,13 @@
 //! for a tree that a container has mounted; a layer's blob that is not what
 //! its name says is taken away, as the next load or pull brings it again. An
 //! image that stays damaged is marked in `index.json`, and no container is
-//! made from it; a later repair that finds it right takes the mark away.
+//! made from it; a later repair that finds it right takes the mark away. How a
+//! lost `index.json` is made anew is said in `index`.
 
 mod blobs;
 mod compare;
 mod images;
+mod index;
 mod layers;
 
 use super::Store;
@@ -142,18 +144,26 @@ impl Store {
             bad: BTreeMap::new(),
             left: 0,
         };
-        let seen = check.look(users)?;
+        let seen = check.look(users.as_deref())?;
         check.strays(&seen)?;
         for name in &seen.blobs {
             check.blob(name)?;
         }
-        match &seen.index {
-            Ok(index) => {
-                let layers = check.images(index);
-                check.layers(&layers)?;
-                check.mark(index)?;
+        check.marker()?;
+        let index = match seen.index {
+            Ok(index) => Some(index),
+            Err(e) => {
+                check.damaged("index.json", &e.to_string());
+                match options.repair {
+                    true => Some(check.list_again(&users.unwrap_or_default())?),
+                    false => None,
+                }
             }
-            Err(e) => check.damaged("index.json", &e.to_string()),
+        };
+        if let Some(index) = index {
+            let layers = check.images(&index);
+            check.layers(&layers)?;
+            check.mark(&index)?;
         }
         // Damage that concerns no image is never mended here.
         let mut report = check.report;
@@ -173,9 +183,15 @@ impl Check<'_> {
         self.found(Finding::Damaged(what.to_owned(), why.to_owned()));
     }
 
-    fn look(&self, users: Option<Vec<User>>) -> Result<Seen> {
+    /// `count` findings are settled.
+    fn mended(&mut self, count: usize, what: &str, how: &str) {
+        self.left = self.left.saturating_sub(count);
+        self.found(Finding::Repaired(what.to_owned(), how.to_owned()));
+    }
+
+    fn look(&self, users: Option<&[User]>) -> Result<Seen> {
         let _lock = self.store.lock()?;
-        let dead = users.and_then(|users| self.store.dead(&users).ok());
+        let dead = users.and_then(|users| self.store.dead(users).ok());
         Ok(Seen {
             index: self.store.read_index(),
             blobs: list(&self.store.blobs())?,

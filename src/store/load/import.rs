@@ -38,12 +38,29 @@ impl Store {
     /// For an archive or an instruction that is not as it must be, and when
     /// the store cannot be written.
     pub fn import(&self, mut file: File, wish: Import) -> Result<Loaded> {
+        self.import_with(wish, |staging| match is_whole(&mut file) {
+            true => Ok(file),
+            false => spool(file, staging),
+        })
+    }
+
+    /// As [`Store::import`], of an archive that comes as a stream.
+    ///
+    /// # Errors
+    /// As [`Store::import`].
+    pub fn import_stream(&self, stream: impl Read, wish: Import) -> Result<Loaded> {
+        self.import_with(wish, |staging| spool(stream, staging))
+    }
+
+    fn import_with(
+        &self,
+        wish: Import,
+        open: impl FnOnce(&Staging) -> Result<File>,
+    ) -> Result<Loaded> {
         let _adding = self.lock_adding()?;
         staging::remove_stale(&self.tmp())?;
         let staging = Staging::new(&self.tmp())?;
-        if !is_whole(&mut file) {
-            file = spool(file, &staging)?;
-        }
+        let mut file = open(&staging)?;
         let diff_id = diff_id(&mut file)?;
         let plan = plan(diff_id, wish)?;
         let loaded = self.take_in_to(&staging, &Archive::whole(file)?, vec![plan])?;

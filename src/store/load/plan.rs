@@ -195,7 +195,13 @@ fn read_manifest(
             let all: Vec<&Descriptor> = index.manifests.iter().collect();
             match best_platform(&all, wish) {
                 Some(best) => read_manifest(archive, best, wish, nesting + 1),
-                None => not_for(wish.unwrap_or(&Platform::host())),
+                None => match wish {
+                    Some(wish) => not_for(wish),
+                    None => invalid(format!(
+                        "the archive has no image for {}: choose one of its platforms with --platform",
+                        Platform::host()
+                    )),
+                },
             }
         }
     }
@@ -213,18 +219,16 @@ fn best_platform<'a>(
     }
 }
 
+/// Docker's words.
 fn not_for<T>(platform: &Platform) -> Result<T> {
-    invalid(format!("the image is not there for {platform}"))
+    invalid(format!(
+        "requested platform ({platform}) not found: image might be filtered out"
+    ))
 }
 
-/// Is an image what was wished for, by its own word.
+/// Is an image what was wished for.
 pub(super) fn check_platform(config: &ImageConfig, wish: &Platform) -> Result<()> {
-    let own = Platform {
-        os: config.os.clone().unwrap_or_default(),
-        architecture: config.architecture.clone().unwrap_or_default(),
-        variant: wish.variant.clone(),
-    };
-    match own.suits(wish) {
+    match config.suits(wish) {
         true => Ok(()),
         false => not_for(wish),
     }
