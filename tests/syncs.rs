@@ -23,13 +23,15 @@ const LOWER: &str = r#"
 /// Renames of what the work directory holds are `rename`.
 struct Case {
     op: &'static str,
-    auto: &'static [&'static str],
-    strict: &'static [&'static str],
-    volatile: &'static [&'static str],
+    auto: Calls,
+    strict: Calls,
+    volatile: Calls,
 }
 
+type Calls = &'static [&'static str];
+
 /// Calls by which something appears, is believed, or reaches the disk.
-const MATTER: &[&str] = &[
+const MATTER: Calls = &[
     "fdatasync",
     "fsync",
     "link",
@@ -119,12 +121,7 @@ fn what_is_synced_before_a_name_appears() {
     if !direct::able() {
         return;
     }
-    let modes: [(Fsync, fn(&Case) -> &'static [&'static str]); 3] = [
-        (Fsync::Auto, |case| case.auto),
-        (Fsync::Strict, |case| case.strict),
-        (Fsync::Volatile, |case| case.volatile),
-    ];
-    for (fsync, want) in modes {
+    for fsync in [Fsync::Auto, Fsync::Strict, Fsync::Volatile] {
         let dir = tempfile::tempdir().unwrap();
         Rig::build(dir.path(), &[LOWER.to_owned()], Some(""));
         let mut variant = Variant::default_one();
@@ -137,7 +134,12 @@ fn what_is_synced_before_a_name_appears() {
             fail::disarm();
             let mut calls = fail::calls();
             calls.retain(|call| MATTER.contains(call));
-            assert_eq!(calls, want(case), "{} with {fsync:?}", case.op);
+            let want = match fsync {
+                Fsync::Auto => case.auto,
+                Fsync::Strict => case.strict,
+                Fsync::Volatile => case.volatile,
+            };
+            assert_eq!(calls, want, "{} with {fsync:?}", case.op);
         }
         rig.close();
         assert_eq!(rig.lowers_changed(), None);
