@@ -41,6 +41,8 @@ mod matrix;
 mod names;
 #[path = "mounted/odd_layers.rs"]
 mod odd_layers;
+#[path = "mounted/opening.rs"]
+mod opening;
 #[path = "mounted/options.rs"]
 mod options;
 #[path = "mounted/power.rs"]
@@ -85,6 +87,12 @@ fn ours(fx: impl FnOnce() -> Fixture, options: &str) -> Option<(Fixture, Mounted
 /// The error number.
 fn errno<T>(r: std::io::Result<T>) -> Option<i32> {
     r.err().and_then(|e| e.raw_os_error())
+}
+
+/// Copies a file up, however files are opened: by a change of data that is none.
+fn copied_up(path: &Path) {
+    let f = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    f.set_len(f.metadata().unwrap().len()).unwrap();
 }
 
 /// The permission bits.

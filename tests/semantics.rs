@@ -5,6 +5,7 @@
 mod common;
 mod direct;
 
+use capas::sys::Errno;
 use capas::union::options::Fsync;
 use common::tree;
 use direct::{Rig, cases, variant::Variant};
@@ -39,6 +40,54 @@ fn bed(lower: &str, upper: &str) -> Bed {
     variant.options.fsync = Fsync::Auto;
     let rig = Rig::new(dir.path(), variant.options, variant.features);
     Bed { _dir: dir, rig }
+}
+
+/// A layer may come from anywhere. Its redirects are taken only as the kernel
+/// takes them, so nothing beside it is ever seen.
+#[test]
+fn redirects_do_not_lead_out_of_their_layer() {
+    if !direct::able() {
+        return;
+    }
+    let top = r#"
+/up dir trusted.overlay.redirect=".."
+/over dir trusted.overlay.redirect="../lower1/x"
+/through dir trusted.overlay.redirect="l/x"
+/path dir trusted.overlay.redirect="/x/../x"
+/slash dir trusted.overlay.redirect="/x//y"
+/file file size=1 trusted.overlay.metacopy="" trusted.overlay.redirect="../lower1/f"
+/x/inside dir trusted.overlay.redirect="../../x"
+"#;
+    let bottom = "/l symlink -> .\n/x/y/z file\n/f file data=\"1\"\n";
+    let upper = r#"
+/u dir trusted.overlay.redirect="../x"
+/n dir trusted.overlay.redirect="/x/inside/deep"
+/m file size=1 trusted.overlay.metacopy="" trusted.overlay.redirect="l/f"
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    Rig::build(
+        dir.path(),
+        &[top.to_owned(), bottom.to_owned()],
+        Some(upper),
+    );
+    let variant = Variant::default_one();
+    let rig = Rig::new(dir.path(), variant.options, variant.features);
+    rig.open().unwrap();
+    for path in [
+        "/up",
+        "/over",
+        "/through",
+        "/path",
+        "/slash",
+        "/file",
+        "/x/inside",
+        "/u",
+        "/n",
+        "/m",
+    ] {
+        assert_eq!(rig.id(path), Err(Errno::IO), "{path}");
+    }
+    assert!(rig.id("/x/y/z").is_ok());
 }
 
 /// What is listed from a position on, at most `most` names, and where to go on.

@@ -1,6 +1,6 @@
 //! `system df`: what the store takes on the disk, as `du` counts it.
 
-use super::format::{Format, Heading};
+use super::format::{self, Format, Heading};
 use super::ps::status_text;
 use super::{Outcome, Output, table, units};
 use crate::container::Containers;
@@ -48,6 +48,8 @@ struct Row {
     bytes: u64,
     reclaimable_bytes: u64,
 }
+
+impl format::Row for Row {}
 
 impl Row {
     fn new(kind: &'static str, total: usize, active: usize, bytes: u64, reclaimable: u64) -> Row {

@@ -1,7 +1,7 @@
 //! What we ask of the kernel before the first request.
 
 use crate::sys::probe::Features;
-use crate::union::Union;
+use crate::union::{Union, options::Opening};
 use fuser::{InitFlags, KernelConfig};
 
 /// Largest write request, in bytes.
@@ -11,14 +11,35 @@ const MAX_WRITE: u32 = 1 << 20;
 /// if the kernel can be told to open directories without asking.
 pub(super) fn shake(union: &mut Union, config: &mut KernelConfig, idmap: bool) -> bool {
     let features = union.features();
-    let mut want = InitFlags::FUSE_ATOMIC_O_TRUNC
-        | InitFlags::FUSE_DONT_MASK
+    let zero = union.options().open == Opening::Zero;
+    let mut passthrough = features.has(Features::PASSTHROUGH) && !zero;
+    if passthrough {
+        passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config
+                .set_max_stack_depth(union.lowest_stack_depth())
+                .is_ok();
+    }
+    if !passthrough {
+        union.disable_passthrough();
+        let may = union.options().open != Opening::Message;
+        let no_open = InitFlags::FUSE_NO_OPEN_SUPPORT;
+        if may && config.add_capabilities(no_open).is_ok() {
+            union.open_unasked();
+        } else if zero {
+            log::warn!("open=zero: the kernel asks all the same");
+        }
+    }
+    let mut want = InitFlags::FUSE_DONT_MASK
         | InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_ASYNC_DIO
         | InitFlags::FUSE_CACHE_SYMLINKS
         | InitFlags::FUSE_EXPORT_SUPPORT
         | InitFlags::FUSE_HAS_IOCTL_DIR
         | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
+    // Would tell the kernel that opening a file has cut it off already.
+    if !union.opens_unasked() {
+        want |= InitFlags::FUSE_ATOMIC_O_TRUNC;
+    }
     if idmap {
         want |= InitFlags::FUSE_ALLOW_IDMAP;
     }
@@ -42,18 +63,8 @@ pub(super) fn shake(union: &mut Union, config: &mut KernelConfig, idmap: bool) -
         && config
             .capabilities()
             .contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-    let mut passthrough = features.has(Features::PASSTHROUGH);
-    if passthrough {
-        passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
-            && config
-                .set_max_stack_depth(union.lowest_stack_depth())
-                .is_ok();
-    }
-    if passthrough {
-        agreed |= InitFlags::FUSE_PASSTHROUGH;
-    } else {
-        union.disable_passthrough();
-    }
+    agreed.set(InitFlags::FUSE_PASSTHROUGH, passthrough);
+    agreed.set(InitFlags::FUSE_NO_OPEN_SUPPORT, union.opens_unasked());
     log::debug!("agreed with the kernel: {agreed:?}");
     let _ = config.set_max_write(MAX_WRITE);
     let _ = config.set_max_background(64);

@@ -163,6 +163,9 @@ impl Draft {
             Effect::Fsync => {
                 self.options.fsync = values::fsync(&text).ok_or_else(|| bad(word.value))?
             }
+            Effect::Open => {
+                self.options.open = values::opening(&text).ok_or_else(|| bad(word.value))?
+            }
             Effect::UidMap => {
                 self.options.uid_map = values::id_map(&text).map_err(|why| bad(&why))?
             }
@@ -281,6 +284,11 @@ impl Draft {
             .disabled
             .iter()
             .fold(Features::all(), |all, one| all.without(*one));
+        // The kernel then refuses to open a file for writing by itself.
+        let forced = match self.upper {
+            Some(_) => Flags::empty(),
+            None => Flags::RDONLY,
+        };
         let spec = MountSpec {
             source: self
                 .source
@@ -292,7 +300,7 @@ impl Draft {
             work: self.work,
             options: self.options,
             kernel: KernelOptions {
-                flags: self.flags.unwrap_or(Flags::empty()),
+                flags: self.flags.unwrap_or(Flags::empty()).union(forced),
                 allow: self.allow,
                 subtype: self.subtype.unwrap_or_else(|| "capasfs".into()),
                 labels: self.labels,

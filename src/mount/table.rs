@@ -28,6 +28,8 @@ pub enum Effect {
     Volatile,
     /// `fsync=`.
     Fsync,
+    /// `open=`.
+    Open,
     /// `uidmapping=`.
     UidMap,
     /// `gidmapping=`.
@@ -126,6 +128,8 @@ pub const OWN: &[Word] = &[
     word("userxattr", "", Effect::UserXattr, "marks are user.overlay.* xattrs; as in the kernel then no redirect_dir and metacopy unless given"),
     word("volatile", "", Effect::Volatile, "sync nothing; the upper is lost when the machine stops"),
     word("fsync", "auto|strict|volatile", Effect::Fsync, "what a copy-up syncs: data, everything, nothing (1 is auto, 0 is volatile)"),
+    word("open", "auto|message|zero", Effect::Open,
+        "does the kernel ask before it opens a file: where passthrough is to be had (default), always, never"),
     word("uidmapping", "STORED:SEEN:COUNT[:...]", Effect::UidMap, "owners: STORED in the layers is SEEN in the mount"),
     word("gidmapping", "STORED:SEEN:COUNT[:...]", Effect::GidMap, "the same for groups"),
     word("squash_to_root", "", Effect::SquashRoot, "everything belongs to 0:0"),

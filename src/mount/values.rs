@@ -1,6 +1,6 @@
 //! The values of options: text to meaning, `None` where there is none.
 
-use crate::union::options::{Fsync, IdRange, RedirectDir, XattrPermissions, Xino};
+use crate::union::options::{Fsync, IdRange, Opening, RedirectDir, XattrPermissions, Xino};
 use std::time::Duration;
 
 /// `on` or `off`.
@@ -41,6 +41,16 @@ pub fn fsync(text: &str) -> Option<Fsync> {
         "auto" | "1" => Some(Fsync::Auto),
         "strict" => Some(Fsync::Strict),
         "volatile" | "0" => Some(Fsync::Volatile),
+        _ => None,
+    }
+}
+
+/// `open=`.
+pub fn opening(text: &str) -> Option<Opening> {
+    match text {
+        "auto" => Some(Opening::Auto),
+        "message" => Some(Opening::Message),
+        "zero" => Some(Opening::Zero),
         _ => None,
     }
 }

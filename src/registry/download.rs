@@ -1,9 +1,10 @@
 //! A file by its URL, with the care that registries are treated with.
 
 use super::OwnWaiting;
+use super::address::host_of;
 use super::fault::{Fault, Reply};
 use super::retry::{Failures, Patience, retry};
-use super::transport::{Answer, Request, Transport, host_of};
+use super::transport::{Answer, Request, Transport};
 use crate::store::error::{Result, invalid};
 use std::io::{ErrorKind, Read};
 use ureq::BodyReader;

@@ -9,6 +9,7 @@
 //!             endpoint         where it is, and whether without TLS
 //!             auth             challenges, tokens by scope
 //!             retry            how often, how long
+//!             answers          what servers say; address, where they lead
 //!             transport        one exchange: redirects, bounds
 //! ```
 //!
@@ -21,6 +22,8 @@
 //! - nothing is read without a bound, and no manifest or blob is used before its
 //!   digest was compared.
 
+pub mod address;
+pub mod answers;
 mod auth;
 mod blob;
 pub mod credentials;
@@ -35,10 +38,10 @@ pub mod search;
 mod transport;
 mod upload;
 
+pub use answers::{Document, Wanted};
 pub use auth::{Credentials, Secret};
 pub use blob::BlobReader;
 pub use download::{Download, download};
-pub use fetch::{Document, Wanted};
 pub use pull::{Found, Progress, Tell};
 pub use push::{Pushed, Sending, TellSending};
 pub use upload::Begun;

@@ -198,7 +198,7 @@ impl Union {
         let foreign_opaque = self.has_upper_wh(parent, fd)? && self.is_wh_whiteout(fd, name)?;
         if marks.opaque != Opaque::Yes && !foreign_opaque && !self.has_wh_opaque(fd, name)? {
             let below = match (&marks.redirect, self.follows_redirects()) {
-                (Some(to), true) => self.find_below(parent, Search::redirect(to))?,
+                (Some(to), true) => self.find_below(parent, Search::redirect(to)?)?,
                 _ => self.find_below(parent, Search::Name(name.to_owned()))?,
             };
             if let InLowers::Dirs(stat, dirs) = below {
@@ -223,7 +223,7 @@ impl Union {
         found.upper = InUpper::Data;
         if marks.metacopy && stat.is_file() {
             let search = match &marks.redirect {
-                Some(to) => Search::redirect(to),
+                Some(to) => Search::redirect(to)?,
                 None => Search::Name(name.to_owned()),
             };
             let InLowers::File(_, lower) = self.find_below(parent, search)? else {
@@ -330,7 +330,7 @@ impl Union {
         parents: &[Arc<LowerDir>],
         redirect: &OsStr,
     ) -> Result<InLowers> {
-        self.find_lower(parents, Search::redirect(redirect), 0)
+        self.find_lower(parents, Search::redirect(redirect)?, 0)
     }
 
     /// The marks of an inode; none without asking where it can have none.

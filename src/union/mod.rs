@@ -89,6 +89,8 @@ pub struct Union {
     ids_lack: bool,
     table: Arc<Table>,
     root: Arc<Node>,
+    /// The kernel opens files without a word: nobody knows which are open.
+    opens_unasked: bool,
     /// First of all locks (see [`Node::ticket`] for the others): written by
     /// renames of directories, read by whoever walks parents or changes a directory. Never
     /// held while data is copied or synced.
@@ -196,12 +198,28 @@ impl Union {
     /// The kernel forgets `count` lookups of a node; its handle if it has none
     /// left.
     pub fn forget(&self, id: u64, count: u64) -> Option<u64> {
-        self.table.forget(id, count).map(|node| node.serial)
+        let node = self.table.forget(id, count)?;
+        // A release, if there was one, has seen to that.
+        self.files.forget(node.serial);
+        Some(node.serial)
     }
 
     /// The kernel will not read or write files past us.
     pub fn disable_passthrough(&mut self) {
         self.features = self.features.without(Features::PASSTHROUGH);
+    }
+
+    /// The kernel opens files without a word to us, nor one of their release:
+    /// they are read and written through us, copied up by the first change,
+    /// and kept without a name for as long as the kernel knows them.
+    pub fn open_unasked(&mut self) {
+        self.disable_passthrough();
+        self.opens_unasked = true;
+    }
+
+    /// Does it so.
+    pub fn opens_unasked(&self) -> bool {
+        self.opens_unasked
     }
 
     /// How many nodes are known.

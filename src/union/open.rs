@@ -130,6 +130,7 @@ impl Union {
             links: index,
             inos,
             table,
+            opens_unasked: false,
             topology: RwLock::new(()),
             creating: Mutex::new(()),
             fds: DirFds::new(budget() / 2),

@@ -41,6 +41,20 @@ pub enum Fsync {
     Volatile,
 }
 
+/// `open=`: does the kernel ask before it opens a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opening {
+    /// Where files can be read and written past the daemon, which needs the
+    /// question.
+    #[default]
+    Auto,
+    /// Always.
+    Message,
+    /// Never: files are read and written through the daemon, and copied up by
+    /// the first write.
+    Zero,
+}
+
 /// `xattr_permissions=`: where owner and mode of files are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XattrPermissions {
@@ -80,6 +94,8 @@ pub struct Options {
     pub userxattr: bool,
     /// What is synced when.
     pub fsync: Fsync,
+    /// Whether the kernel asks before it opens a file.
+    pub open: Opening,
     /// Owner ids, empty = as stored.
     pub uid_map: Vec<IdRange>,
     /// Group ids, empty = as stored.
@@ -107,6 +123,7 @@ impl Default for Options {
             xino: Xino::Auto,
             userxattr: false,
             fsync: Fsync::Auto,
+            open: Opening::Auto,
             uid_map: Vec::new(),
             gid_map: Vec::new(),
             squash_uid: None,

@@ -143,11 +143,12 @@ impl Union {
         let mut leaving = Leaving::default();
         let (upper, index, open, link) = {
             let s = node.state.lock();
+            // Descriptors from before a copy-up are those of another node.
+            let open = s.opens > 0 || s.predecessor.strong_count() > 0;
             (
                 s.upper,
                 s.index.clone(),
-                // Descriptors from before a copy-up are those of another node.
-                s.opens > 0 || s.predecessor.strong_count() > 0,
+                open || (self.opens_unasked && node.is_file()),
                 s.links.iter().find(|l| l.is(parent, name)).cloned(),
             )
         };

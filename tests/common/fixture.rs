@@ -363,6 +363,11 @@ impl Mounted {
         self.target
     }
 
+    /// The daemon's process id, if there is one.
+    pub fn daemon(&self) -> Option<u32> {
+        daemon_of(&self.dir)
+    }
+
     /// The memory that the daemon has, in MiB; 0 where there is none.
     pub fn daemon_mib(&self) -> u64 {
         self.daemon_status("VmRSS:") / 1024
@@ -370,7 +375,8 @@ impl Mounted {
 
     /// A number of the daemon's from /proc/PID/status; 0 where there is none.
     pub fn daemon_status(&self, field: &str) -> u64 {
-        let status = daemon_of(&self.dir)
+        let status = self
+            .daemon()
             .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok())
             .unwrap_or_default();
         let line = status.lines().find_map(|l| l.strip_prefix(field));
@@ -381,7 +387,7 @@ impl Mounted {
     /// Kills the daemon as nothing can be refused, and takes what is left of
     /// the mount away; [`Mounted::start`] mounts again.
     pub fn kill(&mut self) {
-        let pid = daemon_of(&self.dir).unwrap();
+        let pid = self.daemon().unwrap();
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         self.unmount();

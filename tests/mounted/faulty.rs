@@ -5,6 +5,7 @@ use crate::common::fixture::{Fixture, Mounted};
 use crate::common::pattern;
 use crate::common::sys::NO_LOG_FLUSH;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 const SPEC: &str = "/d/big file size=300000 data=@1\n/d/small file data=\"small\"\n\
@@ -18,10 +19,8 @@ fn warnings(fx: &Fixture) -> Vec<String> {
 }
 
 fn append(m: &Mounted, name: &str) -> std::io::Result<()> {
-    fs::OpenOptions::new()
-        .append(true)
-        .open(m.at(name))
-        .map(drop)
+    let mut f = fs::OpenOptions::new().append(true).open(m.at(name))?;
+    f.write_all(b"+")
 }
 
 /// What the lower layers have can still be had.
@@ -61,7 +60,7 @@ fn an_upper_that_dies_gives_eio_and_the_lowers_stay() {
     lowers_can_be_read(&m);
     let said = warnings(&fx);
     for what in [
-        "open /d/small",
+        " /d/small: ",
         "mkdir /d/new",
         "unlink /e/x",
         "rename /d/small",
@@ -123,6 +122,7 @@ fn a_file_that_may_not_be_written_is_refused_at_its_opening() {
     for _ in 0..2 {
         assert_eq!(errno(append(&m, "never")), Some(libc::EPERM));
         let whole = fs::OpenOptions::new().write(true).open(m.at("longer"));
+        let whole = whole.and_then(|mut f| f.write_all(b"-"));
         assert_eq!(errno(whole), Some(libc::EPERM));
         append(&m, "longer").unwrap();
         assert_eq!(fs::read_to_string(m.at("never")).unwrap(), "text");
@@ -262,7 +262,7 @@ fn a_daemon_out_of_descriptors_says_so_and_goes_on() {
     // Those that are open go on, and so does what needs no descriptor for long.
     for f in &held {
         f.metadata().unwrap();
-        std::io::Write::write_all(&mut &*f, b"more").unwrap();
+        (&mut &*f).write_all(b"more").unwrap();
     }
     for n in (0..400).filter(|n| !gone.contains(n)) {
         fs::metadata(path(n)).unwrap();

@@ -4,6 +4,7 @@ use super::{Mounted, Target, sh};
 use crate::common::fixture::Fixture;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 
 /// A mount that logs, unless the target is none of ours.
 fn logged(fx: &Fixture, options: &str) -> Option<Mounted> {
@@ -81,7 +82,9 @@ fn a_failure_that_is_not_the_callers_is_one_warning_with_its_path() {
     assert_eq!(errno(fs::remove_file(m.at("d/none"))), Some(libc::ENOENT));
     // And one that is none.
     let opened = fs::OpenOptions::new().append(true).open(m.at("d/big"));
-    assert_eq!(errno(opened.map(drop)), Some(libc::ENOSPC));
+    let told = if opened.is_ok() { "write" } else { "open" };
+    let written = opened.and_then(|mut file| file.write_all(b"x"));
+    assert_eq!(errno(written), Some(libc::ENOSPC));
     m.unmount();
     let warnings: Vec<String> = log(&fx)
         .into_iter()
@@ -89,6 +92,6 @@ fn a_failure_that_is_not_the_callers_is_one_warning_with_its_path() {
         .collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let line = &warnings[0];
-    let want = " warn: open /d/big: No space left on device (os error 28)";
-    assert!(line.ends_with(want), "{line}");
+    let want = format!(" warn: {told} /d/big: No space left on device (os error 28)");
+    assert!(line.ends_with(&want), "{line}");
 }

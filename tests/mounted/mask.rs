@@ -1,21 +1,23 @@
-//! Every other test of this program again without abilities of the kernel. (Those
-//! of the upper's file system: `tests/features.rs`.)
+//! Every other test of this program again without abilities of the kernel, and
+//! with other options. (Abilities of the upper's file system: `tests/features.rs`.)
 
 use crate::common::fixture::Target;
 use std::process::Command;
 
 /// `but` names tests that need the ability, each with the reason at the call.
-fn again_without(abilities: &str, but: &[&str]) {
+fn again_with(options: &str, but: &[&str]) {
     if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
         return;
     }
     let out = Command::new(std::env::current_exe().unwrap())
-        // The large directory takes long, and its like is in other tests.
-        .args(["--skip", "mask::", "--skip", "100000_entries"])
-        // These say what is in use by default, and need no ability to be right.
-        .args(["--skip", "serving::", "--skip", "power::"])
+        .args(["--skip", "mask::"])
+        // These take long, and what they say has nothing to do with it.
+        .args(["--skip", "100000_entries", "--skip", "memory_is_bounded"])
+        .args(["--skip", "after_a_power_cut", "--skip", "by_reflink"])
+        // These say themselves what is in use.
+        .args(["--skip", "opening::", "--skip", "serving::"])
         .args(but.iter().flat_map(|name| ["--skip", name]))
-        .env("CAPAS_MOUNT_OPTIONS", format!("disable={abilities}"))
+        .env("CAPAS_MOUNT_OPTIONS", options)
         .env("RUST_BACKTRACE", "0")
         .output()
         .unwrap();
@@ -29,7 +31,12 @@ fn again_without(abilities: &str, but: &[&str]) {
 
 #[test]
 fn everything_without_passthrough() {
-    again_without("passthrough", &[]);
+    again_with("disable=passthrough,open=message", &[]);
+}
+
+#[test]
+fn everything_with_files_opened_without_a_message() {
+    again_with("open=zero", &[]);
 }
 
 /// The kernel then clears set-id bits itself, and lets a setgid bit be that has
@@ -40,5 +47,5 @@ fn everything_without_killpriv_no_opendir_and_openat2() {
         "set_id_bits_stay_when_root_writes_and_setgid_without_x_stays",
         "every_user_mode_and_operation_as_on_a_plain_directory",
     ];
-    again_without("killpriv+no_opendir+openat2", &setgid);
+    again_with("disable=killpriv+no_opendir+openat2", &setgid);
 }

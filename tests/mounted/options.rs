@@ -148,10 +148,7 @@ fn every_kind_has_owner_and_mode_in_attributes() {
     let mut second = Fixture::new();
     second.add_lower_at(upper);
     let m2 = second.mount(Target::Capasfs, "xattr_permissions=2");
-    fs::OpenOptions::new()
-        .append(true)
-        .open(m2.at("d/f"))
-        .unwrap();
+    super::copied_up(&m2.at("d/f"));
     fs::set_permissions(m2.at("pipe"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!((mode(&m2.at("d/f")), owner(&m2.at("d/f"))), (0o777, (3, 3)));
     let stat = sh(&m2, r#"cd "$1"; stat -c "%F %a %u:%g" pipe"#).unwrap();
@@ -203,10 +200,7 @@ fn xino_says_which_filesystem_a_number_is_of() {
             composite,
             "{options}: {live:?} {own:?}"
         );
-        fs::OpenOptions::new()
-            .append(true)
-            .open(m.at("d/low"))
-            .unwrap();
+        super::copied_up(&m.at("d/low"));
         assert_eq!(numbers(&m), live, "{options} over a copy-up");
         m.remount();
         assert_eq!(numbers(&m), live, "{options} over a remount");

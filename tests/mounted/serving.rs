@@ -79,7 +79,7 @@ fn each_is_off_when_disabled() {
         let asks = off == "no_opendir";
         assert_eq!(seen.count("opendir 0x") >= 3, asks, "{flag}: {}", seen.log);
         assert_eq!(
-            seen.count("releasedir 0x") >= 3,
+            seen.count("releasedir 0x") > 0,
             asks,
             "{flag}: {}",
             seen.log

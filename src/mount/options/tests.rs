@@ -1,5 +1,5 @@
 use super::*;
-use crate::union::options::{IdRange, XattrPermissions, Xino};
+use crate::union::options::{IdRange, Opening, XattrPermissions, Xino};
 use std::time::Duration;
 
 fn read(options: &[&str]) -> Result<(MountSpec, Vec<String>), Failure> {
@@ -96,7 +96,7 @@ fn defaults() {
         (s.source, s.kernel.subtype),
         ("capasfs".into(), "capasfs".into())
     );
-    assert_eq!((s.kernel.flags, s.kernel.allow), (Flags::empty(), None));
+    assert_eq!((s.kernel.flags, s.kernel.allow), (Flags::RDONLY, None));
     assert_eq!((s.threads, s.allowed), (None, Features::all()));
     assert_eq!(
         (s.log, s.level, s.foreground),
@@ -113,6 +113,9 @@ fn semantics() {
         ("fsync=strict", |o| o.fsync = Fsync::Strict),
         ("fsync=0", |o| o.fsync = Fsync::Volatile),
         ("fsync=0,fsync=1", |_| ()),
+        ("open=zero", |o| o.open = Opening::Zero),
+        ("open=message", |o| o.open = Opening::Message),
+        ("open=zero,open=auto", |_| ()),
         ("squash_to_root", |o| {
             (o.squash_uid, o.squash_gid) = (Some(0), Some(0))
         }),
@@ -152,6 +155,13 @@ fn semantics() {
 }
 
 #[test]
+fn without_an_upper_the_kernel_writes_nothing() {
+    for options in ["", "ro", "rw"] {
+        assert_eq!(spec(options).kernel.flags, Flags::RDONLY, "{options}");
+    }
+}
+
+#[test]
 fn mount_flags_follow_their_order() {
     let table = [
         ("ro,rw", Flags::empty()),
@@ -168,7 +178,8 @@ fn mount_flags_follow_their_order() {
         ("sync,async,exec,nosymfollow", Flags::NOSYMFOLLOW),
     ];
     for (options, want) in table {
-        assert_eq!(spec(options).kernel.flags, want, "{options}");
+        let options = format!("upperdir=/u,workdir=/w,{options}");
+        assert_eq!(spec(&options).kernel.flags, want, "{options}");
     }
 }
 
