@@ -555,8 +555,11 @@ fn protected_lower_files_are_not_changed() {
             assert_eq!(e.raw_os_error(), Some(libc::EPERM), "{what}");
         };
         for name in ["i", "a"] {
-            let open = fs::OpenOptions::new().write(true).open(m.at(name));
-            denied(open.map(drop), "open for writing");
+            let written = fs::OpenOptions::new()
+                .write(true)
+                .open(m.at(name))
+                .and_then(|f| f.write_all_at(b"y", 0));
+            denied(written, "write");
             let mode = fs::Permissions::from_mode(0o600);
             denied(fs::set_permissions(m.at(name), mode), "chmod");
             denied(fs::hard_link(m.at(name), m.at("link")), "link");
