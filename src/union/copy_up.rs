@@ -113,7 +113,7 @@ impl Union {
     fn copy_up_dir(&self, node: &Arc<Node>) -> Result<()> {
         let lower = {
             let state = node.state.lock();
-            state.lowers.first().cloned().ok_or(Errno::STALE)?
+            state.lowers.top().cloned().ok_or(Errno::STALE)?
         };
         let from = self.lower_dir(&lower)?;
         let from = At::Fd(from.as_fd());

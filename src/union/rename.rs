@@ -8,6 +8,7 @@ use super::{
     lower::InLowers,
     node::{InUpper, Link, Node},
     options::RedirectDir,
+    stack::Stack,
 };
 use crate::layer::{
     marks::{self, Mark},
@@ -253,7 +254,7 @@ impl Union {
         let at = At::Name(old.dir.as_fd(), &old.name);
         if node.is_dir() {
             let lowers = node.state.lock().lowers.clone();
-            match lowers.first() {
+            match lowers.top() {
                 Some(top) => {
                     // As kernel overlayfs writes it, or else, where the stack
                     // came about in another way, the topmost one's own path.
@@ -316,9 +317,9 @@ impl Union {
         let InLowers::Dirs(_, found) = self.find_redirect(&[], redirect)? else {
             return Ok(false);
         };
-        let state = node.state.lock();
-        Ok(found.len() == state.lowers.len()
-            && found.iter().zip(&state.lowers).all(|(a, b)| a.same(b)))
+        let lowers = node.state.lock().lowers.clone();
+        let (found, lowers) = (self.dirs_of(&found), self.dirs_of(&lowers));
+        Ok(found.len() == lowers.len() && found.iter().zip(&lowers).all(|(a, b)| a.same(b)))
     }
 
     /// A metacopy finds its data by name: before its name changes, it gets a
@@ -435,7 +436,7 @@ impl Union {
         self.fds.forget(target.serial);
         staged.install(&*new.dir, &new.name, Onto::Anything)?;
         let mut state = target.state.lock();
-        state.lowers.clear();
+        state.lowers = Stack::default();
         state.listing = None;
         Ok(())
     }
