@@ -61,45 +61,6 @@ fn handles_open_again_after_caches_are_dropped() {
     }
 }
 
-/// What the kernel knows of files costs the daemon memory, which is given back:
-/// to look at all of them again and again takes no more.
-#[test]
-fn memory_is_bounded_by_what_the_kernel_knows() {
-    const FILES: usize = 100_000;
-    if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
-        return;
-    }
-    let mut fx = Fixture::new();
-    let low = fx.add_lower();
-    for dir in 0..100 {
-        let dir = low.join(format!("d{dir}"));
-        fs::create_dir(&dir).unwrap();
-        for n in 0..FILES / 100 {
-            fs::File::create(dir.join(format!("f{n}"))).unwrap();
-        }
-    }
-    fx.no_lower_check();
-    let m = fx.mount(Target::Capasfs, "");
-    let before = m.daemon_mib();
-    let mut seen = Vec::new();
-    for _ in 0..3 {
-        let mut count = 0;
-        for dir in fs::read_dir(m.path()).unwrap() {
-            for file in fs::read_dir(dir.unwrap().path()).unwrap() {
-                count += usize::from(file.unwrap().metadata().unwrap().is_file());
-            }
-            m.touch();
-        }
-        assert_eq!(count, FILES);
-        seen.push(m.daemon_mib());
-        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
-    }
-    eprintln!("{before} MiB, then {seen:?}");
-    // About 1 KiB a file; what the allocator keeps is used again.
-    assert!(seen[0] < before + 200, "{before} MiB, then {seen:?}");
-    assert!(seen[2] < seen[0] + 40, "{before} MiB, then {seen:?}");
-}
-
 #[test]
 fn statfs_is_that_of_the_upper() {
     let Some((fx, m)) = mounted(&["/f file"], &[]) else {
