@@ -12,19 +12,30 @@ pub fn get_flags(fd: impl AsFd) -> Result<u32> {
     rfs::ioctl_getflags(fd).map(|f| f.bits())
 }
 
-/// Is it immutable, or may only be appended to (as statx(2) says; false where
-/// the file system does not).
+/// Is it immutable (as statx(2) says; false where the file system does not).
+///
+/// # Errors
+/// As statx(2).
+pub fn is_immutable(at: At<'_>) -> Result<bool> {
+    Ok(attributes(at)?.contains(rfs::StatxAttributes::IMMUTABLE))
+}
+
+/// Is it immutable, or may only be appended to.
 ///
 /// # Errors
 /// As statx(2).
 pub fn is_protected(at: At<'_>) -> Result<bool> {
+    let protects = rfs::StatxAttributes::IMMUTABLE | rfs::StatxAttributes::APPEND;
+    Ok(attributes(at)?.intersects(protects))
+}
+
+fn attributes(at: At<'_>) -> Result<rfs::StatxAttributes> {
     let none = rfs::StatxFlags::empty();
-    let stat = match at {
+    match at {
         At::Name(dir, name) => rfs::statx(dir, name, rfs::AtFlags::SYMLINK_NOFOLLOW, none),
         At::Fd(fd) => rfs::statx(fd, c"", rfs::AtFlags::EMPTY_PATH, none),
-    }?;
-    let protects = rfs::StatxAttributes::IMMUTABLE | rfs::StatxAttributes::APPEND;
-    Ok(stat.stx_attributes.intersects(protects))
+    }
+    .map(|stat| stat.stx_attributes)
 }
 
 /// Set inode flags as `FS_IOC_SETFLAGS` does.

@@ -526,7 +526,7 @@ fn inode_flags_can_be_read_and_set() {
 #[test]
 fn protected_lower_files_are_not_changed() {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-    let spec = "/i file data=\"x\"\n/a file data=\"x\"\n/d dir\n/d/f file\n/f file data=\"x\"";
+    let spec = "/i file data=\"x\"\n/a file data=\"x\"\n/d dir\n/d/f file\n/d/s/f file\n/f file data=\"x\"";
     let why = "copies what is protected";
     let Some((mut fx, mut m)) = mounted(&[spec], &[(Target::FuseOverlayfs, why)]) else {
         return;
@@ -570,6 +570,7 @@ fn protected_lower_files_are_not_changed() {
         }
         denied(fs::write(m.at("d/new"), ""), "create");
         denied(fs::remove_file(m.at("d/f")), "unlink inside");
+        fs::write(m.at("d/s/new"), "those above it are not changed").unwrap();
         fs::write(m.at("f"), "not protected").unwrap();
     });
     m.unmount();
@@ -577,5 +578,4 @@ fn protected_lower_files_are_not_changed() {
     m.start().unwrap();
     refused.unwrap();
     fs::remove_file(m.at("i")).unwrap();
-    fs::write(m.at("d/new"), "").unwrap();
 }
