@@ -61,7 +61,13 @@ impl Filters {
     /// # Errors
     /// For what is neither a time nor a duration.
     pub fn until(&self) -> Result<Option<i64>> {
-        let times = self.of("until").map(|t| moment("until", t, units::now()));
+        let times = self.of("until").map(|t| {
+            moment(
+                &format!("filter 'until={}'", show(t.as_bytes())),
+                t,
+                units::now(),
+            )
+        });
         let times: Result<Vec<i64>> = times.collect();
         Ok(times?.into_iter().min())
     }
@@ -87,11 +93,11 @@ impl Filters {
 }
 
 /// A moment: `24h` ago, `2024-05-01`, seconds since 1970. A time without a zone
-/// is UTC. `key` is what was given so.
+/// is UTC. `what` says where it was given.
 ///
 /// # Errors
 /// For anything else.
-pub fn moment(key: &str, text: &str, now: i64) -> Result<i64> {
+pub fn moment(what: &str, text: &str, now: i64) -> Result<i64> {
     let day = text.get(..10).unwrap_or_default();
     let full = match text.len() {
         10 => format!("{text}T00:00:00Z"),
@@ -108,8 +114,7 @@ pub fn moment(key: &str, text: &str, now: i64) -> Result<i64> {
     match found {
         Some(time) => Ok(time),
         None => invalid(format!(
-            "invalid {key} '{}': give a duration as 24h, a time as 2024-05-01T10:00:00, or seconds since 1970",
-            show(text.as_bytes())
+            "invalid {what}: give a duration as 24h, a time as 2024-05-01T10:00:00, or seconds since 1970"
         )),
     }
 }

@@ -47,7 +47,8 @@ pub fn logs(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -
     let now = units::now();
     let time = |key, text: &Option<String>| {
         let text = text.as_deref();
-        text.map(|text| moment(key, text, now)).transpose()
+        let read = |text: &str| moment(&format!("{key} '{}'", show(text.as_bytes())), text, now);
+        text.map(read).transpose()
     };
     let choice = Choice {
         follow: args.follow,
