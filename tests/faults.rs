@@ -434,7 +434,7 @@ fn variant(name: &str) -> Variant {
 }
 
 /// All points of one operation, in this process: the counter is global.
-fn errors_of(op: &Op, variant: &Variant, actions: &[Action]) -> (Count, Vec<String>) {
+fn errors_of(op: &Op, variant: &Variant, actions: Actions) -> (Count, Vec<String>) {
     let e = expect(op, variant);
     let mut count = Count {
         calls: e.calls,
@@ -443,12 +443,15 @@ fn errors_of(op: &Op, variant: &Variant, actions: &[Action]) -> (Count, Vec<Stri
     let mut wrong = Vec::new();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let open = descriptors();
-    let ends = |a: &&Action| matches!(a, Action::Error(_)) || in_one_call(&variant.name, op);
+    let ends = |a: &Action| matches!(a, Action::Error(_)) || in_one_call(&variant.name, op);
     let changing = (1..=e.calls).flat_map(|n| {
-        let these = actions.iter().filter(ends);
-        these.map(move |action| (Calls::Changing, n, *action))
+        let these = actions.of(n).into_iter().filter(ends);
+        these.map(move |action| (Calls::Changing, n, action))
     });
-    let reading = (1..=e.reads).flat_map(|n| READING.map(|action| (Calls::Reading, n, action)));
+    let reading = (1..=e.reads).flat_map(|n| {
+        let these = actions.of_reading(n).into_iter();
+        these.map(move |action| (Calls::Reading, n, action))
+    });
     for (calls, n, action) in changing.chain(reading) {
         count.errors += 1;
         match error_at(&e, op, variant, (calls, n), action) {
@@ -498,21 +501,39 @@ const ERRORS: [Errno; 6] = [
     Errno::MFILE,
 ];
 
-/// Of calls that only read.
-const READING: [Action; 2] = [Action::Error(Errno::IO), Action::Error(Errno::MFILE)];
+/// Which errors each call meets: all of them, or a few that take turns.
+#[derive(Clone, Copy)]
+struct Actions {
+    all: bool,
+}
 
-fn actions(all: bool) -> Vec<Action> {
-    if all {
-        let from = ERRORS.into_iter().map(Action::ErrorFrom);
-        return ERRORS.into_iter().map(Action::Error).chain(from).collect();
+impl Actions {
+    /// Of call number `n` of those that change something.
+    fn of(self, n: u64) -> Vec<Action> {
+        if self.all {
+            let from = ERRORS.into_iter().map(Action::ErrorFrom);
+            return ERRORS.into_iter().map(Action::Error).chain(from).collect();
+        }
+        let turn = match n % 3 {
+            0 => Action::Error(Errno::DQUOT),
+            1 => Action::ErrorFrom(Errno::ROFS),
+            _ => Action::Error(Errno::MFILE),
+        };
+        vec![
+            Action::Error(Errno::IO),
+            Action::ErrorFrom(Errno::NOSPC),
+            turn,
+        ]
     }
-    vec![
-        Action::Error(Errno::IO),
-        Action::ErrorFrom(Errno::NOSPC),
-        Action::Error(Errno::DQUOT),
-        Action::ErrorFrom(Errno::ROFS),
-        Action::Error(Errno::MFILE),
-    ]
+
+    /// Of those that only read.
+    fn of_reading(self, n: u64) -> Vec<Action> {
+        let both = [Errno::IO, Errno::MFILE].map(Action::Error);
+        match (self.all, n % 2) {
+            (true, _) => both.to_vec(),
+            (false, turn) => both.into_iter().skip(turn as usize).take(1).collect(),
+        }
+    }
 }
 
 const VARIANTS: &[&str] = &[
@@ -553,7 +574,7 @@ fn main() -> ExitCode {
         // A process of its own for the global counter.
         let (index, name) = part.split_once(':').unwrap();
         let op = &ops[index.parse::<usize>().unwrap()];
-        let (count, wrong) = errors_of(op, &variant(name), &actions(all));
+        let (count, wrong) = errors_of(op, &variant(name), Actions { all });
         eprintln!("{}", wrong.join("\n"));
         let about = ABOUT.load(SeqCst);
         let Count {
