@@ -15,6 +15,8 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 static FAIL_AT: AtomicU64 = AtomicU64::new(0);
 /// An errno to return, 0 = die as by SIGKILL, or [`HANG`].
 static ACTION: AtomicI32 = AtomicI32::new(0);
+/// What a thread is called that hangs.
+pub const HANGS: &std::ffi::CStr = c"hangs";
 /// No errno.
 const HANG: i32 = -1;
 /// All calls from the chosen one on meet the action.
@@ -31,7 +33,7 @@ pub enum Action {
     ErrorFrom(Errno),
     /// The process is killed before the call.
     Kill,
-    /// The call is never made and the thread stays there.
+    /// The call is never made and the thread stays there, named [`HANGS`].
     Hang,
     /// Nothing: calls are only counted.
     Count,
@@ -120,7 +122,10 @@ fn hit_armed(call: &'static str) -> Result<()> {
     }
     match ACTION.load(SeqCst) {
         action @ (0 | HANG) => {
-            if action == 0 {
+            if action == HANG {
+                // Only who watches needs the name.
+                let _ = rustix::thread::set_name(HANGS);
+            } else {
                 // SAFETY: kill and getpid have no memory effects; the process ends.
                 unsafe {
                     libc::kill(libc::getpid(), libc::SIGKILL);
