@@ -116,6 +116,7 @@ impl Union {
             if node.kind == kind && !state.removed && (has || !node.is_dir()) {
                 if !has {
                     state.links.push(link());
+                    state.last = None;
                 }
                 state.origin |= found.origin;
                 if state.lower.is_none() {
