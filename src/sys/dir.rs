@@ -1,6 +1,6 @@
 //! Reading directories by their cookies.
 
-use super::{Errno, Result};
+use super::{Errno, Result, fail::hit_read};
 use rustix::fs::{self as rfs, RawDir, SeekFrom};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,6 +27,20 @@ pub fn open(dir: impl AsFd) -> Result<OwnedFd> {
     super::fs::open(dir, OsStr::new("."), libc::O_RDONLY | libc::O_DIRECTORY, 0)
 }
 
+/// As [`open`], without leaving an access time where that is allowed: for
+/// directories of lower layers.
+///
+/// # Errors
+/// As open(2).
+pub fn open_unseen(dir: impl AsFd) -> Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOATIME;
+    match super::fs::open(&dir, OsStr::new("."), flags, 0) {
+        // Only the owner may.
+        Err(Errno::PERM) => open(dir),
+        result => result,
+    }
+}
+
 /// [`read_all`] without `.` and `..`.
 ///
 /// # Errors
@@ -43,6 +57,7 @@ pub fn read(fd: impl AsFd, cookie: u64, mut each: impl FnMut(Entry<'_>) -> bool)
 /// # Errors
 /// As lseek(2) and getdents64(2).
 pub fn read_all(fd: impl AsFd, cookie: u64, mut each: impl FnMut(Entry<'_>) -> bool) -> Result<()> {
+    hit_read("getdents")?;
     rfs::seek(&fd, SeekFrom::Start(cookie))?;
     let mut buf: Vec<u8> = Vec::with_capacity(32 * 1024);
     let mut iter = RawDir::new(fd, buf.spare_capacity_mut());

@@ -116,6 +116,7 @@ impl Union {
             if node.kind == kind && !state.removed && (has || !node.is_dir()) {
                 if !has {
                     state.links.push(link());
+                    state.last = None;
                 }
                 state.origin |= found.origin;
                 if state.lower.is_none() {
@@ -414,7 +415,7 @@ impl Union {
 /// Does a directory have any entry named `.wh.*`.
 pub(super) fn has_wh(fd: BorrowedFd<'_>) -> Result<bool> {
     let mut found = false;
-    dir::read(dir::open(fd)?, 0, |e| {
+    dir::read(dir::open_unseen(fd)?, 0, |e| {
         found = marks::is_wh(e.name);
         !found
     })?;

@@ -269,6 +269,11 @@ impl Node {
         }
     }
 
+    /// Have its names gone over to another node.
+    pub(super) fn has_successor(&self) -> bool {
+        self.state.lock().successor.is_some()
+    }
+
     /// Does it still have this name.
     pub(super) fn has(&self, link: &Link) -> bool {
         let state = self.state.lock();

@@ -27,8 +27,8 @@ use std::sync::Arc;
 /// into a block on most file systems.
 const REDIRECT_MAX: usize = 3500;
 
-/// How often a rename looks again for what another one has moved meanwhile.
-const TRIES: usize = 16;
+/// How often it is looked again for what another thread has moved meanwhile.
+pub(super) const TRIES: usize = 16;
 
 /// One side of a rename.
 struct Side {
@@ -123,11 +123,7 @@ impl Union {
         if dirs && !alone {
             return Err(Errno::AGAIN);
         }
-        let _naming = (!alone).then(|| Node::both_naming(&old_node, target));
-        if old_node.state.lock().upper == InUpper::No || !old.here {
-            return Err(Errno::STALE);
-        }
-        if let Some((target, _)) = &new.node {
+        if let Some(target) = target {
             if Arc::ptr_eq(target, &old_node) {
                 return Ok(());
             }
@@ -139,6 +135,12 @@ impl Union {
         }
         if how == Replace::Yes {
             self.may_replace(old_stat, &new)?;
+        }
+        let _naming = (!alone).then(|| Node::both_naming(&old_node, target));
+        // Copied up before the lock: lost again only to a rename in between.
+        let lost = old_node.state.lock().upper == InUpper::No || !old.here;
+        if lost || old_node.has_successor() || target.is_some_and(|t| t.has_successor()) {
+            return Err(Errno::STALE);
         }
         if marks::is_wh(new_name) {
             self.set_mark(At::Name(old.dir.as_fd(), name), Mark::Plain, b"y")?;
@@ -390,9 +392,14 @@ impl Union {
             if target.is_dir() && new.here {
                 self.empty_of_whiteouts(target, new)?;
             }
+            let mut stat = *stat;
+            if new.here && !target.is_dir() {
+                // Another name may have come or gone until now.
+                stat.nlink = fs::stat_at(&*new.dir, &new.name)?.nlink;
+            }
             leaving = Some((
                 target,
-                *stat,
+                stat,
                 self.before_unlink(target, &new.parent, &new.dir, &new.name, new.here)?,
             ));
         }

@@ -122,7 +122,7 @@ fn inspect_of_an_image() {
     let c = Cli::new();
     let id = built(&c);
     let all: Value = serde_json::from_str(&c.ok(&["inspect", "x:1"])).unwrap();
-    let image = &all[0];
+    let shown = &all[0];
     for (key, want) in [
         ("Id", json!(format!("sha256:{id}"))),
         ("RepoTags", json!(["x:1", "y:1"])),
@@ -144,9 +144,9 @@ fn inspect_of_an_image() {
             }),
         ),
     ] {
-        assert_eq!(image[key], want, "{key}");
+        assert_eq!(shown[key], want, "{key}");
     }
-    assert!(image["RepoDigests"].is_array());
+    assert!(shown["RepoDigests"].is_array());
     for (format, want) in [
         ("{{.Id}} {{.Size}}", format!("sha256:{id} 1241\n")),
         ("{{json .RepoTags}}", "[\"x:1\",\"y:1\"]\n".to_owned()),
@@ -166,6 +166,15 @@ fn inspect_of_an_image() {
     ] {
         assert_eq!(c.ok(&["inspect", "-f", format, "x:1"]), want, "{format}");
     }
+    // Where the image says nothing, its last step may.
+    let steps = json!([{"comment": "first"}, {"comment": "last", "empty_layer": true}]);
+    image(
+        &c,
+        json!({"os": "linux", "history": steps}),
+        &[layer("a", 1)],
+        &["z:1"],
+    );
+    assert_eq!(c.ok(&["inspect", "-f", "{{.Comment}}", "z:1"]), "last\n");
     let compact = c.ok(&["inspect", "--format", "json", "x:1"]);
     assert_eq!(compact.lines().count(), 1);
     assert_eq!(serde_json::from_str::<Value>(&compact).unwrap(), all);
@@ -254,7 +263,7 @@ fn tag_is_silent_and_takes_the_name() {
     assert!(names().contains(&format!("w:1 {other}")));
     assert_eq!(names().len(), 5);
     let time = c.ok(&["inspect", "-f", "{{.Metadata.LastTagTime}}", "x:1"]);
-    let time = capas::cli::units::parse_time(time.trim_end()).unwrap();
+    let time = capas::store::time::parse(time.trim_end()).unwrap();
     assert!(
         (0..60).contains(&(capas::cli::units::now() - time)),
         "{time}"

@@ -361,7 +361,7 @@ fn credentials_stay_with_the_host_they_are_for() {
         let done = person.run(&["pull", "-q", &format!("{}/app:1", served.host)], "");
         match works {
             true => assert_eq!((done.code, done.err.as_str()), (0, "")),
-            false => assert_refused(&person, &done, "401 Unauthorized"),
+            false => assert_refused(&person, &done, "authentication required"),
         }
     }
     assert_eq!(elsewhere.asked().len(), 2);
