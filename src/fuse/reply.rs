@@ -1,7 +1,7 @@
 //! What replies have in common: every one goes out through [`Asked`], which
 //! logs what was asked and what came of it.
 
-use super::convert::errno;
+use super::{convert::errno, crew::Crew};
 use crate::sys::{Errno as SysErrno, Result};
 use crate::union::Union;
 use fuser::{
@@ -10,7 +10,7 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// What is known only after the handshake.
 #[derive(Default)]
@@ -50,9 +50,24 @@ macro_rules! refuse {
 refuse!(ReplyAttr ReplyCreate ReplyData ReplyDirectory ReplyEmpty ReplyEntry ReplyIoctl);
 refuse!(ReplyLseek ReplyOpen ReplyStatfs ReplyWrite ReplyXattr);
 
+/// Tells the crew of the end of a request, after its answer.
+struct Turn<'a> {
+    crew: &'a Arc<Crew>,
+    /// Somebody waited for the answer.
+    waited: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.crew.answered(self.waited);
+    }
+}
+
 /// A request, and how it is answered.
 pub(super) struct Asked<'a> {
     union: &'a Union,
+    /// Ends with the request.
+    _turn: Turn<'a>,
     what: &'static str,
     node: u64,
     name: Option<&'a OsStr>,
@@ -61,9 +76,16 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// It is about a node.
-    pub(super) fn of(union: &'a Union, what: &'static str, node: INodeNo) -> Asked<'a> {
+    pub(super) fn of(
+        union: &'a Union,
+        crew: &'a Arc<Crew>,
+        what: &'static str,
+        node: INodeNo,
+    ) -> Asked<'a> {
+        let waited = !matches!(what, "forget" | "release");
         Asked {
             union,
+            _turn: Turn { crew, waited },
             what,
             node: node.0,
             name: None,

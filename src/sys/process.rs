@@ -268,6 +268,13 @@ impl Signals {
     }
 }
 
+/// Is there something to read now.
+pub fn is_readable(fd: impl std::os::fd::AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+}
+
 /// Ends the process at once. Every descriptor closes, so locks are released
 /// and a FUSE connection that is still in use ends with `ENOTCONN`.
 pub fn exit_now(code: i32) -> ! {

@@ -31,6 +31,9 @@ use std::sync::Arc;
 /// Lower files up to this size are read through the daemon, in bytes.
 pub const PASSTHROUGH_FROM: u64 = 128 * 1024;
 
+/// To copy so much takes longer than most requests, in bytes.
+const MUCH: u64 = 1 << 20;
+
 /// Which way an open file's data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
@@ -214,6 +217,14 @@ impl Union {
         self.node(id).is_ok_and(|node| {
             let io = node.state.lock().io;
             matches!(io, IoMode::PassLower | IoMode::PassUpper)
+        })
+    }
+
+    /// Would a change of the file's data copy much of it first.
+    pub fn copies_much(&self, id: u64) -> bool {
+        self.node(id).is_ok_and(|node| {
+            let state = node.state.lock();
+            node.is_file() && state.upper != InUpper::Data && state.size_hint >= MUCH
         })
     }
 
