@@ -16,9 +16,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// After so many requests the first reader looks whether others wait.
+/// At every so many requests the first reader looks whether others wait.
 const LOOK: u32 = 8;
-/// After so many answers, with nothing waiting each time, a helper rests.
+/// After so many answers, with no other waiting each time, a helper rests.
 const QUIET: u32 = 32;
 
 /// The threads of a session.
@@ -98,35 +98,39 @@ impl Crew {
         self.call_one();
     }
 
-    /// A request is answered. Where its caller `waited` for that, what is to be
-    /// read now comes from others.
-    pub(super) fn answered(self: &Arc<Crew>, waited: bool) {
+    /// Are other requests waiting; asked before the answer to one whose caller
+    /// waits, as that caller then has no other. (After it he has at once.)
+    pub(super) fn others_wait(self: &Arc<Crew>) -> bool {
+        let looks = self.with_member(|member| {
+            member.answered = member.answered.wrapping_add(1);
+            !member.first
+                || (member.answered.is_multiple_of(LOOK) && self.resting.load(Relaxed) > 0)
+        });
+        looks && is_readable(&self.device)
+    }
+
+    /// A request is answered: `wait` says whether others waited before, if that
+    /// was asked.
+    pub(super) fn answered(self: &Arc<Crew>, wait: Option<bool>) {
         let rests = self.with_member(|member| {
             if std::mem::take(&mut member.away) {
                 self.away.fetch_sub(1, Relaxed);
             }
-            if waited {
-                member.answered = member.answered.wrapping_add(1);
-            }
-            if member.first {
-                let looks = waited && member.answered.is_multiple_of(LOOK);
-                if looks && self.resting.load(Relaxed) > 0 && is_readable(&self.device) {
-                    self.call_one();
-                }
-                return false;
-            }
-            member.quiet = match is_readable(&self.device) {
-                true => 0,
-                false => member.quiet + 1,
+            member.quiet = match wait {
+                Some(true) => 0,
+                Some(false) => member.quiet.saturating_add(1),
+                None => member.quiet,
             };
-            if member.quiet < QUIET || self.away.load(Relaxed) > 0 {
-                return false;
+            let rests = !member.first && member.quiet >= QUIET && self.away.load(Relaxed) == 0;
+            if rests {
+                member.quiet = 0;
             }
-            member.quiet = 0;
-            true
+            rests
         });
         if rests {
             self.rest();
+        } else if wait == Some(true) {
+            self.call_one();
         }
     }
 
@@ -188,7 +192,7 @@ mod tests {
                         // Until another one has read what comes next.
                         until(|| crew.away.load(Relaxed) == 0 || !is_readable(&crew.device));
                     }
-                    crew.answered(true);
+                    crew.answered(Some(crew.others_wait()));
                 }
             })
         });

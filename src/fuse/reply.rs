@@ -8,6 +8,7 @@ use fuser::{
     Errno, INodeNo, Notifier, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
     ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -53,13 +54,15 @@ refuse!(ReplyLseek ReplyOpen ReplyStatfs ReplyWrite ReplyXattr);
 /// Tells the crew of the end of a request, after its answer.
 struct Turn<'a> {
     crew: &'a Arc<Crew>,
-    /// Somebody waited for the answer.
+    /// Somebody waits for the answer.
     waited: bool,
+    /// Others waited too, when it was about to be given.
+    others: Cell<Option<bool>>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.crew.answered(self.waited);
+        self.crew.answered(self.others.get());
     }
 }
 
@@ -67,7 +70,7 @@ impl Drop for Turn<'_> {
 pub(super) struct Asked<'a> {
     union: &'a Union,
     /// Ends with the request.
-    _turn: Turn<'a>,
+    turn: Turn<'a>,
     what: &'static str,
     node: u64,
     name: Option<&'a OsStr>,
@@ -85,7 +88,11 @@ impl<'a> Asked<'a> {
         let waited = !matches!(what, "forget" | "release");
         Asked {
             union,
-            _turn: Turn { crew, waited },
+            turn: Turn {
+                crew,
+                waited,
+                others: Cell::new(None),
+            },
             what,
             node: node.0,
             name: None,
@@ -112,6 +119,9 @@ impl<'a> Asked<'a> {
     /// Logs the result: one line a request, at debug; a failure that is not
     /// the caller's doing is a warning, with paths in the place of numbers.
     pub(super) fn logged<T>(&self, result: Result<T>) -> Result<T> {
+        if self.turn.waited {
+            self.turn.others.set(Some(self.turn.crew.others_wait()));
+        }
         match &result {
             Ok(_) => log::debug!("{self}: ok"),
             Err(e) if is_answer(*e, self.union.read_only()) => log::debug!("{self}: {e}"),

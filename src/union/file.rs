@@ -60,7 +60,7 @@ pub enum Source {
 }
 
 /// The answer to an open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Opened {
     /// Which node it is: unlike the kernel's number never given twice, so a
     /// release that comes late is not taken for another file's.
@@ -70,6 +70,8 @@ pub struct Opened {
     /// The kernel is to drop the attributes that it has: set-id bits were
     /// cleared by truncation, or a mapping may change the file unseen.
     pub stale: bool,
+    /// A new file, as [`Union::backing_file`] would open it.
+    pub file: Option<OwnedFd>,
 }
 
 /// The answer to a release.
@@ -196,6 +198,7 @@ impl Union {
             handle: node.serial,
             io,
             stale: cleared,
+            file: None,
         })
     }
 
@@ -464,7 +467,13 @@ impl Union {
     }
 
     /// A new file, open: the answer to a create.
-    pub(super) fn opened_new(&self, node: &Node, attr: &mut Attr, flags: i32) -> Opened {
+    pub(super) fn opened_new(
+        &self,
+        node: &Node,
+        attr: &mut Attr,
+        flags: i32,
+        file: Option<OwnedFd>,
+    ) -> Opened {
         let mut state = node.state.lock();
         if state.io == IoMode::Closed {
             state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
@@ -483,6 +492,7 @@ impl Union {
             handle: node.serial,
             io,
             stale: false,
+            file,
         }
     }
 }
