@@ -280,3 +280,39 @@ fn a_late_release_is_not_another_files() {
     rig.with(|u| u.write(second.id, 0, b"second", true, caller))
         .unwrap();
 }
+
+/// A name went that was the only one of the file that is known: another one on
+/// disk shows the same inode, and changes of it are made there.
+#[test]
+fn a_name_that_is_found_after_the_known_one_went() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("", "/a file 0644 data=\"text\"\n/b link /a");
+    rig.open().unwrap();
+    let a = rig.id("/a").unwrap();
+    rig.op("unlink /a").unwrap();
+    assert_eq!(rig.id("/b").unwrap(), a, "one file");
+    rig.op("chmod /b 0600").unwrap();
+    rig.op("truncate /b 1").unwrap();
+    let b = std::fs::metadata(rig.dir.join("upper/b")).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((b.mode() & 0o7777, b.size()), (0o600, 1));
+    let seen = rig.with(|u| u.getattr(a)).unwrap().stat;
+    assert_eq!((seen.mode & 0o7777, seen.size, seen.nlink), (0o600, 1, 1));
+}
+
+/// A rename onto a directory that the file lies in is refused before any lock
+/// is taken that a reader below holds.
+#[test]
+fn a_file_is_not_renamed_onto_a_directory() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("/d/e/f file\n/g file", "");
+    rig.open().unwrap();
+    for (from, to) in [("/d/e/f", "/d"), ("/g", "/d")] {
+        let e = rig.op(&format!("rename {from} {to}")).unwrap_err();
+        assert!(matches!(e, capas::sys::Errno::ISDIR), "{e:?}");
+    }
+}

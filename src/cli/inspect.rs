@@ -158,7 +158,10 @@ fn image(store: &Store, index: &Index, image: &Image) -> Result<Value, Error> {
         "Id": image.id,
         "RepoTags": tags,
         "RepoDigests": digests,
-        "Comment": text("comment"),
+        "Comment": match text("comment") {
+            "" => last_comment(&raw),
+            own => own,
+        },
         "Created": image.created.as_deref().unwrap_or(NEVER),
         "Author": text("author"),
         "Config": run_config(&raw),
@@ -175,6 +178,13 @@ fn image(store: &Store, index: &Index, image: &Image) -> Result<Value, Error> {
         "Descriptor": image.manifest,
         "Metadata": { "LastTagTime": last_tagged(index, &image.id).unwrap_or(NEVER) },
     }))
+}
+
+/// What the history says of the last step.
+fn last_comment(raw: &Value) -> &str {
+    let history = raw.get("history").and_then(Value::as_array);
+    let last = history.and_then(|steps| steps.last()?.get("comment")?.as_str());
+    last.unwrap_or_default()
 }
 
 fn lower_dirs(store: &Store, names: &[Digest]) -> String {

@@ -244,10 +244,17 @@ struct OneError {
     message: String,
 }
 
+/// What a server means that does not say why it does not let us in.
+pub const UNAUTHORIZED: &str = "unauthorized: authentication required";
+
 /// What a refusing server says, in one line: `manifest unknown: not known`.
 pub fn refusal(status: u16, body: &[u8]) -> String {
+    let says_nothing = || match status {
+        401 => UNAUTHORIZED.to_owned(),
+        _ => format!("the server answers {}", status_text(status)),
+    };
     let Ok(Errors { errors }) = serde_json::from_slice::<Errors>(body) else {
-        return format!("the server answers {}", status_text(status));
+        return says_nothing();
     };
     let one = |e: &OneError| {
         let code = e.code.to_lowercase().replace('_', " ");
@@ -259,7 +266,7 @@ pub fn refusal(status: u16, body: &[u8]) -> String {
     };
     match errors.first() {
         Some(e) => show(one(e).as_bytes()),
-        None => format!("the server answers {}", status_text(status)),
+        None => says_nothing(),
     }
 }
 

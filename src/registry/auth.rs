@@ -6,7 +6,7 @@
 
 use super::Keeper;
 use super::address::{host_of, is_loopback};
-use super::answers::{Challenge, Token, challenge, token};
+use super::answers::{Challenge, Token, UNAUTHORIZED, challenge, token};
 use super::fault::{Fault, Reply};
 use super::transport::{Answer, Request, Transport};
 use base64::Engine;
@@ -189,6 +189,25 @@ impl Auth {
         Ok(answer.refresh)
     }
 
+    /// Say what to do to those who were refused because they said nothing of
+    /// themselves.
+    pub fn advise(&self, fault: Fault, scopes: &[String]) -> Fault {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || matches!(self.credentials(&state, scopes), Ok(None));
+        if fault.status() == Some(401) && !state.plain && unknown() {
+            return self.unknown();
+        }
+        fault
+    }
+
+    fn unknown(&self) -> Fault {
+        Fault::Status {
+            status: 401,
+            text: format!("{UNAUTHORIZED}: try capas login {}", self.name),
+            after: None,
+        }
+    }
+
     /// What we may say of us.
     fn credentials(&self, state: &State, scopes: &[String]) -> Reply<Option<Credentials>> {
         if state.plain {
@@ -210,14 +229,7 @@ impl Auth {
                 "{} wants a password, which is not sent without TLS",
                 self.name
             ))),
-            _ => Err(Fault::Status {
-                status: 401,
-                text: format!(
-                    "unauthorized: authentication required: try capas login {}",
-                    self.name
-                ),
-                after: None,
-            }),
+            _ => Err(self.unknown()),
         }
     }
 }

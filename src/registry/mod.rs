@@ -8,7 +8,7 @@
 //!                │
 //!             endpoint         where it is, and whether without TLS
 //!             auth             challenges, tokens by scope
-//!             retry            how often, how long
+//!             retry, resume    how often, how long; where a cut body goes on
 //!             answers          what servers say; address, where they lead
 //!             transport        one exchange: redirects, bounds
 //! ```
@@ -33,6 +33,7 @@ mod fault;
 mod fetch;
 mod pull;
 mod push;
+mod resume;
 mod retry;
 pub mod search;
 mod transport;
@@ -173,7 +174,8 @@ impl Host {
         self.auth
             .challenged(answer, scopes, plain, key.as_deref())?;
         let key = self.auth.header(&self.transport, scopes)?;
-        self.transport.exchange(request, key.as_deref())?.checked()
+        let answer = self.transport.exchange(request, key.as_deref())?;
+        answer.checked().map_err(|f| self.auth.advise(f, scopes))
     }
 
     fn login(&self) -> Reply<Option<String>> {

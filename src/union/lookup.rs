@@ -5,6 +5,7 @@ use super::{
     dirs::LowerDir,
     lower::{InLowers, Search},
     node::{Count, InUpper, Link, LowerFile, Node, State},
+    stack::Stack,
 };
 use crate::layer::marks::{self, Belief, Marks, Opaque};
 use crate::sys::{
@@ -27,7 +28,7 @@ pub(super) struct Found {
     pub index: Option<OsString>,
     pub nlink: Option<Count>,
     pub lower: Option<LowerFile>,
-    pub lowers: Vec<Arc<LowerDir>>,
+    pub lowers: Stack,
     pub redirect: Option<OsString>,
     pub impure: bool,
     /// It was copied up from a lower inode.
@@ -45,7 +46,7 @@ impl Found {
             index: None,
             nlink: None,
             lower: None,
-            lowers: Vec::new(),
+            lowers: Stack::default(),
             redirect: None,
             impure: false,
             origin: false,
@@ -115,6 +116,7 @@ impl Union {
             if node.kind == kind && !state.removed && (has || !node.is_dir()) {
                 if !has {
                     state.links.push(link());
+                    state.last = None;
                 }
                 state.origin |= found.origin;
                 if state.lower.is_none() {
@@ -279,9 +281,12 @@ impl Union {
             };
             (state.lowers.clone(), from)
         };
-        match from {
-            Some(from) => self.find_lower(&lowers, search, from),
-            None => Ok(InLowers::None),
+        match (lowers, &search, from) {
+            (Stack::Known(parent), Search::Name(name), _) => self.find_known(&parent, name),
+            (Stack::Dirs(dirs), _, Some(from)) => self.find_lower(&dirs, search, from),
+            // A path begins at the layers' roots.
+            (Stack::Known(_), Search::Path(_), _) => self.find_lower(&[], search, 0),
+            (Stack::Dirs(_), _, None) => Ok(InLowers::None),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Finding a name in the stack of lower layers: whiteouts, opaque
 //! directories, redirects and metacopies on the way down.
 
-use super::{Union, dirs::LowerDir, node::LowerFile};
+use super::{Union, dirs::LowerDir, node::LowerFile, stack::Stack};
 use crate::layer::marks::{self, Marks, Opaque};
 use crate::sys::{
     At, Errno, Result,
@@ -24,7 +24,7 @@ pub(super) enum InLowers {
     None,
     File(Stat, LowerFile),
     /// The stat of the topmost, and the stack.
-    Dirs(Stat, Vec<Arc<LowerDir>>),
+    Dirs(Stat, Stack),
 }
 
 /// What to look for in the layers below.
@@ -140,6 +140,7 @@ impl Union {
                         dir,
                         name,
                         data: None,
+                        known: None,
                     };
                     return self.with_data(parents, search, next, stat, marks, file);
                 }
@@ -157,7 +158,7 @@ impl Union {
             }
         }
         Ok(match top {
-            Some(stat) => InLowers::Dirs(stat, dirs),
+            Some(stat) => InLowers::Dirs(stat, Stack::Dirs(dirs)),
             None => InLowers::None,
         })
     }

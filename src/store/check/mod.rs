@@ -29,7 +29,7 @@ use super::error::{Context, Result, show};
 use super::gc::named;
 use super::image::set_damage;
 use super::remove::User;
-use super::staging::{Staging, remove_stale};
+use super::staging::{self, Staging, remove_stale};
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -185,6 +185,7 @@ impl Check<'_> {
 
     /// `count` findings are settled.
     fn mended(&mut self, count: usize, what: &str, how: &str) {
+        staging::committing().changed();
         self.left = self.left.saturating_sub(count);
         self.found(Finding::Repaired(what.to_owned(), how.to_owned()));
     }
