@@ -47,6 +47,7 @@ fn layers(base: &Path) -> io::Result<OpenLayers> {
         upper: Some(open("upper")?),
         work: Some(open("work")?),
         locks: Vec::new(),
+        catalog: None,
     })
 }
 
