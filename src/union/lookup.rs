@@ -427,7 +427,7 @@ impl Union {
 /// Does a directory have any entry named `.wh.*`.
 pub(super) fn has_wh(fd: BorrowedFd<'_>) -> Result<bool> {
     let mut found = false;
-    dir::read(dir::open(fd)?, 0, |e| {
+    dir::read(dir::open_unseen(fd)?, 0, |e| {
         found = marks::is_wh(e.name);
         !found
     })?;
