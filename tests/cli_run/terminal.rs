@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// A terminal, and `capas` at it.
-struct Typed {
+pub struct Typed {
     master: File,
     slave: OwnedFd,
     before: Termios,
@@ -22,7 +22,7 @@ struct Typed {
 }
 
 impl Typed {
-    fn new(c: &Cli, args: &[&str]) -> Typed {
+    pub fn new(c: &Cli, args: &[&str]) -> Typed {
         let (mut master, mut slave) = (-1, -1);
         let null = std::ptr::null_mut();
         // SAFETY: both numbers are written by the call; the rest is left out.
@@ -68,12 +68,12 @@ impl Typed {
         }
     }
 
-    fn type_(&mut self, text: &str) {
+    pub fn type_(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
     /// Wait for what is shown.
-    fn sees(&mut self, wanted: &str) {
+    pub fn sees(&mut self, wanted: &str) {
         let begun = Instant::now();
         while !self.text.contains(wanted) {
             let left = PATIENCE.saturating_sub(begun.elapsed());
@@ -104,7 +104,7 @@ impl Typed {
     }
 
     /// Its exit code, and the terminal must be as it was.
-    fn ends(&mut self) -> i32 {
+    pub fn ends(&mut self) -> i32 {
         let code = self.child.wait().unwrap().code().unwrap();
         let after = tcgetattr(&self.slave).unwrap();
         assert_eq!(after.local_modes, self.before.local_modes);
