@@ -63,6 +63,7 @@ pub mod staging;
 pub mod tag;
 pub mod tarball;
 pub mod tarwriter;
+pub mod time;
 pub mod unpack;
 pub mod usage;
 pub mod verify;

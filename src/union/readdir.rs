@@ -254,7 +254,12 @@ impl Union {
         let dev = fs::stat_fd(fd)?.dev;
         let mut result = Ok(());
         let [this, above] = self.dots(node);
-        dir::read_all(dir::open(fd)?, offset, |e| {
+        let in_upper = node.state.lock().in_upper();
+        let open = match in_upper {
+            true => dir::open(fd)?,
+            false => dir::open_unseen(fd)?,
+        };
+        dir::read_all(open, offset, |e| {
             let mut entry = Entry {
                 ino: 0,
                 kind: e.kind,
@@ -432,7 +437,7 @@ impl Union {
         let mut hides = Vec::new();
         let mut result = Ok(());
         let mut seen_wh = false;
-        dir::read(dir::open(&*fd)?, 0, |e| {
+        dir::read(dir::open_unseen(&*fd)?, 0, |e| {
             let kind = match self.is_mark(fd.as_fd(), &e, lower.xwhiteouts) {
                 Ok(kind) => kind,
                 Err(err) => {

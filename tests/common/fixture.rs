@@ -434,6 +434,10 @@ impl Mounted {
             }
         };
         let opts = match self.target {
+            // Which goes with neither redirect_dir nor metacopy.
+            Target::Overlay if self.opts.contains("userxattr") => {
+                format!("index=on,xino=auto,{}", self.opts)
+            }
             Target::Overlay if self.opts.contains("upperdir=") => format!(
                 "redirect_dir=on,metacopy=on,index=on,xino=auto,{}",
                 self.opts
