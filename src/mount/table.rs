@@ -153,7 +153,7 @@ pub const OWN: &[Word] = &[
     word("allow_other", "", Effect::AllowAll, "everybody may use the mount (default where the mounter may say so)"),
     word("allow_root", "", Effect::AllowRoot, "only root and the mounter may use it"),
     word("private", "", Effect::Private, "mounts in it stay in this mount namespace"),
-    word("threads", "N", Effect::Threads, "how many threads serve"),
+    word("threads", "N", Effect::Threads, "how many threads serve at most (4)"),
     word("log", "stderr|syslog|FILE", Effect::Log, "where messages go (default stderr in the foreground, else syslog)"),
     word("log_level", "off|error|warn|info|debug", Effect::LogLevel, "which messages (default warn)"),
     word("debug", "", Effect::Debug, "same as -d"),

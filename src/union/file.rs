@@ -31,6 +31,9 @@ use std::sync::Arc;
 /// Lower files up to this size are read through the daemon, in bytes.
 pub const PASSTHROUGH_FROM: u64 = 128 * 1024;
 
+/// To copy so much takes longer than most requests, in bytes.
+const MUCH: u64 = 1 << 20;
+
 /// Which way an open file's data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
@@ -57,7 +60,7 @@ pub enum Source {
 }
 
 /// The answer to an open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Opened {
     /// Which node it is: unlike the kernel's number never given twice, so a
     /// release that comes late is not taken for another file's.
@@ -67,6 +70,8 @@ pub struct Opened {
     /// The kernel is to drop the attributes that it has: set-id bits were
     /// cleared by truncation, or a mapping may change the file unseen.
     pub stale: bool,
+    /// A new file, as [`Union::backing_file`] would open it.
+    pub file: Option<OwnedFd>,
 }
 
 /// The answer to a release.
@@ -199,6 +204,7 @@ impl Union {
             handle: node.serial,
             io,
             stale: cleared,
+            file: None,
         })
     }
 
@@ -220,6 +226,14 @@ impl Union {
         self.node(id).is_ok_and(|node| {
             let io = node.state.lock().io;
             matches!(io, IoMode::PassLower | IoMode::PassUpper)
+        })
+    }
+
+    /// Would a change of the file's data copy much of it first.
+    pub fn copies_much(&self, id: u64) -> bool {
+        self.node(id).is_ok_and(|node| {
+            let state = node.state.lock();
+            node.is_file() && state.upper != InUpper::Data && state.size_hint >= MUCH
         })
     }
 
@@ -459,7 +473,13 @@ impl Union {
     }
 
     /// A new file, open: the answer to a create.
-    pub(super) fn opened_new(&self, node: &Node, attr: &mut Attr, flags: i32) -> Opened {
+    pub(super) fn opened_new(
+        &self,
+        node: &Node,
+        attr: &mut Attr,
+        flags: i32,
+        file: Option<OwnedFd>,
+    ) -> Opened {
         let mut state = node.state.lock();
         if state.io == IoMode::Closed {
             state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
@@ -478,6 +498,7 @@ impl Union {
             handle: node.serial,
             io,
             stale: false,
+            file,
         }
     }
 }
