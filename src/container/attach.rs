@@ -133,7 +133,7 @@ pub fn check_terminal(tty: bool, input: bool) -> Result<()> {
 /// Stay attached; `pid` is the command's first process if it runs already.
 ///
 /// # Errors
-/// [`Error::Start`] when the command cannot be started, or its monitor dies;
+/// [`Start`](crate::store::error::Error::Start) when the command cannot be started, or its monitor dies;
 /// others when our own streams fail. The terminal is as before in any case.
 pub fn attach(connection: Connection, session: &Session, pid: Option<u32>) -> Result<End> {
     let signals = Signals::hold(&SIGNALS).context(|| "cannot hold signals".to_owned())?;

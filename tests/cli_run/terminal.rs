@@ -39,6 +39,7 @@ impl Typed {
         // SAFETY: just opened, and nobody else's.
         let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
         set_size(&slave, (33, 77)).unwrap();
+        let before = tcgetattr(&slave).unwrap();
         let stream = || slave.try_clone().unwrap();
         let child = c
             .command(args)
@@ -47,7 +48,6 @@ impl Typed {
             .stderr(stream())
             .spawn()
             .unwrap();
-        let before = tcgetattr(&slave).unwrap();
         let mut reader = master.try_clone().unwrap();
         let (send, shown) = channel();
         std::thread::spawn(move || {
