@@ -12,9 +12,9 @@ use crate::sys::{Errno as SysErrno, Result, fs::Replace};
 use crate::union::{Attr, Changed, Make, SetAttr, Union};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -40,7 +40,9 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    pub(super) fn new(union: Union, idmap: bool, crew: Arc<Crew>) -> Adapter {
+    pub(super) fn new(mut union: Union, idmap: bool, crew: Arc<Crew>) -> Adapter {
+        let away = crew.clone();
+        union.tell_of_waits(move || away.go_away());
         Adapter {
             ttl: union.timeout().unwrap_or(NO_TIMEOUT),
             no_opendir: false,
@@ -88,14 +90,6 @@ impl Adapter {
         asked.answer(result, reply, |reply, done| {
             reply.written(u32::try_from(done.len).unwrap_or(u32::MAX));
         });
-    }
-
-    /// Others read while this request may wait: for the disk, or for the copy
-    /// of a large file.
-    fn may_wait(&self, node: INodeNo, changes: bool) {
-        if !changes || self.union.copies_much(node.0) {
-            self.crew.go_away();
-        }
     }
 
     /// The kernel is told what a write did besides, before it has the answer.
@@ -172,9 +166,6 @@ impl Filesystem for Adapter {
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
         };
-        if size.is_some() {
-            self.may_wait(ino, true);
-        }
         let result = self.union.setattr(ino.0, set, caller(req));
         let result = result.inspect(|attr| {
             if attr.of != ino.0 {
@@ -289,9 +280,6 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if flags.acc_mode() != OpenAccMode::O_RDONLY {
-            self.may_wait(ino, true);
-        }
         // From then on the kernel opens files without asking.
         let result = match self.union.opens_unasked() {
             true => Err(SysErrno::NOSYS),
@@ -337,7 +325,6 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        self.may_wait(ino, true);
         let result = self.union.write(ino.0, offset, data, kill, caller(req));
         let result = self.changed(ino, result);
         self.reply_written(&self.asked("write", ino), result, reply);
@@ -371,7 +358,6 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.may_wait(ino, false);
         let result = self.union.fsync(ino.0, datasync);
         self.asked("fsync", ino).done(result, reply);
     }
@@ -420,7 +406,6 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.may_wait(ino, false);
         let result = self.union.fsync(ino.0, datasync);
         self.asked("fsyncdir", ino).done(result, reply);
     }
@@ -516,7 +501,6 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.may_wait(ino, true);
         let result = self
             .union
             .fallocate(ino.0, mode, offset, length, caller(req));
@@ -558,7 +542,6 @@ impl Filesystem for Adapter {
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
         let from = (ino_in.0, offset_in);
         let to = (ino_out.0, offset_out);
-        self.may_wait(ino_out, false);
         let result = self.union.copy_file_range(from, to, len, caller(req));
         let result = self.changed(ino_out, result);
         self.reply_written(&self.asked("copy_file_range", ino_out), result, reply);

@@ -24,7 +24,8 @@ struct Backing {
 /// node's number may be another one's before the last of it is heard.
 pub(super) struct Backings {
     /// Of nodes that are open: never closed, since further opens of the node
-    /// must name the same one. Taken before a node's state and `idle`.
+    /// must name the same one. Taken before all locks of the union, which takes
+    /// none of these, and before `idle`.
     open: Mutex<HashMap<u64, Backing>>,
     idle: Mutex<LruCache<u64, Backing>>,
 }

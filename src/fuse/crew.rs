@@ -14,7 +14,10 @@ use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// At every so many requests the first reader looks whether others wait.
 const LOOK: u32 = 8;
@@ -26,7 +29,8 @@ pub(super) struct Crew {
     device: OwnedFd,
     /// Threads that have answered a request.
     members: AtomicUsize,
-    /// Those of them that do what may take long.
+    /// Those of them that do what may take long. Raised before it is looked who
+    /// rests, and looked at after it is raised who rests: one sees the other.
     away: AtomicUsize,
     /// Those of them that rest: exact under the lock.
     resting: AtomicUsize,
@@ -92,7 +96,7 @@ impl Crew {
     pub(super) fn go_away(self: &Arc<Crew>) {
         self.with_member(|member| {
             if !std::mem::replace(&mut member.away, true) {
-                self.away.fetch_add(1, Relaxed);
+                self.away.fetch_add(1, SeqCst);
             }
         });
         self.call_one();
@@ -135,11 +139,11 @@ impl Crew {
     }
 
     fn call_one(&self) {
-        if self.resting.load(Relaxed) == 0 {
+        if self.resting.load(SeqCst) == 0 {
             return;
         }
         let mut called = self.called.lock();
-        if self.resting.load(Relaxed) > called.count {
+        if self.resting.load(SeqCst) > called.count {
             called.count += 1;
             self.call.notify_one();
         }
@@ -147,12 +151,15 @@ impl Crew {
 
     fn rest(&self) {
         let mut called = self.called.lock();
-        self.resting.fetch_add(1, Relaxed);
-        while !called.over && called.count == 0 {
-            self.call.wait(&mut called);
+        self.resting.fetch_add(1, SeqCst);
+        // Who went away just before may not have seen that this one rests.
+        if self.away.load(SeqCst) == 0 {
+            while !called.over && called.count == 0 {
+                self.call.wait(&mut called);
+            }
+            called.count = called.count.saturating_sub(1);
         }
-        called.count = called.count.saturating_sub(1);
-        self.resting.fetch_sub(1, Relaxed);
+        self.resting.fetch_sub(1, SeqCst);
     }
 }
 
@@ -224,6 +231,23 @@ mod tests {
     fn one_reads_while_little_is_to_do_and_all_end() {
         let mut bed = bed(3);
         bed.quiet();
+        let Bed { pipe, threads, .. } = bed;
+        drop(pipe);
+        threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+
+    /// One that had found itself without work when the other went away.
+    #[test]
+    fn none_rests_while_another_is_away() {
+        let bed = bed(2);
+        bed.crew.away.fetch_add(1, SeqCst);
+        let (send, rested) = std::sync::mpsc::channel();
+        let crew = bed.crew.clone();
+        thread::spawn(move || {
+            crew.rest();
+            send.send(()).unwrap();
+        });
+        rested.recv_timeout(Duration::from_secs(20)).unwrap();
         let Bed { pipe, threads, .. } = bed;
         drop(pipe);
         threads.into_iter().for_each(|t| t.join().unwrap());

@@ -137,7 +137,7 @@ impl Union {
             if plain {
                 self.set_mark(staged.at(), Mark::Plain, b"y")?;
             }
-            self.install_new(&parent, &dir, name, staged, under)?;
+            Union::install_new(&dir, name, staged, under)?;
         }
         parent.covered(name, false);
         let at = match &file {
@@ -226,7 +226,7 @@ impl Union {
             fs::link(at, &*dir, name)?;
         } else {
             let staged = self.upper()?.work.link(at)?;
-            self.install_new(&parent, &dir, name, staged, under)?;
+            Union::install_new(&dir, name, staged, under)?;
         }
         parent.covered(name, false);
         {
@@ -273,14 +273,7 @@ impl Union {
     }
 
     /// Put something new in place. The caller holds the parent's `ns`.
-    pub(super) fn install_new(
-        &self,
-        parent: &Arc<Node>,
-        dir: &OwnedFd,
-        name: &OsStr,
-        staged: Staged<'_>,
-        under: Under,
-    ) -> Result<()> {
+    fn install_new(dir: &OwnedFd, name: &OsStr, staged: Staged<'_>, under: Under) -> Result<()> {
         let onto = match under {
             Under::Nothing | Under::Wh => Onto::Nothing,
             Under::Whiteout => Onto::File,
@@ -295,7 +288,6 @@ impl Union {
                 log::warn!("cannot remove {wh:?} after creating its name: {e}");
             }
         }
-        parent.covered(name, false);
         Ok(())
     }
 

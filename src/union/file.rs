@@ -31,9 +31,6 @@ use std::sync::Arc;
 /// Lower files up to this size are read through the daemon, in bytes.
 pub const PASSTHROUGH_FROM: u64 = 128 * 1024;
 
-/// To copy so much takes longer than most requests, in bytes.
-const MUCH: u64 = 1 << 20;
-
 /// Which way an open file's data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
@@ -229,14 +226,6 @@ impl Union {
         })
     }
 
-    /// Would a change of the file's data copy much of it first.
-    pub fn copies_much(&self, id: u64) -> bool {
-        self.node(id).is_ok_and(|node| {
-            let state = node.state.lock();
-            node.is_file() && state.upper != InUpper::Data && state.size_hint >= MUCH
-        })
-    }
-
     /// The kernel did not take the node's backing file, and has none of it:
     /// its opens go through the daemon.
     ///
@@ -353,6 +342,7 @@ impl Union {
                 let _moving = self.topology.read();
                 self.upper_dir(&node)?
             };
+            self.may_wait();
             return fs::sync_dir(&*dir);
         }
         // Nobody waits for the disk but who has asked.
@@ -364,6 +354,7 @@ impl Union {
                 Arc::new(self.open_upper(&node, libc::O_RDONLY)?)
             }
         };
+        self.may_wait();
         fs::sync(&*fd, data_only)
     }
 
@@ -411,6 +402,7 @@ impl Union {
         let target = self.copy_up(&self.node(to.0)?, Want::Data)?;
         let fd_in = self.data(&source, false)?;
         let fd_out = self.data(&target, true)?;
+        self.may_wait();
         let (len, cleared) =
             self.without_privileges(At::Fd(fd_out.as_fd()), caller, false, || {
                 copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)
