@@ -179,30 +179,31 @@ mod tests {
         }
     }
 
-    /// Bytes that are in the pipe; one that is closed counts as readable.
-    fn left(crew: &Crew) -> u64 {
-        rustix::io::ioctl_fionread(&crew.device).unwrap()
-    }
-
     /// A session's threads over a pipe: each byte is a request.
     struct Bed {
         crew: Arc<Crew>,
         pipe: std::io::PipeWriter,
+        /// Bytes that went into the pipe, and that came out.
+        written: usize,
+        read: Arc<AtomicUsize>,
         threads: Vec<thread::JoinHandle<()>>,
     }
 
     fn bed(count: usize) -> Bed {
         let (reader, pipe) = std::io::pipe().unwrap();
         let crew = Crew::new(reader.try_clone().unwrap().into());
+        let read = Arc::new(AtomicUsize::new(0));
         let threads = (0..count).map(|_| {
             let (crew, mut reader) = (crew.clone(), reader.try_clone().unwrap());
+            let read = read.clone();
             thread::spawn(move || {
                 let mut byte = [0];
                 while reader.read(&mut byte).unwrap() == 1 {
+                    let before = read.fetch_add(1, SeqCst);
                     if byte == *b"w" {
                         crew.go_away();
                         // Until another one has read what comes next.
-                        until(|| crew.away.load(Relaxed) == 0 || left(&crew) == 0);
+                        until(|| read.load(SeqCst) > before + 1);
                     }
                     crew.answered(Some(crew.others_wait()));
                 }
@@ -212,6 +213,8 @@ mod tests {
             threads: threads.collect(),
             crew,
             pipe,
+            written: 0,
+            read,
         }
     }
 
@@ -220,10 +223,20 @@ mod tests {
             let all = self.threads.len() - 1;
             let crew = self.crew.clone();
             until(|| {
-                self.pipe.write_all(b"r").unwrap();
+                self.write(b"r");
                 thread::sleep(Duration::from_micros(200));
                 crew.resting.load(Relaxed) == all
             });
+            self.emptied();
+        }
+
+        fn write(&mut self, requests: &[u8]) {
+            self.written += requests.len();
+            self.pipe.write_all(requests).unwrap();
+        }
+
+        fn emptied(&self) {
+            until(|| self.read.load(SeqCst) == self.written);
         }
     }
 
@@ -257,8 +270,8 @@ mod tests {
     fn who_expects_to_wait_calls_another() {
         let mut bed = bed(2);
         bed.quiet();
-        bed.pipe.write_all(b"wr").unwrap();
-        until(|| left(&bed.crew) == 0);
+        bed.write(b"wr");
+        bed.emptied();
         let Bed { pipe, threads, .. } = bed;
         drop(pipe);
         threads.into_iter().for_each(|t| t.join().unwrap());
