@@ -25,6 +25,8 @@ mod harness;
 mod lifecycle;
 #[path = "cli_run/options.rs"]
 mod options;
+#[path = "cli_run/story.rs"]
+mod story;
 #[path = "cli_run/streams.rs"]
 mod streams;
 #[path = "store/support.rs"]

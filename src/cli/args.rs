@@ -160,7 +160,7 @@ pub struct Load {
 /// Arguments of `rm`.
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Also what is running or in use
+    /// Also what is running
     #[arg(short, long)]
     pub force: bool,
     /// Names or ids

@@ -3,7 +3,6 @@
 use super::run::{detach_keys, ended};
 use super::{Outcome, Output};
 use crate::container::attach::{Session, attach as stay, check_terminal};
-use crate::container::monitor::launch::Wanted;
 use crate::container::{Containers, Status};
 use crate::store::Error;
 
@@ -39,17 +38,7 @@ pub fn attach(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>)
     let input = record.settings.stdin && !args.no_stdin;
     check_terminal(record.settings.tty, input)?;
     output.out.flush()?;
-    let wanted = Wanted {
-        output: true,
-        input,
-    };
-    let session = Session {
-        tty: record.settings.tty,
-        input,
-        proxy: args.sig_proxy,
-        keys,
-    };
-    let connection = containers.connect(&record, wanted)?;
-    let pid = containers.process(&record).map(|p| p.pid);
-    ended(stay(connection, &session, pid)?, output)
+    let session = Session::new(&record, input, args.sig_proxy, keys);
+    let connection = containers.connect(&record, session.wanted())?;
+    ended(stay(containers, &record, connection, &session)?, output)
 }

@@ -142,7 +142,7 @@ pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result
     let wish = wish(args, detached)?;
     wish.settings.limits.check()?;
     if wish.network == Network::Private {
-        network::check()?;
+        network::program()?;
     }
     if pull == Pull::Always {
         fetch(containers, &image)?;

@@ -306,7 +306,7 @@ fn runtimes(chosen: Option<&Path>) -> Vec<Line> {
         Err(e) => line(Verdict::Lacks, "cgroups", e.to_string()),
     });
     lines.push(either(
-        network::check().is_ok(),
+        network::program().is_ok(),
         "pasta",
         "there",
         "no published ports and no private networks: install passt",

@@ -48,18 +48,9 @@ pub fn run(
         return Ok(0);
     }
     output.out.flush()?;
-    let wanted = Wanted {
-        output: true,
-        input: record.settings.stdin,
-    };
-    let session = Session {
-        tty: record.settings.tty,
-        input: record.settings.stdin,
-        proxy: args.sig_proxy,
-        keys,
-    };
-    let connection = containers.launch(&record, &runtime, wanted)?;
-    ended(attach(connection, &session, None)?, output)
+    let session = Session::new(&record, record.settings.stdin, args.sig_proxy, keys);
+    let connection = containers.launch(&record, &runtime, session.wanted())?;
+    ended(attach(containers, &record, connection, &session)?, output)
 }
 
 /// What was given as `--detach-keys`.

@@ -66,18 +66,9 @@ pub fn start(
     let input = args.interactive && record.settings.stdin;
     check_terminal(record.settings.tty, input)?;
     output.out.flush()?;
-    let wanted = Wanted {
-        output: true,
-        input,
-    };
-    let session = Session {
-        tty: record.settings.tty,
-        input,
-        proxy: true,
-        keys,
-    };
-    let connection = containers.launch(&record, &runtime, wanted)?;
-    ended(attach(connection, &session, None)?, output)
+    let session = Session::new(&record, input, true, keys);
+    let connection = containers.launch(&record, &runtime, session.wanted())?;
+    ended(attach(containers, &record, connection, &session)?, output)
 }
 
 /// Start one, unless it runs.

@@ -1,10 +1,9 @@
 //! Our own streams and those of a container, until it ends or we leave.
 
-use super::monitor::launch::{Connection, failed, lost};
+use super::monitor::launch::{Connection, Wanted, failed, lost};
 use super::monitor::protocol::{CHUNK, Event, Request};
-use super::signal;
+use super::{Containers, Record, signal};
 use crate::store::error::{Context, Result, invalid, show};
-use crate::sys::Errno;
 use crate::sys::child::Handle;
 use crate::sys::process::Signals;
 use crate::sys::stream::{self, Interest};
@@ -13,17 +12,6 @@ use std::collections::VecDeque;
 use std::io::{Stdin, Write, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-
-/// Those that are handed on, or restore the terminal.
-const SIGNALS: [i32; 7] = [
-    signal::INT,
-    signal::TERM,
-    signal::HUP,
-    signal::QUIT,
-    signal::USR1,
-    signal::USR2,
-    signal::WINCH,
-];
 
 /// How long it may take to send what was typed before we leave.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -108,6 +96,26 @@ pub struct Session {
     pub keys: DetachKeys,
 }
 
+impl Session {
+    /// With a container; `input`: what is typed goes there.
+    pub fn new(record: &Record, input: bool, proxy: bool, keys: DetachKeys) -> Session {
+        Session {
+            tty: record.settings.tty,
+            input,
+            proxy,
+            keys,
+        }
+    }
+
+    /// What is wanted of the container's monitor for it.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            output: true,
+            input: self.input,
+        }
+    }
+}
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -130,18 +138,25 @@ pub fn check_terminal(tty: bool, input: bool) -> Result<()> {
     }
 }
 
-/// Stay attached; `pid` is the command's first process if it runs already.
+/// Stay attached to a container that runs or is being started.
 ///
 /// # Errors
-/// [`Error::Start`] when the command cannot be started, or its monitor dies;
+/// [`Start`](crate::store::error::Error::Start) when the command cannot be started, or its monitor dies;
 /// others when our own streams fail. The terminal is as before in any case.
-pub fn attach(connection: Connection, session: &Session, pid: Option<u32>) -> Result<End> {
-    let signals = Signals::hold(&SIGNALS).context(|| "cannot hold signals".to_owned())?;
+pub fn attach(
+    containers: &Containers<'_>,
+    record: &Record,
+    connection: Connection,
+    session: &Session,
+) -> Result<End> {
+    let signals = Signals::hold(&signal::HANDED_ON).context(|| "cannot hold signals".to_owned())?;
     let raw = match session.tty && session.input && terminal::is_terminal(stdin()) {
         true => Some(Raw::new(stdin()).context(|| "cannot set the terminal".to_owned())?),
         false => None,
     };
     let mut attached = Attached {
+        containers,
+        id: &record.id,
         connection,
         escape: raw.as_ref().map(|_| Escape {
             keys: session.keys.0.clone(),
@@ -154,15 +169,17 @@ pub fn attach(connection: Connection, session: &Session, pid: Option<u32>) -> Re
         process: None,
         early: Vec::new(),
     };
-    if let Some(pid) = pid {
-        attached.started(pid);
+    if containers.process(record).is_some() {
+        attached.started();
     }
     let end = attached.run(&signals);
     drop(raw);
     end
 }
 
-struct Attached {
+struct Attached<'a> {
+    containers: &'a Containers<'a>,
+    id: &'a str,
     connection: Connection,
     escape: Option<Escape>,
     input: Option<Stdin>,
@@ -174,7 +191,7 @@ struct Attached {
     early: Vec<i32>,
 }
 
-impl Attached {
+impl Attached<'_> {
     fn run(&mut self, signals: &Signals) -> Result<End> {
         let mut buf = vec![0; CHUNK];
         loop {
@@ -222,7 +239,7 @@ impl Attached {
                     .context(say)?;
             }
             Ok(Some(Event::Error(data))) => stderr().write_all(data).context(say)?,
-            Ok(Some(Event::Started(pid))) => self.started(pid),
+            Ok(Some(Event::Started)) => self.started(),
             Ok(Some(Event::Failed(code, why))) => return Err(failed(code, why)),
             Ok(Some(Event::Warning(text))) => log::warn!("{text}"),
             Ok(Some(Event::Exited(code))) => return Ok(Some(End::Exited(code))),
@@ -232,8 +249,12 @@ impl Attached {
         Ok(None)
     }
 
-    fn started(&mut self, pid: u32) {
-        self.process = Handle::open(pid).ok();
+    /// The process was written down before this was said. By now its number may
+    /// be another one's.
+    fn started(&mut self) {
+        let now = self.containers.read(self.id).ok();
+        let process = now.and_then(|record| self.containers.process(&record));
+        self.process = process.and_then(|p| p.handle().ok());
         for number in std::mem::take(&mut self.early) {
             self.pass(number);
         }
@@ -274,15 +295,12 @@ impl Attached {
 
     /// Take what was typed; are we to leave.
     fn typed(&mut self, buf: &mut [u8]) -> bool {
-        let read = loop {
-            match rustix_read(buf) {
-                Err(Errno::INTR) => {}
-                Ok(n) => break n,
-                // A terminal in whose background we are, for example.
-                Err(_) => break 0,
-            }
+        let typed = match stream::read(stdin(), buf) {
+            Ok(None) => return false,
+            Ok(Some(n)) => buf.get(..n).unwrap_or_default(),
+            // A terminal in whose background we are, for example.
+            Err(_) => &[],
         };
-        let typed = buf.get(..read).unwrap_or_default();
         if typed.is_empty() {
             self.input = None;
             self.waiting.push_back(Request::EndOfInput.encode());
@@ -324,11 +342,6 @@ impl Attached {
             }
         }
     }
-}
-
-/// Past the buffer that std keeps, so that polling sees what is there.
-fn rustix_read(buf: &mut [u8]) -> crate::sys::Result<usize> {
-    stream::read(stdin(), buf).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::record::{Network, Record};
 use super::user::{self, Ids};
 use super::volume::{self, Kind};
 use super::workdir;
-use crate::store::error::{Context, Error, Result};
+use crate::store::error::{Context, Error, Result, invalid};
 use crate::sys::creds;
 use oci_spec::runtime::{
     Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace,
@@ -59,6 +59,13 @@ impl Containers<'_> {
             binds.push(self.mount_of(record, mount)?);
         }
         let guarded = cgroup::devices_guarded()?;
+        // runc drops `nodev` where it makes the root read-only. A user
+        // namespace's mounts have no live device nodes in any case.
+        if !guarded && record.settings.read_only && creds::in_first_user_namespace() {
+            return invalid(
+                "--read-only cannot be had: no control group guards devices here, and those of the image would work; leave it out, or run where there is one",
+            );
+        }
         let spec = spec(record, root, &ids, binds, network, guarded)?;
         let json = serde_json::to_vec(&spec)
             .map_err(|e| Error::Invalid(format!("cannot write the bundle: {e}")))?;
@@ -87,7 +94,10 @@ impl Containers<'_> {
             Kind::Bind => PathBuf::from(&given.source),
             Kind::Volume => self.volume_dir(record, given),
         };
-        if fs::symlink_metadata(&source).is_err() {
+        if given.kind == Kind::Volume {
+            options.push("nodev");
+        }
+        if given.make_source && fs::symlink_metadata(&source).is_err() {
             fs::create_dir_all(&source)
                 .context(|| format!("cannot make {}, which is to be mounted", source.display()))?;
         }
@@ -215,15 +225,18 @@ fn spec(
             &["nosuid", "noexec", "nodev"],
         ),
     ];
-    // sysfs shows a network namespace, and only its owner may mount it.
-    mounts.push(match record.network {
-        Network::None | Network::Private => mount(
+    // sysfs shows a network namespace, and only its owner may mount it. What is
+    // mounted in the machine's own (control groups) would come along writable,
+    // so it is bound only where that is not ours to write.
+    let own = record.network != Network::Host || creds::in_first_user_namespace();
+    mounts.push(match own {
+        true => mount(
             "/sys",
             "sysfs",
             Path::new("sysfs"),
             &["nosuid", "noexec", "nodev", "ro"],
         ),
-        Network::Host => mount(
+        false => mount(
             "/sys",
             "bind",
             Path::new("/sys"),

@@ -16,18 +16,6 @@ use std::fs::{self, File};
 use std::io::{Write, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
-use std::time::Duration;
-
-/// Those that are handed on to the command.
-const SIGNALS: [i32; 7] = [
-    signal::INT,
-    signal::TERM,
-    signal::HUP,
-    signal::QUIT,
-    signal::USR1,
-    signal::USR2,
-    signal::WINCH,
-];
 
 /// What is to be run.
 #[derive(Clone, Debug, Default)]
@@ -70,12 +58,17 @@ impl Containers<'_> {
         let tree = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
         let ids = user::resolve(&tree, wish.user.as_deref().unwrap_or(&record.user))?;
         let working_dir = wish.working_dir.as_deref().unwrap_or(&record.working_dir);
-        workdir::check(&tree, working_dir)?;
+        // Volumes are seen by the container alone.
+        let within = self.process(record).map(|p| p.pid);
+        let within = within.and_then(|pid| File::open(format!("/proc/{pid}/root")).ok());
+        workdir::check(within.as_ref().unwrap_or(&tree), working_dir)?;
+        // Nobody would keep a terminal for a command that is left alone.
+        let tty = wish.tty && !wish.detach;
         let command = Command {
             args: &wish.args,
             env: &wish.env,
             working_dir,
-            tty: wish.tty,
+            tty,
         };
         let process = bundle::process(record, &ids, &command, cgroup::devices_guarded()?);
         let json = serde_json::to_vec(&process)
@@ -87,7 +80,7 @@ impl Containers<'_> {
             .chain(["--process", "process.json"])
             .map(OsStr::new)
             .collect();
-        let console = match wish.tty {
+        let console = match tty {
             true => {
                 args.extend(["--console-socket", CONSOLE].map(OsStr::new));
                 Some(monitor::console(dir)?)
@@ -102,9 +95,9 @@ impl Containers<'_> {
         let say = || "cannot wait for the command".to_owned();
         // The runtime leaves, and the command becomes ours.
         child::adopt_orphans().context(say)?;
-        let signals = Signals::hold(&SIGNALS).context(say)?;
+        let signals = Signals::hold(&signal::HANDED_ON).context(say)?;
         let pid = runtime.start(dir, &args, |command| {
-            if wish.tty {
+            if tty {
                 return;
             }
             if wish.input {
@@ -113,16 +106,19 @@ impl Containers<'_> {
             command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
         })?;
         let process = Handle::open(pid).context(say)?;
-        match console {
-            None => follow(&process, &signals)?,
-            Some(console) => {
-                let master = console
-                    .receive_descriptor()
-                    .context(|| "the runtime gave no terminal".to_owned())?;
-                Relay::new(master, wish.input)?.run(&process, &signals)?;
-            }
+        let followed = match console {
+            None => follow(&process, &signals),
+            Some(console) => console
+                .receive_descriptor()
+                .context(|| "the runtime gave no terminal".to_owned())
+                .and_then(|master| Relay::new(master, wish.input)?.run(&process, &signals)),
+        };
+        if followed.is_err() {
+            // It would go on without anybody who knows of it.
+            let _ = process.signal(signal::KILL);
         }
-        child::wait_for(pid).context(say)
+        let code = child::wait_for(pid).context(say);
+        followed.and(code)
     }
 }
 
@@ -158,6 +154,8 @@ fn pass(signals: &Signals, process: &Handle) -> Result<bool> {
 /// Our terminal, and the one that the command has.
 struct Relay {
     master: OwnedFd,
+    /// The command has closed its side.
+    closed: bool,
     raw: Option<Raw<std::io::Stdin>>,
     input: bool,
     waiting: Vec<u8>,
@@ -173,6 +171,7 @@ impl Relay {
         };
         let relay = Relay {
             master,
+            closed: false,
             raw,
             input,
             waiting: Vec::new(),
@@ -197,21 +196,21 @@ impl Relay {
                 true => Interest::Read,
                 false => Interest::Both,
             };
-            let mut fds: Vec<(&dyn AsFd, Interest)> = vec![
-                (&self.master, interest),
-                (process, Interest::Read),
-                (signals, Interest::Read),
-            ];
-            if self.input && self.waiting.is_empty() {
-                fds.push((&stdin, Interest::Read));
+            let mut fds: Vec<(&dyn AsFd, Interest)> =
+                vec![(process, Interest::Read), (signals, Interest::Read)];
+            if !self.closed {
+                fds.push((&self.master, interest));
+                if self.input && self.waiting.is_empty() {
+                    fds.push((&stdin, Interest::Read));
+                }
             }
             let ready = stream::wait(&fds, None).context(|| "cannot wait".to_owned())?;
             let came = |n: usize| ready.get(n).is_some_and(|r| r.any());
-            if came(0) {
+            if came(2) {
                 self.feed();
                 self.show(&mut buf)?;
             }
-            if came(2) && pass(signals, process)? {
+            if came(1) && pass(signals, process)? {
                 self.resize();
             }
             if came(3) {
@@ -225,7 +224,7 @@ impl Relay {
                     }
                 }
             }
-            if came(1) {
+            if came(0) {
                 // What it wrote last.
                 while self.show(&mut buf)? {}
                 return Ok(());
@@ -255,9 +254,9 @@ impl Relay {
                 Ok(true)
             }
             Ok(None) => Ok(false),
-            // Nobody is on its other side; the end of the command comes next.
+            // Nobody is on its other side.
             Ok(Some(_)) | Err(_) => {
-                std::thread::sleep(Duration::from_millis(1));
+                self.closed = true;
                 Ok(false)
             }
         }

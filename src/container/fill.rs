@@ -3,7 +3,7 @@
 use super::{Containers, Record, volume};
 use crate::store::error::{Context, Result};
 use crate::store::staging::Staging;
-use crate::store::walk;
+use crate::store::{sync_dir, walk};
 use crate::sys::fs::{self as sfs, SetTime, Stat};
 use crate::sys::tree::{self, Kind, Links};
 use crate::sys::{At, Errno, copy, dir, xattr};
@@ -40,7 +40,9 @@ impl Containers<'_> {
             if let Some(parent) = place.parent() {
                 fs::create_dir_all(parent).context(say)?;
             }
+            tree::sync_filesystem(&to).context(say)?;
             tree::rename(&made, &place).context(say)?;
+            sync_dir(place.parent().unwrap_or(Path::new("/")))?;
         }
         Ok(())
     }

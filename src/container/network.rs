@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// At which address name servers are asked from inside.
@@ -165,13 +165,13 @@ fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
     }
 }
 
-/// Refuse what cannot be had here.
+/// What connects a network.
 ///
 /// # Errors
-/// When the program is not there.
-pub fn check() -> Result<()> {
+/// When it is not there.
+pub fn program() -> Result<PathBuf> {
     match find_program(Path::new("pasta")) {
-        Some(_) => Ok(()),
+        Some(program) => Ok(program),
         None => invalid(
             "published ports and private networks need pasta, which is not here: install the package passt, or use --network host",
         ),
@@ -191,8 +191,14 @@ impl Connecting {
     /// # Errors
     /// When it cannot be made, or the program is missing.
     pub fn begin(dir: &Path, ports: &[Publish]) -> Result<Connecting> {
-        check()?;
-        let program = find_program(Path::new("pasta")).unwrap_or_default();
+        let program = program()?;
+        // What an earlier one wrote is not this one's.
+        match fs::remove_file(dir.join(PID)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).context(|| "cannot remove an old pid file".to_owned());
+            }
+            _ => {}
+        }
         let namespace =
             child::new_network().context(|| "cannot make a network namespace".to_owned())?;
         let say = || "cannot start pasta".to_owned();
@@ -247,10 +253,9 @@ impl Connecting {
                 show(why.as_bytes())
             )));
         }
-        let helper = super::process::from_pid_file(&dir.join(PID));
         Ok(Connected {
             namespace: self.namespace,
-            helper,
+            helper: helper(dir),
         })
     }
 }
@@ -262,6 +267,12 @@ pub struct Connected {
     pub namespace: OwnedFd,
     /// The program.
     pub helper: Option<Process>,
+}
+
+/// The program that connects a container's network, by what it wrote itself:
+/// it may run before anybody else has written it down.
+pub fn helper(dir: &Path) -> Option<Process> {
+    super::process::from_pid_file(&dir.join(PID))
 }
 
 /// End the program of a network that nobody needs any more.

@@ -33,11 +33,15 @@ impl Runtime {
     pub fn find(chosen: Option<&Path>) -> Result<Runtime> {
         let names: &[&Path] = match chosen {
             Some(name) => &[name],
-            None => &[Path::new("runc"), Path::new("crun"), Path::new("youki")],
+            None => &[Path::new("runc"), Path::new("crun")],
         };
         let found = names.iter().find_map(|name| rootfs::find_program(name));
         match (found, chosen) {
-            (Some(program), _) => Ok(Runtime { program }),
+            // It is called from other directories than this one.
+            (Some(program), _) => Ok(Runtime {
+                program: std::path::absolute(&program)
+                    .context(|| format!("cannot find {}", program.display()))?,
+            }),
             (None, Some(name)) => Err(Error::NotFound(format!(
                 "the runtime {} is not there",
                 name.display()
@@ -64,6 +68,15 @@ impl Runtime {
     /// A call of it, with all that comes before the command.
     fn call(&self) -> Result<Command> {
         let mut command = Command::new(&self.program);
+        // Words of whoever has started us, which it would take for its own.
+        for word in [
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "LISTEN_FDNAMES",
+        ] {
+            command.env_remove(word);
+        }
         if !cgroup::usable()? {
             command.args(without_cgroups(&self.program));
         }

@@ -28,6 +28,10 @@ pub const WINCH: i32 = 28;
 /// What nothing survives.
 pub const KILL: i32 = 9;
 
+/// Those that whoever is attached hands on to the command, or restores the
+/// terminal for.
+pub const HANDED_ON: [i32; 7] = [INT, TERM, HUP, QUIT, USR1, USR2, WINCH];
+
 /// The number of `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
 ///
 /// # Errors

@@ -29,6 +29,9 @@ pub struct Mount {
     /// It is not written.
     #[serde(default)]
     pub read_only: bool,
+    /// A source that is not there is made, as a directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub make_source: bool,
     /// What else is told to the kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
@@ -62,10 +65,12 @@ impl Mount {
             source: String::new(),
             target: target_path(text, target)?,
             read_only: false,
+            make_source: false,
             options: Vec::new(),
         };
         if let Some(source) = source {
             mount.kind = Kind::Bind;
+            mount.make_source = true;
             mount.source = source_path(text, source)?;
         }
         for option in options.split(',').filter(|o| !o.is_empty()) {
@@ -139,6 +144,7 @@ impl Mount {
             source,
             target: target_path(text, target)?,
             read_only,
+            make_source: false,
             options,
         })
     }
@@ -154,6 +160,7 @@ impl Mount {
             source: String::new(),
             target: target_path(text, target)?,
             read_only: false,
+            make_source: false,
             options: Vec::new(),
         };
         for option in options.split(',').filter(|o| !o.is_empty()) {

@@ -59,14 +59,6 @@ impl Packets {
         Packets(fd)
     }
 
-    /// The same connection once more.
-    ///
-    /// # Errors
-    /// As fcntl(2).
-    pub fn try_clone(&self) -> std::io::Result<Packets> {
-        self.0.try_clone().map(Packets)
-    }
-
     /// For handing it to a child.
     pub fn into_fd(self) -> OwnedFd {
         self.0

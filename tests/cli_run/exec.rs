@@ -46,6 +46,12 @@ fn commands_are_run_in_a_container_that_runs() {
     c.until("it is made", || {
         c.run(&["exec", "box", "cat", "/made"]).1 == "x\n"
     });
+    // Nobody is there to keep a terminal.
+    let script = "sleep 1; echo t > /later; sleep 1000";
+    c.ok(&["exec", "-d", "-t", "box", "sh", "-c", script]);
+    c.until("it went on", || {
+        c.run(&["exec", "box", "cat", "/later"]).1 == "t\n"
+    });
     for (args, code) in [
         (&["nosuch"][..], 127),
         (&["/etc/motd"], 126),

@@ -168,7 +168,7 @@ fn limits_are_kept_or_refused() {
 #[test]
 fn a_published_port_is_answered() {
     let Some(c) = ready() else { return };
-    if capas::container::network::check().is_err() {
+    if capas::container::network::program().is_err() {
         assert!(
             std::env::var("CI").as_deref() != Ok("true"),
             "this test needs pasta"
@@ -212,5 +212,77 @@ fn a_published_port_is_answered() {
     );
     c.ok(&["rm", "-f", "web"]);
     assert!(TcpStream::connect(&address).is_err());
+    c.assert_nothing_is_left();
+}
+
+/// Nor what is mounted in it: the control groups.
+#[test]
+fn the_machines_sys_is_not_written() {
+    let Some(c) = ready() else { return };
+    for network in ["host", "none"] {
+        let shown = c.ok(&[
+            "run",
+            "--rm",
+            "--network",
+            network,
+            "box:1",
+            "cat",
+            "/proc/self/mountinfo",
+        ]);
+        let field = |line: &str, n: usize| line.split(' ').nth(n).unwrap().to_owned();
+        let sys: Vec<&str> = shown
+            .lines()
+            .filter(|line| field(line, 4).starts_with("/sys"))
+            .collect();
+        assert!(!sys.is_empty(), "{shown}");
+        for line in sys {
+            assert!(field(line, 5).starts_with("ro"), "{network}: {line}");
+        }
+    }
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn a_source_that_went_is_told_and_not_made() {
+    let Some(c) = ready() else { return };
+    let dir = c.bench.dir.path().join("bound");
+    std::fs::create_dir(&dir).unwrap();
+    let given = format!("type=bind,source={},target=/b", dir.display());
+    c.ok(&["create", "--name", "bb", "--mount", &given, "box:1", "true"]);
+    std::fs::remove_dir(&dir).unwrap();
+    let (code, _, err) = c.run(&["start", "-a", "bb"]);
+    assert!(code != 0 && err.contains("bound"), "{code}: {err}");
+    assert!(!dir.exists());
+    c.ok(&["rm", "bb"]);
+    c.assert_nothing_is_left();
+}
+
+/// Also for those who come later, from another directory.
+#[test]
+fn a_runtime_with_a_relative_path() {
+    let Some(c) = ready() else { return };
+    let dir = c.bench.dir.path().join("bin");
+    std::fs::create_dir(&dir).unwrap();
+    let runc = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"];
+    let runc = runc.iter().find(|p| Path::new(p).exists()).unwrap();
+    std::os::unix::fs::symlink(runc, dir.join("runc")).unwrap();
+    let args = [
+        "--runtime",
+        "./runc",
+        "run",
+        "-d",
+        "--name",
+        "rr",
+        "box:1",
+        "sleep",
+        "1000",
+    ];
+    let out = c.command(&args).current_dir(&dir).output().unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    c.ok(&["rm", "-f", "rr"]);
     c.assert_nothing_is_left();
 }

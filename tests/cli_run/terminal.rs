@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// A terminal, and `capas` at it.
-struct Typed {
+pub struct Typed {
     master: File,
     slave: OwnedFd,
     before: Termios,
@@ -22,7 +22,7 @@ struct Typed {
 }
 
 impl Typed {
-    fn new(c: &Cli, args: &[&str]) -> Typed {
+    pub fn new(c: &Cli, args: &[&str]) -> Typed {
         let (mut master, mut slave) = (-1, -1);
         let null = std::ptr::null_mut();
         // SAFETY: both numbers are written by the call; the rest is left out.
@@ -39,6 +39,7 @@ impl Typed {
         // SAFETY: just opened, and nobody else's.
         let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
         set_size(&slave, (33, 77)).unwrap();
+        let before = tcgetattr(&slave).unwrap();
         let stream = || slave.try_clone().unwrap();
         let child = c
             .command(args)
@@ -47,7 +48,6 @@ impl Typed {
             .stderr(stream())
             .spawn()
             .unwrap();
-        let before = tcgetattr(&slave).unwrap();
         let mut reader = master.try_clone().unwrap();
         let (send, shown) = channel();
         std::thread::spawn(move || {
@@ -68,12 +68,12 @@ impl Typed {
         }
     }
 
-    fn type_(&mut self, text: &str) {
+    pub fn type_(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
     /// Wait for what is shown.
-    fn sees(&mut self, wanted: &str) {
+    pub fn sees(&mut self, wanted: &str) {
         let begun = Instant::now();
         while !self.text.contains(wanted) {
             let left = PATIENCE.saturating_sub(begun.elapsed());
@@ -104,7 +104,7 @@ impl Typed {
     }
 
     /// Its exit code, and the terminal must be as it was.
-    fn ends(&mut self) -> i32 {
+    pub fn ends(&mut self) -> i32 {
         let code = self.child.wait().unwrap().code().unwrap();
         let after = tcgetattr(&self.slave).unwrap();
         assert_eq!(after.local_modes, self.before.local_modes);

@@ -85,7 +85,7 @@ impl Connection {
     pub fn started(&mut self) -> Result<()> {
         loop {
             match self.wait() {
-                Ok(Event::Started(_)) => return Ok(()),
+                Ok(Event::Started) => return Ok(()),
                 Ok(Event::Failed(code, why)) => return Err(failed(code, why)),
                 Ok(Event::Warning(text)) => log::warn!("{text}"),
                 Ok(_) => {}
@@ -119,7 +119,7 @@ impl Containers<'_> {
     pub fn launch(&self, record: &Record, runtime: &Runtime, wanted: Wanted) -> Result<Connection> {
         record.settings.limits.check()?;
         if record.network == Network::Private {
-            network::check()?;
+            network::program()?;
         }
         if !cgroup::usable()? {
             log::warn!("cgroups cannot be used here: the container runs without limits");

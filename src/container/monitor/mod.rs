@@ -19,7 +19,7 @@ mod start;
 
 pub use start::console;
 
-use super::{Containers, Record, network, now_ns, signal};
+use super::{Containers, Record, network, now_ns, record::Network, signal};
 use crate::store::Store;
 use crate::store::error::{Error, Result};
 use crate::sys::child;
@@ -125,7 +125,7 @@ fn run(
     };
     let mut clients: Vec<Client> = first.take().into_iter().collect();
     for client in &mut clients {
-        client.say(Event::Started(started.pid).encode());
+        client.say(Event::Started.encode());
     }
     let root = containers.mount_point(record);
     let ended = Monitor::new(record, root, started, signals, ears, clients).run();
@@ -179,8 +179,11 @@ impl Containers<'_> {
     /// The first that did not work; the others are done.
     pub fn clean(&self, id: &str) -> Result<()> {
         let record = self.read(id)?;
-        if let Some(helper) = &record.state.helper {
-            network::disconnect(helper);
+        if record.network == Network::Private {
+            let helper = record.state.helper.clone();
+            if let Some(helper) = helper.or_else(|| network::helper(&self.dir(id))) {
+                network::disconnect(&helper);
+            }
         }
         let forgotten = match &record.state.runtime {
             Some(program) => super::runtime::Runtime::at(program).delete(&record.id),

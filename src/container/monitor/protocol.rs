@@ -66,8 +66,8 @@ pub enum Event<'a> {
     Output(&'a [u8]),
     /// From its standard error.
     Error(&'a [u8]),
-    /// Its command runs; the number of its first process.
-    Started(u32),
+    /// Its command runs, and its process is written down.
+    Started,
     /// Its command could not be started: exit code and why.
     Failed(u8, &'a str),
     /// Something beside the point did not work.
@@ -86,7 +86,7 @@ impl Event<'_> {
         match self {
             Event::Output(data) => [b"o", *data].concat(),
             Event::Error(data) => [b"e", *data].concat(),
-            Event::Started(pid) => [b"s", &pid.to_be_bytes()[..]].concat(),
+            Event::Started => b"s".to_vec(),
             Event::Failed(code, why) => text(&[b'f', *code], why),
             Event::Warning(what) => text(b"w", what),
             Event::Exited(code) => vec![b'x', *code],
@@ -99,7 +99,7 @@ impl Event<'_> {
         match message {
             [b'o', data @ ..] => Some(Event::Output(data)),
             [b'e', data @ ..] => Some(Event::Error(data)),
-            [b's', a, b, c, d] => Some(Event::Started(u32::from_be_bytes([*a, *b, *c, *d]))),
+            [b's'] => Some(Event::Started),
             [b'f', code, why @ ..] => Some(Event::Failed(*code, text(why))),
             [b'w', what @ ..] => Some(Event::Warning(text(what))),
             [b'x', code] => Some(Event::Exited(*code)),
@@ -128,7 +128,7 @@ mod tests {
         for event in [
             Event::Output(b"abc"),
             Event::Error(b""),
-            Event::Started(77),
+            Event::Started,
             Event::Failed(127, "nö"),
             Event::Warning("w"),
             Event::Exited(3),

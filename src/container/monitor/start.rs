@@ -38,6 +38,8 @@ pub fn start(containers: &Containers<'_>, record: &Record, runtime: &Runtime) ->
         .iter()
         .map(Publish::settled)
         .collect::<Result<_>>()?;
+    // A run before may have ended without that, and what it left be forgotten.
+    runtime.delete(&record.id)?;
     // From here on the next `capas` finds what this one may leave.
     containers.update(&record.id, |r| {
         r.start(now_ns() / 1_000_000_000, runtime.program().to_owned())?;
