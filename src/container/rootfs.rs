@@ -176,8 +176,12 @@ mod tests {
             1,
         );
         let record: Record = serde_json::from_str(&text).unwrap();
-        assert!(options(&record, false).split(',').any(|o| o == "nodev"));
-        assert!(!options(&record, true).contains("nodev"));
+        assert!(
+            options(&record, None, false)
+                .split(',')
+                .any(|o| o == "nodev")
+        );
+        assert!(!options(&record, None, true).contains("nodev"));
     }
 
     #[test]

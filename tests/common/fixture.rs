@@ -4,7 +4,8 @@
 use super::lowers::{Fingerprint, age};
 use super::{sys, tree};
 use capas::layer::open::OpenDir;
-use capas::sys::{fs, probe::Features};
+use capas::sys::fs;
+use capas::sys::probe::{Features, probe};
 use capas::union::{catalog, options::Options, options::RedirectDir};
 use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
@@ -301,13 +302,14 @@ impl Fixture {
         } else {
             self.path().join("merged")
         };
-        let opts = match target == Target::Capasfs && std::env::var_os(CATALOG).is_some() {
-            true => format!("{opts},{}", self.catalog(opts)),
-            false => opts.to_string(),
-        };
+        let wanted = target == Target::Capasfs
+            && std::env::var_os(CATALOG).is_some()
+            // Owners are not where a catalog says then.
+            && !opts.contains("xattr_permissions=");
         let mut m = Mounted {
             target,
-            opts,
+            opts: opts.to_string(),
+            catalog: wanted.then(|| self.catalog(opts)),
             dir,
             live: false,
             descriptors: self.descriptors,
@@ -315,9 +317,7 @@ impl Fixture {
         };
         m.start()?;
         let log = self.daemon_log();
-        for why in ["is damaged", "no catalog", "may write it"] {
-            assert!(!log.contains(why), "{log}");
-        }
+        assert!(!log.contains("is not used: "), "{log}");
         Ok(m)
     }
 }
@@ -343,7 +343,13 @@ impl Fixture {
             },
             ..Options::default()
         };
-        let made = catalog::build(lower.collect(), &options, Features::all()).unwrap();
+        // The upper may have no attributes.
+        let work = self.disk().join("work");
+        let features = match fs::open_dir_path(CWD, work.as_os_str()) {
+            Ok(work) => probe(Features::all(), Some(&work)),
+            Err(_) => Features::all(),
+        };
+        let made = catalog::build(lower.collect(), &options, features).unwrap();
         let path = self.path().join("catalog");
         std::fs::write(&path, made).unwrap();
         format!("catalog={}", path.display())
@@ -381,6 +387,8 @@ fn run_script(script: &str, dir: &Path, what: &str) {
 pub struct Mounted {
     target: Target,
     opts: String,
+    /// One more option, which only capasfs understands.
+    catalog: Option<String>,
     dir: PathBuf,
     live: bool,
     descriptors: Option<u64>,
@@ -491,7 +499,11 @@ impl Mounted {
                 // Options for every mount of a whole test program.
                 let more = std::env::var("CAPAS_MOUNT_OPTIONS")
                     .map_or_else(|_| String::new(), |more| format!(",{more}"));
-                format!("{},log={}{more}", self.opts, log.display())
+                let catalog = self
+                    .catalog
+                    .as_deref()
+                    .map_or(String::new(), |c| format!(",{c}"));
+                format!("{},log={}{more}{catalog}", self.opts, log.display())
             }
             _ => self.opts.clone(),
         };

@@ -50,7 +50,7 @@ fn it_comes_with_the_image_and_says_what_that_shows() {
     let b = bench();
     let (chain, names) = chain(&b.store);
     let path = b.store.catalog_file(&chain);
-    assert_eq!(catalogs(&b.store), [path.clone()]);
+    assert_eq!(catalogs(&b.store), std::slice::from_ref(&path));
     let catalog = Catalog::parse(fs::read(&path).unwrap()).unwrap();
     assert_eq!(catalog.layers().len(), 2);
     let names_in = |dir| {
