@@ -97,7 +97,9 @@ impl Containers<'_> {
 }
 
 /// The options of capasfs, as seen from the layers' directory. Device nodes of
-/// the image are dead where nobody guards devices.
+/// the image are dead where nobody guards devices. Hard links of the image are
+/// not kept together (`index`): a name that is not in the writable layer has not
+/// changed, so a commit finds all that has in there.
 fn options(record: &Record, guarded: bool) -> String {
     let own = |dir: &str| format!("../containers/{}/{dir}", record.id);
     let lower = if record.layers.is_empty() {
@@ -108,7 +110,7 @@ fn options(record: &Record, guarded: bool) -> String {
     };
     let devices = if guarded { "" } else { "nodev," };
     format!(
-        "{devices}lowerdir={lower},upperdir={},workdir={}",
+        "{devices}index=off,lowerdir={lower},upperdir={},workdir={}",
         own("upper"),
         own("work")
     )
