@@ -258,6 +258,23 @@ fn a_listing_goes_on_after_a_copy_up() {
     assert_eq!(names.len(), 2 + 101);
 }
 
+/// Layers are read without a trace.
+#[test]
+fn making_one_leaves_no_access_time() {
+    if !direct::able() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lower = "/d dir\n/d/f file data=\"f\"\n/d/l symlink -> f\n".to_owned();
+    Rig::build(dir.path(), &[lower.clone(), lower], None);
+    for i in 0..2 {
+        common::lowers::age(&dir.path().join(format!("lower{i}")));
+    }
+    let variant = Variant::default_one();
+    let rig = Rig::new(dir.path(), variant.options, variant.features).catalogued();
+    assert_eq!(rig.lowers_changed(), None);
+}
+
 /// A catalog that does not fit is not used, and everything is there.
 #[test]
 fn a_foreign_or_damaged_one_is_done_without() {

@@ -221,13 +221,14 @@ fn containers_from_create_to_rm() {
             &image[..12]
         ),
     );
-    // By force the image goes, but not the layers of the container.
+    // By force the image goes, but not the layers of the container, and what
+    // they merge to.
     assert_eq!(
         c.ok(&["rmi", "-f", "x:1"]),
         format!("Untagged: x:1\nDeleted: sha256:{image}\n")
     );
     let layers = || std::fs::read_dir(c.bench.store.layers()).unwrap().count();
-    assert_eq!(layers(), 2);
+    assert_eq!(layers(), 3);
     assert_eq!(c.ok(&["rm", short]), format!("{short}\n"));
     assert_eq!(layers(), 0);
     assert_eq!(c.bench.contents(), Vec::<String>::new());

@@ -5,7 +5,7 @@ use super::volume::{self, Mount};
 use super::{Containers, name, signal};
 use crate::store::document::RunConfig;
 use crate::store::error::{Context, Error, Result, invalid};
-use crate::store::layer::LayerRecord;
+use crate::store::layer::{LayerRecord, chain_ids, mounted};
 use crate::store::staging::{Staging, random_hex};
 use crate::store::{Store, sync_dir, to_json};
 use crate::sys::fs::{self as sfs, SetTime, Stat};
@@ -78,6 +78,7 @@ impl Containers<'_> {
             }
             None => name::invent(|name| all.iter().any(|r| r.name == name))?,
         };
+        let chain = chain_ids(config.diff_ids()).pop();
         let mut run = config.config.unwrap_or_default();
         let settings = settings(wish.settings, &mut run)?;
         // Another entry point comes without the image's arguments.
@@ -97,6 +98,7 @@ impl Containers<'_> {
             image_name: wish.image,
             image_size: image.size,
             layers: mounted(&layers),
+            chain,
             created: now_ns(),
             entrypoint: entrypoint.len(),
             args: [entrypoint, cmd].concat(),
@@ -197,19 +199,6 @@ fn settings(given: Settings, image: &mut RunConfig) -> Result<Settings> {
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// The layers that can be seen, top first. One that hides everything below it
-/// at the root is the last, as union mounts know no opaque root.
-fn mounted(layers: &[LayerRecord]) -> Vec<crate::store::Digest> {
-    let mut out = Vec::new();
-    for layer in layers.iter().rev() {
-        out.push(layer.name());
-        if layer.root_opaque {
-            break;
-        }
-    }
-    out
 }
 
 /// The root of a union mount has the upper's attributes: those that the

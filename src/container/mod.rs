@@ -177,6 +177,7 @@ impl<'a> Containers<'a> {
             image: r.image,
             called: r.image_name,
             layers: r.layers,
+            chain: r.chain,
         });
         Ok(users.collect())
     }

@@ -5,6 +5,7 @@ pub mod acl;
 pub mod marks;
 pub mod open;
 pub mod owner;
+pub mod seal;
 pub mod work;
 
 use crate::sys::{Result, dir, fs, fs::Time, handle};

@@ -18,6 +18,8 @@ pub struct User {
     pub called: String,
     /// The layers it is mounted from, by the names of their directories.
     pub layers: Vec<Digest>,
+    /// The chain that they are.
+    pub chain: Option<Digest>,
     /// Is it running.
     pub running: bool,
 }

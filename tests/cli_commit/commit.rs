@@ -214,7 +214,10 @@ fn nothing_changed_makes_no_layer() {
         c.told(&id, "/Config/Cmd"),
         serde_json::json!(["sh", "-c", "true"])
     );
-    assert_eq!(c.told(&id, "/Config/Env"), serde_json::json!(["PATH=/bin", "A=b"]));
+    assert_eq!(
+        c.told(&id, "/Config/Env"),
+        serde_json::json!(["PATH=/bin", "A=b"])
+    );
     c.ok(&["rm", "one"]);
 }
 

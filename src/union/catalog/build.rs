@@ -13,6 +13,7 @@ use super::identity;
 use crate::catalog::{Built, Draft, Inode, TooLarge, What};
 use crate::layer::marks::Family;
 use crate::layer::open::{OpenDir, OpenLayers};
+use crate::layer::seal::seal;
 use crate::sys::{At, Errno, fs, fs::Stat, probe::Features, xattr};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
@@ -61,11 +62,13 @@ impl From<TooLarge> for BuildError {
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The catalog of these layers, top first, for mounts with these options.
+/// The catalog of these layers, top first, for mounts with these options. Where
+/// layers can be sealed no access time changes; else it may be that of symlinks.
 ///
 /// # Errors
 /// When the layers cannot be read, or a catalog cannot hold what they have.
 pub fn build(lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Result<Vec<u8>> {
+    let (lower, _) = seal(lower, allowed);
     let layers = OpenLayers {
         lower,
         upper: None,

@@ -6,6 +6,7 @@ mod serve;
 
 pub use build::{BuildError, build};
 pub(super) use serve::Merged;
+pub use serve::fits;
 
 use crate::catalog::LayerId;
 use crate::layer::Layer;
