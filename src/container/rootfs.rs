@@ -103,7 +103,9 @@ impl Containers<'_> {
 }
 
 /// The options of capasfs, as seen from the layers' directory. Device nodes of
-/// the image are dead where nobody guards devices.
+/// the image are dead where nobody guards devices. Hard links of the image are
+/// not kept together (`index`): a name that is not in the writable layer has not
+/// changed, so a commit finds all that has in there.
 fn options(record: &Record, catalog: Option<&Path>, guarded: bool) -> String {
     let own = |dir: &str| format!("../containers/{}/{dir}", record.id);
     let lower = if record.layers.is_empty() {
@@ -116,7 +118,7 @@ fn options(record: &Record, catalog: Option<&Path>, guarded: bool) -> String {
     let catalog = catalog.and_then(|file| file.file_name()?.to_str());
     let catalog = catalog.map_or(String::new(), |name| format!("catalog={name},"));
     format!(
-        "{devices}{catalog}lowerdir={lower},upperdir={},workdir={}",
+        "{devices}{catalog}index=off,lowerdir={lower},upperdir={},workdir={}",
         own("upper"),
         own("work")
     )

@@ -1,9 +1,11 @@
 //! Images into the store, from an archive or from another [`Source`].
 
+mod child;
 mod import;
 mod plan;
 mod told;
 
+pub use child::{NewImage, Step as MakingStep};
 pub use import::Import;
 pub use plan::{Origin, Plan, PlannedLayer, planned_layers};
 pub use told::Tell;
@@ -45,6 +47,13 @@ pub trait Source: Sync {
     /// store.
     fn wants_blobs(&self) -> bool {
         true
+    }
+
+    /// A file on the store's file system that is the blob and will not be
+    /// changed: the store then shares it instead of copying it.
+    fn file(&self, layer: &PlannedLayer) -> Option<&Path> {
+        let _ = layer;
+        None
     }
 
     /// A layer has come so far.
@@ -287,9 +296,14 @@ impl Load<'_> {
     fn take_layer(&self, job: &LayerJob<'_>, cancel: &AtomicBool) -> Result<Taken> {
         let layer = job.layer;
         let part = self.blobs.join(format!("{}.part", job.number));
+        let file = self.source.file(layer);
+        let keep = file.is_none().then_some(part.as_path());
         let done = self
-            .read_layer(layer, job.unpack, Some(&part), cancel)
+            .read_layer(layer, job.unpack, keep, cancel)
             .map_err(|e| in_layer(&layer.diff_id, e))?;
+        if let Some(file) = file {
+            fs::hard_link(file, &part).context(|| format!("cannot write {}", part.display()))?;
+        }
         let (digest, size) = done.blob;
         let media_type = match &layer.described {
             Some(d) => d.media_type.clone(),
