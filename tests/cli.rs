@@ -45,8 +45,7 @@ fn load_and_images() {
         "REPOSITORY            TAG       IMAGE ID       CREATED       SIZE"
     );
     let short = &id[..12];
-    let ago =
-        capas::cli::units::ago(capas::cli::units::parse_time("2024-05-01T10:00:00Z").unwrap());
+    let ago = capas::cli::units::ago(capas::store::time::parse("2024-05-01T10:00:00Z").unwrap());
     assert!(
         lines.contains(
             &format!("debian                12        {short}   {ago}   72.9kB").as_str()
@@ -123,8 +122,16 @@ fn errors_are_one_line() {
         c.fails(&["inspect", "none"], 1, "Error: No such object: none\n"),
         "[]\n"
     );
-    c.fails(&["create", "none"], 1, "Error: No such image: none\n");
-    c.fails(&["run", "none"], 125, "Error: No such image: none\n");
+    c.fails(
+        &["create", "--pull", "never", "none"],
+        1,
+        "Error: No such image: none\n",
+    );
+    c.fails(
+        &["run", "--pull=never", "none"],
+        125,
+        "Error: No such image: none\n",
+    );
     assert_eq!(c.run(&["run"]).code, 125);
     assert_eq!(c.run(&["lod"]).code, 1);
     assert!(c.run(&["lod"]).err.contains("'load'"));

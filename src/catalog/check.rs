@@ -217,8 +217,11 @@ impl Checker<'_> {
         let mut merges = vec![0u32; layers as usize];
         for dir in 0..self.count(Section::Dirs) {
             let [first, some, stack, deep] = self.view.dir(dir);
+            // One that comes before the name that leads to it could only be led
+            // to by itself, or by what is in it.
+            let led_to = dir < met;
             require(
-                first == entries && stack == stacks && deep > 0 && deep <= layers,
+                led_to && first == entries && stack == stacks && deep > 0 && deep <= layers,
                 "a directory",
             )?;
             entries = first.checked_add(some).ok_or(Damage::Broken)?;

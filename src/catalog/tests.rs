@@ -152,6 +152,22 @@ fn a_forged_one_is_refused_or_harmless() {
     assert!(refused > 500 && taken > 500, "{refused} {taken}");
 }
 
+/// Found by the fuzzer: a directory that nothing leads to but itself.
+#[test]
+fn each_directory_is_met_before_its_turn() {
+    let good = Catalog::parse(sample()).unwrap();
+    let (start, count) = good.head.section(format::Section::Entries);
+    assert_eq!(count, 5, "a and d; l, m and s");
+    let number = |entry: usize| start + entry * format::ENTRY + 4;
+    let mut forged = sample();
+    let (a, d) = (number(0), number(1));
+    let dir: [u8; 4] = forged[d..d + 4].try_into().unwrap();
+    forged.copy_within(a..a + 4, d);
+    forged[number(2)..number(2) + 4].copy_from_slice(&dir);
+    let refused = Catalog::parse(sealed(forged)).map(drop);
+    assert_eq!(refused, Err(Damage::Content("a directory")));
+}
+
 /// Follow all that a catalog says; ends for each that is in order.
 fn walk(catalog: &Catalog) {
     let mut dirs = vec![0];

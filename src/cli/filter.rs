@@ -61,7 +61,14 @@ impl Filters {
     /// # Errors
     /// For what is neither a time nor a duration.
     pub fn until(&self) -> Result<Option<i64>> {
-        let times: Result<Vec<i64>> = self.of("until").map(|t| until(t, units::now())).collect();
+        let times = self.of("until").map(|t| {
+            moment(
+                &format!("filter 'until={}'", show(t.as_bytes())),
+                t,
+                units::now(),
+            )
+        });
+        let times: Result<Vec<i64>> = times.collect();
         Ok(times?.into_iter().min())
     }
 
@@ -85,9 +92,12 @@ impl Filters {
     }
 }
 
-/// A time before which something was made: `24h`, `2024-05-01`, seconds since
-/// 1970. A time without a zone is UTC.
-fn until(text: &str, now: i64) -> Result<i64> {
+/// A moment: `24h` ago, `2024-05-01`, seconds since 1970. A time without a zone
+/// is UTC. `what` says where it was given.
+///
+/// # Errors
+/// For anything else.
+pub fn moment(what: &str, text: &str, now: i64) -> Result<i64> {
     let day = text.get(..10).unwrap_or_default();
     let full = match text.len() {
         10 => format!("{text}T00:00:00Z"),
@@ -99,13 +109,12 @@ fn until(text: &str, now: i64) -> Result<i64> {
     let seconds = || text.split('.').next().and_then(|t| t.parse().ok());
     let found = duration(text)
         .map(|d| now.saturating_sub(d))
-        .or_else(|| units::parse_time(&full))
+        .or_else(|| crate::store::time::parse(&full))
         .or_else(seconds);
     match found {
         Some(time) => Ok(time),
         None => invalid(format!(
-            "invalid filter 'until={}': give a duration as 24h, a time as 2024-05-01T10:00:00, or seconds since 1970",
-            show(text.as_bytes())
+            "invalid {what}: give a duration as 24h, a time as 2024-05-01T10:00:00, or seconds since 1970"
         )),
     }
 }
@@ -196,7 +205,7 @@ pub struct ImageFilter {
 /// Seconds since 1970 at which an image was made. One that does not know it is
 /// older than all others.
 pub fn created(image: &Image) -> Option<i64> {
-    image.created.as_deref().and_then(units::parse_time)
+    image.created.as_deref().and_then(crate::store::time::parse)
 }
 
 impl ImageFilter {
@@ -282,10 +291,10 @@ mod tests {
             ("1234", 1234),
             ("1234.5", 1234),
         ] {
-            assert_eq!(until(text, 100_000).unwrap(), time, "{text}");
+            assert_eq!(moment("until", text, 100_000).unwrap(), time, "{text}");
         }
         for bad in ["", "h", "1x", "yesterday", "1h30"] {
-            assert!(until(bad, 0).is_err(), "{bad}");
+            assert!(moment("until", bad, 0).is_err(), "{bad}");
         }
     }
 

@@ -1,7 +1,9 @@
 //! A new container.
 
-use super::record::{Network, Record, State};
-use super::{Containers, name};
+use super::record::{Network, Record, Settings, State};
+use super::volume::{self, Mount};
+use super::{Containers, name, signal};
+use crate::store::document::RunConfig;
 use crate::store::error::{Context, Error, Result, invalid};
 use crate::store::layer::LayerRecord;
 use crate::store::staging::{Staging, random_hex};
@@ -39,6 +41,8 @@ pub struct Wish {
     pub network: Network,
     /// Removed when it has ended.
     pub auto_remove: bool,
+    /// What else; what the image says is added.
+    pub settings: Settings,
 }
 
 impl Containers<'_> {
@@ -66,20 +70,15 @@ impl Containers<'_> {
         let (config, _) = self.store.image_config(&image.id)?;
         let layers = self.store.image_layers(&config)?;
         let all = self.list()?;
-        let taken = |name: &str| all.iter().find(|r| r.name == name);
         let name = match wish.name {
-            Some(name) => match taken(&name) {
-                Some(other) => {
-                    return Err(Error::Conflict(format!(
-                        "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
-                        other.id
-                    )));
-                }
-                None => name,
-            },
-            None => name::invent(|name| taken(name).is_some())?,
+            Some(name) => {
+                refuse_taken(&all, &name)?;
+                name
+            }
+            None => name::invent(|name| all.iter().any(|r| r.name == name))?,
         };
-        let run = config.config.unwrap_or_default();
+        let mut run = config.config.unwrap_or_default();
+        let settings = settings(wish.settings, &mut run)?;
         // Another entry point comes without the image's arguments.
         let (entrypoint, cmd) = match wish.entrypoint {
             Some(path) if path.is_empty() => (Vec::new(), Vec::new()),
@@ -109,6 +108,7 @@ impl Containers<'_> {
                 .unwrap_or_else(|| "/".to_owned()),
             network: wish.network,
             auto_remove: wish.auto_remove,
+            settings,
             state: State::default(),
         };
         if record.args.is_empty() {
@@ -144,6 +144,52 @@ impl Containers<'_> {
             false => sync_dir(&self.store.containers()),
         }
     }
+}
+
+/// Refuse a name that another container has.
+///
+/// # Errors
+/// In docker's words, when one has.
+pub fn refuse_taken(all: &[Record], name: &str) -> Result<()> {
+    match all.iter().find(|r| r.name == name) {
+        None => Ok(()),
+        Some(other) => Err(Error::Conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+            other.id
+        ))),
+    }
+}
+
+/// What was asked for, and what the image adds to it.
+fn settings(given: Settings, image: &mut RunConfig) -> Result<Settings> {
+    let volumes = image.volumes.take().unwrap_or_default().into_keys();
+    let volumes: Vec<Mount> = volumes
+        .map(|path| Mount::of_image(&path))
+        .collect::<Result<_>>()?;
+    let mut labels = image.labels.take().unwrap_or_default();
+    labels.extend(given.labels);
+    let mut exposed = given.exposed;
+    for port in image.exposed_ports.take().unwrap_or_default().into_keys() {
+        let port = match port.contains('/') {
+            true => port,
+            false => format!("{port}/tcp"),
+        };
+        if !exposed.contains(&port) {
+            exposed.push(port);
+        }
+    }
+    let stop_signal = given.stop_signal.or(image.stop_signal.take());
+    let stop_signal = stop_signal.filter(|s| !s.is_empty());
+    if let Some(text) = &stop_signal {
+        signal::parse(text)?;
+    }
+    Ok(Settings {
+        mounts: volume::settle(given.mounts, volumes)?,
+        exposed,
+        labels,
+        stop_signal,
+        ..given
+    })
 }
 
 /// Nanoseconds since 1970.
@@ -186,7 +232,7 @@ fn root_attributes(store: &Store, upper: &Path, layers: &[LayerRecord]) -> Resul
 
 /// Later settings replace earlier ones of the same name; a bare name takes the
 /// value from our own environment, or removes it.
-fn merge_env(image: Vec<String>, wish: Vec<String>) -> Vec<String> {
+pub fn merge_env(image: Vec<String>, wish: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let has_path = image.iter().chain(&wish).any(|e| e.starts_with("PATH="));

@@ -1,6 +1,6 @@
 //! A container's root: the image's layers and its own, mounted by capasfs.
 
-use super::{Containers, Record};
+use super::{Containers, Record, cgroup};
 use crate::store::error::{Context, Error, Result, show};
 use crate::sys::{Errno, tree};
 use std::ffi::OsString;
@@ -48,7 +48,7 @@ impl Containers<'_> {
         let output = Command::new(&driver)
             .current_dir(self.store.layers())
             .arg("-o")
-            .arg(options(record))
+            .arg(options(record, cgroup::devices_guarded()?))
             .arg(&point)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -96,8 +96,9 @@ impl Containers<'_> {
     }
 }
 
-/// The options of capasfs, as seen from the layers' directory.
-fn options(record: &Record) -> String {
+/// The options of capasfs, as seen from the layers' directory. Device nodes of
+/// the image are dead where nobody guards devices.
+fn options(record: &Record, guarded: bool) -> String {
     let own = |dir: &str| format!("../containers/{}/{dir}", record.id);
     let lower = if record.layers.is_empty() {
         own("empty")
@@ -105,8 +106,9 @@ fn options(record: &Record) -> String {
         let names: Vec<String> = record.layers.iter().map(|l| l.hex()).collect();
         names.join(":")
     };
+    let devices = if guarded { "" } else { "nodev," };
     format!(
-        "lowerdir={lower},upperdir={},workdir={}",
+        "{devices}lowerdir={lower},upperdir={},workdir={}",
         own("upper"),
         own("work")
     )
@@ -115,7 +117,7 @@ fn options(record: &Record) -> String {
 /// The capasfs that belongs to this program, or else the one in PATH.
 pub fn driver() -> PathBuf {
     if let Some(chosen) = std::env::var_os(DRIVER_VARIABLE).filter(|v| !v.is_empty()) {
-        return chosen.into();
+        return std::path::absolute(&chosen).unwrap_or_else(|_| chosen.into());
     }
     std::env::current_exe()
         .ok()
@@ -153,6 +155,22 @@ pub fn find_program(name: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Digest;
+
+    #[test]
+    fn devices_are_dead_where_nobody_guards_them() {
+        let text = r#"{"id":"i","name":"n","image":"","image_name":"","image_size":0,
+            "layers":[],"created":0,"args":[],"entrypoint":0,"env":[],"user":"",
+            "working_dir":"/","network":"none","auto_remove":false}"#;
+        let text = text.replacen(
+            "\"image\":\"\"",
+            &format!("\"image\":\"{}\"", Digest::of(b"")),
+            1,
+        );
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert!(options(&record, false).split(',').any(|o| o == "nodev"));
+        assert!(!options(&record, true).contains("nodev"));
+    }
 
     #[test]
     fn mount_tables_write_blanks_as_octal() {

@@ -63,6 +63,7 @@ pub mod staging;
 pub mod tag;
 pub mod tarball;
 pub mod tarwriter;
+pub mod time;
 pub mod unpack;
 pub mod usage;
 pub mod verify;
@@ -240,13 +241,14 @@ impl Store {
         }
         replace_file(&self.root.join("oci-layout"), LAYOUT)?;
         // A store that has lost its capas.json has images.
-        if !self.root.join("index.json").exists() {
+        if !self.root.join("index.json").try_exists().context(say)? {
             self.write_index(&Index::default())?;
         }
-        let skeletons = fs::read_dir(self.layers()).context(say)?.flatten();
-        let skeletons = skeletons
-            .map(|e| PathBuf::from(e.file_name()))
-            .any(|name| name.extension().is_some_and(|e| e == "skel"));
+        let mut skeletons = false;
+        for entry in fs::read_dir(self.layers()).context(say)? {
+            let name = PathBuf::from(entry.context(say)?.file_name());
+            skeletons |= name.extension().is_some_and(|e| e == "skel");
+        }
         let format = Format {
             version: VERSION,
             compatible: Vec::new(),

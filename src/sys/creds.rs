@@ -150,6 +150,8 @@ pub mod cap {
     pub const FSETID: u32 = 4;
     /// `trusted.*` attributes, mounts, passthrough.
     pub const SYS_ADMIN: u32 = 21;
+    /// Limits above those that were given.
+    pub const SYS_RESOURCE: u32 = 24;
 }
 
 /// How many descriptors this process may have open (the soft limit).

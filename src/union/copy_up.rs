@@ -23,6 +23,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+/// To copy so much takes longer than most requests, in bytes.
+const MUCH: u64 = 1 << 20;
+
 /// What the upper must have afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
@@ -329,6 +332,9 @@ impl Union {
     }
 
     fn copy_data(&self, lower: &LowerFile, to: &OwnedFd, size: u64) -> Result<()> {
+        if size >= MUCH {
+            self.may_wait();
+        }
         let from = self.open_lower(lower)?;
         copy::data(&from, to, size, self.features.has(Features::REFLINK))
     }

@@ -146,6 +146,17 @@ impl Union {
     /// What `name` in `parent` stands for. The caller holds `topology` and the
     /// parent's `ns`.
     pub(super) fn resolve(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Option<Found>> {
+        self.resolve_seeing(parent, name, &mut false)
+    }
+
+    /// As [`Union::resolve`], and whether the upper directory has an entry of
+    /// that name, shown or not.
+    pub(super) fn resolve_seeing(
+        &self,
+        parent: &Arc<Node>,
+        name: &OsStr,
+        covered: &mut bool,
+    ) -> Result<Option<Found>> {
         if name.len() > 255 {
             return Err(Errno::NAMETOOLONG);
         }
@@ -169,6 +180,7 @@ impl Union {
             }
             return self.resolve_lower(parent, name);
         };
+        *covered = true;
         if stat.is_whiteout() {
             return Ok(None);
         }

@@ -25,7 +25,7 @@ mod layers;
 use super::Store;
 use super::digest::Digest;
 use super::document::Index;
-use super::error::{Context, Result, show};
+use super::error::{Context, Error, Result, show};
 use super::gc::named;
 use super::image::set_damage;
 use super::remove::User;
@@ -152,6 +152,8 @@ impl Store {
         check.marker()?;
         let index = match seen.index {
             Ok(index) => Some(index),
+            // Want of room or of rights says nothing about it.
+            Err(e @ Error::System(..)) => return Err(e),
             Err(e) => {
                 check.damaged("index.json", &e.to_string());
                 match options.repair {
