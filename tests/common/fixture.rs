@@ -443,6 +443,9 @@ impl Mounted {
             Target::Overlay if self.opts.contains("userxattr") => {
                 format!("index=on,xino=auto,{}", self.opts)
             }
+            Target::Overlay if sys::in_user_namespace() => {
+                format!("xino=auto,userxattr,{}", self.opts)
+            }
             Target::Overlay if self.opts.contains("upperdir=") => format!(
                 "redirect_dir=on,metacopy=on,index=on,xino=auto,{}",
                 self.opts

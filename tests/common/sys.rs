@@ -375,6 +375,12 @@ pub fn lock(
     if done < 0 { Err(last()) } else { Ok(()) }
 }
 
+/// Does this process run in another user namespace than the first.
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
 /// Somebody in a new user namespace, to be killed, in which `count` ids from
 /// `inside` on are those from `outside` on.
 pub fn user_namespace(inside: u32, outside: u32, count: u32) -> std::process::Child {
