@@ -68,6 +68,8 @@ pub enum Command {
     },
     /// See what a container writes, and type what it reads
     Attach(super::attach::Args),
+    /// Make an image of what a container has changed
+    Commit(super::commit::Args),
     /// Make a container without running it
     Create(super::create::Create),
     /// Run one more command in a container

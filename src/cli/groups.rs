@@ -3,8 +3,8 @@
 
 use super::args::{Command, Load, Mount, Names, Remove};
 use super::{
-    attach, create, df, exec, history, image_prune, images, import, info, inspect, kill, layers,
-    logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
+    attach, commit, create, df, exec, history, image_prune, images, import, info, inspect, kill,
+    layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
 };
 use clap::Subcommand;
 
@@ -67,6 +67,8 @@ impl Image {
 pub enum Container {
     /// See what a container writes, and type what it reads
     Attach(attach::Args),
+    /// Make an image of what a container has changed
+    Commit(commit::Args),
     /// Make a container without running it
     Create(create::Create),
     /// Show all that is known of containers, as JSON
@@ -109,6 +111,7 @@ impl Container {
     pub fn command(self) -> Command {
         match self {
             Container::Attach(args) => Command::Attach(args),
+            Container::Commit(args) => Command::Commit(args),
             Container::Create(args) => Command::Create(args),
             Container::Exec(args) => Command::Exec(args),
             Container::Kill(args) => Command::Kill(args),

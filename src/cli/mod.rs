@@ -4,6 +4,7 @@
 pub mod args;
 pub mod attach;
 pub mod check;
+pub mod commit;
 pub mod completion;
 pub mod containers;
 pub mod create;
@@ -181,6 +182,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Attach(args) => attach::attach(&containers, &args, output),
+        Command::Commit(args) => commit::commit(&containers, args, output),
         Command::Create(args) => create::create(&containers, args, output),
         Command::Exec(args) => exec::exec(&containers, args, output),
         Command::Kill(args) => kill::kill(&containers, &args, output),

@@ -5,10 +5,10 @@ use super::volume::{self, Mount};
 use super::{Containers, name, signal};
 use crate::store::document::RunConfig;
 use crate::store::error::{Context, Error, Result, invalid};
-use crate::store::layer::LayerRecord;
+use crate::store::layer::{LayerRecord, chain_ids, mounted};
 use crate::store::staging::{Staging, random_hex};
 use crate::store::{Store, sync_dir, to_json};
-use crate::sys::fs::{self as sfs, SetTime};
+use crate::sys::fs::{self as sfs, SetTime, Stat};
 use crate::sys::{At, tree};
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,7 +18,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The image's search path, where it gives none.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a container is to be.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +78,7 @@ impl Containers<'_> {
             }
             None => name::invent(|name| all.iter().any(|r| r.name == name))?,
         };
+        let chain = chain_ids(config.diff_ids()).pop();
         let mut run = config.config.unwrap_or_default();
         let settings = settings(wish.settings, &mut run)?;
         // Another entry point comes without the image's arguments.
@@ -96,6 +98,7 @@ impl Containers<'_> {
             image_name: wish.image,
             image_size: image.size,
             layers: mounted(&layers),
+            chain,
             created: now_ns(),
             entrypoint: entrypoint.len(),
             args: [entrypoint, cmd].concat(),
@@ -198,36 +201,37 @@ pub fn now_ns() -> i64 {
     since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// The layers that can be seen, top first. One that hides everything below it
-/// at the root is the last, as union mounts know no opaque root.
-fn mounted(layers: &[LayerRecord]) -> Vec<crate::store::Digest> {
-    let mut out = Vec::new();
-    for layer in layers.iter().rev() {
-        out.push(layer.name());
-        if layer.root_opaque {
-            break;
-        }
-    }
-    out
-}
-
 /// The root of a union mount has the upper's attributes: those that the
 /// topmost layer gives which gives any.
 fn root_attributes(store: &Store, upper: &Path, layers: &[LayerRecord]) -> Result<()> {
     let say = || "cannot set the attributes of the container's root".to_owned();
     let upper = File::open(upper).context(say)?;
     let upper = At::Fd(upper.as_fd());
-    let Some(layer) = layers.iter().rev().find(|l| l.root_entry) else {
-        return sfs::chmod(upper, 0o755).context(say);
+    let Some(stat) = root_of(store, layers)? else {
+        return sfs::chmod(upper, ROOT_MODE).context(say);
     };
-    let root = File::open(store.layer_dir(&layer.name())).context(say)?;
-    let stat = sfs::stat_fd(&root).context(say)?;
     if sfs::chown(upper, Some(stat.uid), Some(stat.gid)).is_err() {
         log::warn!("the owner of the container's root cannot be set");
     }
     sfs::chmod(upper, stat.mode & 0o7777).context(say)?;
     let time = SetTime::At(stat.mtime);
     sfs::utimens(upper, time, time).context(say)
+}
+
+/// Of a root whose attributes no layer gives.
+pub(super) const ROOT_MODE: u32 = 0o755;
+
+/// The root of the topmost layer that gives its attributes.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn root_of(store: &Store, layers: &[LayerRecord]) -> Result<Option<Stat>> {
+    let say = || "cannot look at the image's root".to_owned();
+    let Some(layer) = layers.iter().rev().find(|l| l.root_entry) else {
+        return Ok(None);
+    };
+    let root = File::open(store.layer_dir(&layer.name())).context(say)?;
+    sfs::stat_fd(&root).map(Some).context(say)
 }
 
 /// Later settings replace earlier ones of the same name; a bare name takes the

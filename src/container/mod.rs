@@ -25,7 +25,9 @@
 pub mod attach;
 pub mod bundle;
 pub mod cgroup;
+pub mod changes;
 pub mod check;
+pub mod commit;
 pub mod create;
 pub mod exec;
 pub mod fill;
@@ -33,6 +35,7 @@ pub mod logs;
 pub mod monitor;
 pub mod name;
 pub mod network;
+pub mod pack;
 pub mod process;
 pub mod record;
 pub mod remove;
@@ -174,6 +177,7 @@ impl<'a> Containers<'a> {
             image: r.image,
             called: r.image_name,
             layers: r.layers,
+            chain: r.chain,
         });
         Ok(users.collect())
     }

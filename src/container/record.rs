@@ -124,6 +124,9 @@ pub struct Record {
     pub image_size: u64,
     /// The layers it is mounted from, top first, by their directories' names.
     pub layers: Vec<Digest>,
+    /// The chain that they are, which names their catalog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Digest>,
     /// Nanoseconds since 1970.
     pub created: i64,
     /// The command.
@@ -240,6 +243,7 @@ mod tests {
             image_name: "i".into(),
             image_size: 0,
             layers: vec![],
+            chain: None,
             created: 0,
             args: vec![],
             entrypoint: 0,

@@ -41,6 +41,8 @@ impl Containers<'_> {
             return Ok(point);
         }
         let driver = driver();
+        let chain = record.chain.as_ref();
+        let catalog = chain.and_then(|chain| self.store.ready_catalog(chain, &record.layers));
         let refused =
             |why: &str| Error::Invalid(format!("cannot mount container {}: {why}", record.name));
         // Layers are named relative to their directory: short, so that a
@@ -48,7 +50,11 @@ impl Containers<'_> {
         let output = Command::new(&driver)
             .current_dir(self.store.layers())
             .arg("-o")
-            .arg(options(record, cgroup::devices_guarded()?))
+            .arg(options(
+                record,
+                catalog.as_deref(),
+                cgroup::devices_guarded()?,
+            ))
             .arg(&point)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -97,8 +103,10 @@ impl Containers<'_> {
 }
 
 /// The options of capasfs, as seen from the layers' directory. Device nodes of
-/// the image are dead where nobody guards devices.
-fn options(record: &Record, guarded: bool) -> String {
+/// the image are dead where nobody guards devices. Hard links of the image are
+/// not kept together (`index`): a name that is not in the writable layer has not
+/// changed, so a commit finds all that has in there.
+fn options(record: &Record, catalog: Option<&Path>, guarded: bool) -> String {
     let own = |dir: &str| format!("../containers/{}/{dir}", record.id);
     let lower = if record.layers.is_empty() {
         own("empty")
@@ -107,8 +115,10 @@ fn options(record: &Record, guarded: bool) -> String {
         names.join(":")
     };
     let devices = if guarded { "" } else { "nodev," };
+    let catalog = catalog.and_then(|file| file.file_name()?.to_str());
+    let catalog = catalog.map_or(String::new(), |name| format!("catalog={name},"));
     format!(
-        "{devices}lowerdir={lower},upperdir={},workdir={}",
+        "{devices}{catalog}index=off,lowerdir={lower},upperdir={},workdir={}",
         own("upper"),
         own("work")
     )
@@ -168,8 +178,12 @@ mod tests {
             1,
         );
         let record: Record = serde_json::from_str(&text).unwrap();
-        assert!(options(&record, false).split(',').any(|o| o == "nodev"));
-        assert!(!options(&record, true).contains("nodev"));
+        assert!(
+            options(&record, None, false)
+                .split(',')
+                .any(|o| o == "nodev")
+        );
+        assert!(!options(&record, None, true).contains("nodev"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!   blobs/sha256/<hex>     manifests, configurations, layers as they came
 //!   layers/<hex>/          a layer unpacked, never written again
 //!   layers/<hex>.json      what is known of it; a directory without is garbage
+//!   layers/<hex>.cat       what an image's layers merge to, see `catalog`
 //!   layers/<hex>.skel      its archive without the files' contents, see `skeleton`
 //!   containers/<id>/       see `container`
 //!   tmp/<random>/          staging, see `staging`
@@ -41,6 +42,7 @@
 pub mod archive;
 pub mod aside;
 pub mod blobs;
+pub mod catalog;
 pub mod change;
 pub mod check;
 pub mod complete;

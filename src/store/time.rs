@@ -1,5 +1,6 @@
 //! Times as documents write them: RFC 3339.
 
+use super::error::{Result, invalid, show};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds and nanoseconds since 1970.
@@ -9,6 +10,23 @@ pub fn now() -> (i64, u32) {
         .unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     (seconds, since.subsec_nanos())
+}
+
+/// What `SOURCE_DATE_EPOCH` says, if it is set: no time in what is made is later.
+///
+/// # Errors
+/// When it is no number of seconds.
+pub fn source_date_epoch() -> Result<Option<i64>> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|t| !t.is_empty()) else {
+        return Ok(None);
+    };
+    match text.to_str().and_then(|t| t.parse::<u32>().ok()) {
+        Some(seconds) => Ok(Some(seconds.into())),
+        None => invalid(format!(
+            "SOURCE_DATE_EPOCH=\"{}\" is not seconds since 1970",
+            show(text.as_encoded_bytes())
+        )),
+    }
 }
 
 /// Days since 1970-01-01 of a date in the Gregorian calendar.

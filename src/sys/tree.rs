@@ -123,6 +123,11 @@ pub fn make_node(dir: impl AsFd, name: &OsStr, node: Node, mode: u32) -> Result<
     super::fs::mknod(dir, name, kind | (mode & 0o7777), rdev)
 }
 
+/// Major and minor number of a device, as [`Node`] has them.
+pub fn device_numbers(rdev: u64) -> (u32, u32) {
+    (rfs::major(rdev), rfs::minor(rdev))
+}
+
 /// Access and modification time of an open file.
 ///
 /// # Errors

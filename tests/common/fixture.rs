@@ -3,6 +3,11 @@
 
 use super::lowers::{Fingerprint, age};
 use super::{sys, tree};
+use capas::layer::open::OpenDir;
+use capas::sys::fs;
+use capas::sys::probe::{Features, probe};
+use capas::union::{catalog, options::Options, options::RedirectDir};
+use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -297,16 +302,57 @@ impl Fixture {
         } else {
             self.path().join("merged")
         };
+        let wanted = target == Target::Capasfs
+            && std::env::var_os(CATALOG).is_some()
+            // Owners are not where a catalog says then.
+            && !opts.contains("xattr_permissions=");
         let mut m = Mounted {
             target,
             opts: opts.to_string(),
+            catalog: wanted.then(|| self.catalog(opts)),
             dir,
             live: false,
             descriptors: self.descriptors,
             watch: Watch::start(),
         };
         m.start()?;
+        let log = self.daemon_log();
+        assert!(!log.contains("is not used: "), "{log}");
         Ok(m)
+    }
+}
+
+/// The variable that asks for mounts with a catalog of their lowers.
+const CATALOG: &str = "CAPAS_TEST_CATALOG";
+
+impl Fixture {
+    /// `catalog=…` with a catalog of the lowers for these options.
+    fn catalog(&self, opts: &str) -> String {
+        let lower = self.lowers.iter().rev().map(|path| OpenDir {
+            fd: fs::open_dir_path(CWD, path.as_os_str()).unwrap(),
+            path: path.clone(),
+            idmapped: false,
+        });
+        let has = |option: &str| opts.split(',').any(|o| o == option);
+        let off = has("redirect_dir=nofollow") || has("userxattr");
+        let options = Options {
+            userxattr: has("userxattr"),
+            redirect_dir: match off && !has("redirect_dir=on") {
+                true => RedirectDir::NoFollow,
+                false => RedirectDir::On,
+            },
+            ..Options::default()
+        };
+        // The upper may have no attributes.
+        let work = self.disk().join("work");
+        let features = match fs::open_dir_path(CWD, work.as_os_str()) {
+            Ok(work) => probe(Features::all(), Some(&work)),
+            Err(_) => Features::all(),
+        };
+        let made = catalog::build(lower.collect(), &options, features).unwrap();
+        let path = self.path().join("catalog");
+        std::fs::write(&path, made).unwrap();
+        format!("catalog={}", path.display())
     }
 }
 
@@ -346,6 +392,8 @@ fn run_script(script: &str, dir: &Path, what: &str) {
 pub struct Mounted {
     target: Target,
     opts: String,
+    /// One more option, which only capasfs understands.
+    catalog: Option<String>,
     dir: PathBuf,
     live: bool,
     descriptors: Option<u64>,
@@ -459,7 +507,11 @@ impl Mounted {
                 // Options for every mount of a whole test program.
                 let more = std::env::var("CAPAS_MOUNT_OPTIONS")
                     .map_or_else(|_| String::new(), |more| format!(",{more}"));
-                format!("{},log={}{more}", self.opts, log.display())
+                let catalog = self
+                    .catalog
+                    .as_deref()
+                    .map_or(String::new(), |c| format!(",{c}"));
+                format!("{},log={}{more}{catalog}", self.opts, log.display())
             }
             _ => self.opts.clone(),
         };

@@ -17,6 +17,7 @@
 //! lost `index.json` is made anew is said in `index`.
 
 mod blobs;
+mod catalogs;
 mod compare;
 mod images;
 mod index;
@@ -165,6 +166,7 @@ impl Store {
         if let Some(index) = index {
             let layers = check.images(&index);
             check.layers(&layers)?;
+            check.catalogs(&layers)?;
             check.mark(&index)?;
         }
         // Damage that concerns no image is never mended here.
