@@ -3,7 +3,7 @@
 
 use super::check::{run, sound};
 use super::support::*;
-use capas::catalog::Catalog;
+use capas::catalog::{Catalog, check::checksum};
 use capas::store::layer::{chain_ids, mounted};
 use capas::store::{Digest, Store};
 use std::fs;
@@ -79,11 +79,19 @@ fn a_missing_or_wrong_one_is_made_again() {
     let first = inode(&path);
     b.store.ready_catalog(&chain, &names).unwrap();
     assert_eq!(inode(&path), first, "it was made again for nothing");
-    let damage: [&dyn Fn(); 3] = [
+    let damage: [&dyn Fn(); 4] = [
         &|| fs::remove_file(&path).unwrap(),
         &|| {
             fs::remove_file(&path).unwrap();
             fs::write(&path, &good[..good.len() / 2]).unwrap();
+        },
+        // Of somebody to whom owners are others.
+        &|| {
+            let mut other = good[..good.len() - 4].to_vec();
+            other[60] ^= 1;
+            other.extend_from_slice(&checksum(&other));
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, other).unwrap();
         },
         // A tree that was put in its place anew, as a repair does.
         &|| {

@@ -33,9 +33,13 @@ impl Check<'_> {
             let what = format!("the catalog of {}", layer.title);
             match self.store.catalog_fits(&path, &names) {
                 Ok(()) | Err(Refusal::Unreadable(Errno::NOENT)) => continue,
-                // Layers were put in their places since: nothing is wrong.
-                Err(Refusal::OtherLayers) if !self.options.repair => continue,
-                Err(Refusal::OtherLayers) => self.store.make_catalog(&path, &names)?,
+                // Layers were put in their places since, or somebody else made
+                // it: nothing is wrong.
+                Err(Refusal::OtherLayers | Refusal::OtherRights) => {
+                    if self.options.repair {
+                        self.store.make_catalog(&path, &names)?;
+                    }
+                }
                 Err(why) => {
                     self.damaged(&what, &why.to_string());
                     if self.options.repair {

@@ -9,7 +9,7 @@ use super::super::{
     readdir::Entry,
     stack::{Known, Stack},
 };
-use super::identity;
+use super::{identity, seen};
 use crate::catalog::{self, Catalog, Inode, Refusal, What};
 use crate::layer::{
     Layer,
@@ -56,12 +56,13 @@ impl Union {
 
     fn fitting(&self, file: &OpenFile) -> std::result::Result<Catalog, Refusal> {
         let catalog = catalog::open(&file.fd)?;
-        let plain = self.options.xattr_permissions == XattrPermissions::Off;
-        if catalog.built() != self.reading() || !plain {
-            return Err(Refusal::OtherOptions);
-        }
         of_layers(&catalog, &self.lowers)?;
-        Ok(catalog)
+        let plain = self.options.xattr_permissions == XattrPermissions::Off;
+        let reading = self.reading().map_err(Refusal::Unreadable)?;
+        match catalog.built() == reading && plain {
+            true => Ok(catalog),
+            false => Err(Refusal::OtherOptions),
+        }
     }
 
     /// The merged root, where there is a catalog.
@@ -238,13 +239,16 @@ impl Union {
     }
 }
 
-/// Was a catalog made of these layers. Seen through an idmapped mount a layer
-/// has other owners.
+/// Was a catalog made of these layers, by somebody who saw them as this process
+/// does. Seen through an idmapped mount a layer has other owners.
 fn of_layers(catalog: &Catalog, layers: &[Layer]) -> std::result::Result<(), Refusal> {
     let same = catalog.layers().eq(layers.iter().map(identity));
-    match same && !layers.iter().any(|layer| layer.idmapped) {
+    if !same || layers.iter().any(|layer| layer.idmapped) {
+        return Err(Refusal::OtherLayers);
+    }
+    match catalog.built().seen == seen(layers).map_err(Refusal::Unreadable)? {
         true => Ok(()),
-        false => Err(Refusal::OtherLayers),
+        false => Err(Refusal::OtherRights),
     }
 }
 
