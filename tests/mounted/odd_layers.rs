@@ -190,7 +190,8 @@ fn a_lower_on_overlayfs() {
 /// And to a mount of ours, which itself passes its files on.
 #[test]
 fn a_lower_on_a_capasfs_mount() {
-    let capasfs = env!("CARGO_BIN_EXE_capasfs");
+    let capasfs = crate::common::fixture::capasfs();
+    let capasfs = capasfs.display();
     let script = format!(
         "cd \"$1\"; mkdir ../ol ../ou ../ow; (cd ../ol; {TREE}); \
          {capasfs} -o lowerdir=../ol,upperdir=../ou,workdir=../ow \"$1\""
