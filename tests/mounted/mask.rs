@@ -88,6 +88,7 @@ const NOT_IN_A_NAMESPACE: &[(&str, &[&str])] = &[
             "a_used_up_quota",
             "a_quota_that_is_used_up",
             "a_lower_that_can_only_be_read",
+            "a_lower_that_is_packed",
         ],
     ),
     ("swapon", &["each_row_answers_as_the_readme_says"]),
