@@ -253,6 +253,21 @@ fn rmi_by_name_and_id() {
         format!("Untagged: x:2\nUntagged: y:1\nDeleted: sha256:{id}\n")
     );
     assert_eq!(c.bench.contents(), Vec::<String>::new());
+    // Several tags of one repository are several too.
+    c.load("x", &["x:1", "x:2"]);
+    c.fails(
+        &["rmi", &id],
+        1,
+        &format!(
+            "Error: conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories\n",
+            &id[..12]
+        ),
+    );
+    assert_eq!(c.ok(&["rmi", "x:2"]), "Untagged: x:2\n");
+    assert_eq!(
+        c.ok(&["rmi", &id]),
+        format!("Untagged: x:1\nDeleted: sha256:{id}\n")
+    );
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub enum Command {
     Commit(super::commit::Args),
     /// Make a container without running it
     Create(super::create::Create),
+    /// Show what a container has added, changed and deleted
+    Diff(super::diff::Args),
     /// Run one more command in a container
     Exec(super::exec::Args),
     /// Send a signal to containers' commands

@@ -16,6 +16,9 @@ pub struct Args {
     /// What the image's history says
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
+    /// Let the container stand still meanwhile [default: true, where it can be]
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub pause: Option<bool>,
     /// Name or id of the container
     #[arg(value_name = "CONTAINER")]
     pub container: String,
@@ -36,6 +39,7 @@ pub fn commit(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) 
         author: args.author.unwrap_or_default(),
         message: args.message.unwrap_or_default(),
         changes: args.change,
+        pause: args.pause,
     };
     let loaded = containers.commit(&containers.find(&args.container)?, wish)?;
     writeln!(output.out, "{}", loaded.id)?;

@@ -2,7 +2,7 @@
 
 use super::units;
 use crate::store::error::{Result, invalid, show};
-use crate::store::image::{Image, raw_config};
+use crate::store::image::{Image, RepoDigest, raw_config};
 use crate::store::{Digest, Reference, Store};
 use glob::{MatchOptions, Pattern};
 use serde_json::Value;
@@ -180,22 +180,48 @@ impl NamePattern {
         }
     }
 
-    /// Does a name of `image` fit, with or without its tag.
-    pub fn fits(&self, image: &Image, name: &Reference) -> bool {
+    /// Does this fit, which `image` is called; a name with or without its tag.
+    pub fn fits(&self, image: &Image, called: Called<'_>) -> bool {
         let options = MatchOptions {
             require_literal_separator: true,
             ..MatchOptions::new()
         };
         let fits = |text: &str| self.pattern.matches_with(text, options);
-        self.digest.is_none_or(|d| d == image.manifest.digest)
-            && (fits(&name.familiar()) || fits(&name.familiar_tagged()))
+        match called {
+            Called::Name(name) => {
+                let of_registry = |d: Digest| {
+                    let mut digests = image.digests.iter();
+                    digests.any(|r| r.digest == d && r.is_in(name))
+                };
+                self.digest
+                    .is_none_or(|d| d == image.manifest.digest || of_registry(d))
+                    && (fits(&name.familiar()) || fits(&name.familiar_tagged()))
+            }
+            Called::Digest(called) => {
+                self.digest.is_none_or(|d| d == called.digest)
+                    && fits(&called.repository().familiar())
+            }
+            Called::Nothing => false,
+        }
     }
+}
+
+/// What an image is called on one line of a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Called<'a> {
+    /// One of its names.
+    Name(&'a Reference),
+    /// What a registry calls it where it has no name in that repository.
+    Digest(&'a RepoDigest),
+    /// It is not called anything.
+    Nothing,
 }
 
 /// Filters of images, ready to be asked.
 pub struct ImageFilter {
     filters: Filters,
-    names: Vec<Vec<NamePattern>>,
+    /// One of these is to fit, if there are any.
+    names: Vec<NamePattern>,
     dangling: Option<bool>,
     /// Made before this, and at or after that.
     before: Option<Option<i64>>,
@@ -212,7 +238,8 @@ impl ImageFilter {
     /// What `images` knows.
     pub const KEYS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
 
-    /// Get `filters` ready; `name` is one more pattern that a name must fit.
+    /// Get `filters` ready; `name` is one more pattern that a name may fit, as
+    /// for docker.
     ///
     /// # Errors
     /// For bad values, and images that are not there.
@@ -222,15 +249,12 @@ impl ImageFilter {
         let before: Result<Vec<Option<i64>>> = filters.of("before").map(time).collect();
         let since: Result<Vec<Option<i64>>> = filters.of("since").map(time).collect();
         let before = before?.into_iter().chain(filters.until()?.map(Some));
-        let references: Result<Vec<_>> = filters.of("reference").map(NamePattern::parse).collect();
-        let references = references?;
-        let mut names = Vec::new();
-        if !references.is_empty() {
-            names.push(references);
-        }
-        if let Some(name) = name {
-            names.push(vec![NamePattern::parse(name)?]);
-        }
+        let names: Result<Vec<_>> = filters
+            .of("reference")
+            .chain(name)
+            .map(NamePattern::parse)
+            .collect();
+        let names = names?;
         Ok(ImageFilter {
             before: before.min(),
             since: since?.into_iter().max(),
@@ -240,34 +264,38 @@ impl ImageFilter {
         })
     }
 
-    /// The names of an image to be shown; none at all where it is not.
-    /// An image without names is shown as `None`. Its configuration is read
-    /// only where labels are asked for.
+    /// The lines on which an image is shown; none at all where it is not. Its
+    /// configuration is read only where labels are asked for.
     ///
     /// # Errors
     /// When the configuration is damaged.
-    pub fn names<'a>(&self, image: &'a Image, store: &Store) -> Result<Vec<Option<&'a Reference>>> {
+    pub fn lines<'a>(&self, image: &'a Image, store: &Store) -> Result<Vec<Called<'a>>> {
         let in_time = self.before.is_none_or(|b| created(image) < b)
             && self.since.is_none_or(|s| created(image) > s);
-        let wanted = self.dangling.is_none_or(|d| d == image.names.is_empty());
+        let wanted = match self.dangling {
+            None => true,
+            Some(true) => image.names.is_empty(),
+            Some(false) => !image.names.is_empty() || !image.digests.is_empty(),
+        };
         if !in_time || !wanted {
             return Ok(Vec::new());
         }
-        let fits = |name: &&Reference| {
-            let any = |patterns: &Vec<NamePattern>| patterns.iter().any(|p| p.fits(image, name));
-            self.names.iter().all(any)
-        };
-        let mut names: Vec<_> = image.names.iter().filter(fits).map(Some).collect();
-        if image.names.is_empty() && self.names.is_empty() {
-            names.push(None);
+        let mut lines: Vec<_> = image.names.iter().map(Called::Name).collect();
+        let nameless = |d: &&RepoDigest| !image.names.iter().any(|n| d.is_in(n));
+        lines.extend(image.digests.iter().filter(nameless).map(Called::Digest));
+        if lines.is_empty() {
+            lines.push(Called::Nothing);
         }
-        if !names.is_empty() && self.filters.any(&["label", "label!"]) {
+        if !self.names.is_empty() {
+            lines.retain(|called| self.names.iter().any(|p| p.fits(image, *called)));
+        }
+        if !lines.is_empty() && self.filters.any(&["label", "label!"]) {
             let config = raw_config(&store.image_config(&image.id)?.1)?;
             if !self.filters.labels_fit(config.pointer("/config/Labels")) {
-                names.clear();
+                lines.clear();
             }
         }
-        Ok(names)
+        Ok(lines)
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::args::{Command, Load, Mount, Names, Remove};
 use super::{
-    attach, commit, create, df, exec, history, image_prune, images, import, info, inspect, kill,
-    layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
+    attach, commit, create, df, diff, exec, history, image_prune, images, import, info, inspect,
+    kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
 };
 use clap::Subcommand;
 
@@ -81,6 +81,8 @@ pub enum Container {
     /// Remove containers
     #[command(alias = "remove")]
     Rm(Remove),
+    /// Show what a container has added, changed and deleted
+    Diff(diff::Args),
     /// Run one more command in a container
     Exec(exec::Args),
     /// Send a signal to containers' commands
@@ -113,6 +115,7 @@ impl Container {
             Container::Attach(args) => Command::Attach(args),
             Container::Commit(args) => Command::Commit(args),
             Container::Create(args) => Command::Create(args),
+            Container::Diff(args) => Command::Diff(args),
             Container::Exec(args) => Command::Exec(args),
             Container::Kill(args) => Command::Kill(args),
             Container::Logs(args) => Command::Logs(args),

@@ -9,6 +9,7 @@ pub mod completion;
 pub mod containers;
 pub mod create;
 pub mod df;
+pub mod diff;
 pub mod doctor;
 pub mod exec;
 pub mod filter;
@@ -184,6 +185,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Attach(args) => attach::attach(&containers, &args, output),
         Command::Commit(args) => commit::commit(&containers, args, output),
         Command::Create(args) => create::create(&containers, args, output),
+        Command::Diff(args) => diff::diff(&containers, &args, output),
         Command::Exec(args) => exec::exec(&containers, args, output),
         Command::Kill(args) => kill::kill(&containers, &args, output),
         Command::Logs(args) => logs::logs(&containers, &args, output),

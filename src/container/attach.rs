@@ -243,7 +243,7 @@ impl Attached<'_> {
             Ok(Some(Event::Failed(code, why))) => return Err(failed(code, why)),
             Ok(Some(Event::Warning(text))) => log::warn!("{text}"),
             Ok(Some(Event::Exited(code))) => return Ok(Some(End::Exited(code))),
-            Ok(None) => {}
+            Ok(Some(Event::Paused) | None) => {}
             Err(_) => return Err(lost()),
         }
         Ok(None)

@@ -38,6 +38,9 @@ pub struct Wish {
     pub message: String,
     /// Instructions, see [`change`].
     pub changes: Vec<String>,
+    /// Does it stand still meanwhile, if it runs; where nothing is said it does
+    /// if that can be had.
+    pub pause: Option<bool>,
 }
 
 impl Containers<'_> {
@@ -66,7 +69,7 @@ impl Containers<'_> {
         configure(&mut run, record);
         change::apply(&mut run, &wish.changes)?;
         new.config.insert("config".to_owned(), run.into());
-        let layer = self.quietly(record, || {
+        let layer = self.quietly(record, wish.pause, || {
             new.add_layer(|out| self.write_layer(record, latest, out))
         })?;
         let (seconds, nanos) = match latest {
@@ -92,19 +95,43 @@ impl Containers<'_> {
         new.finish(wish.name.into_iter().collect())
     }
 
-    /// Do something while nobody starts or removes a container that does not
-    /// run.
-    fn quietly<T>(&self, record: &Record, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Do something while a container stands still, or, if it does not run, while
+    /// nobody starts or removes it.
+    fn quietly<T>(
+        &self,
+        record: &Record,
+        pause: Option<bool>,
+        act: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         self.settle(record)?;
-        let _held = match self.status(record).0 {
-            Status::Running => None,
-            _ => Some(self.hold(record)?),
+        if self.status(record).0 != Status::Running {
+            let _held = self.hold(record)?;
+            return act();
+        }
+        let paused = match (pause, pause.unwrap_or(true).then(|| self.pause(record))) {
+            (Some(_), Some(Err(e))) => return Err(e),
+            (None, Some(Err(e))) => {
+                log::warn!("the container is not paused: {e}");
+                None
+            }
+            (_, paused) => paused,
         };
-        act()
+        let done = act();
+        drop(paused);
+        done
     }
 
-    /// Write the layer of what a container has changed.
-    fn write_layer(&self, record: &Record, latest: Option<i64>, out: &mut dyn Write) -> Result<()> {
+    /// Write the layer of what a container has changed; no time in it is later
+    /// than `latest`.
+    ///
+    /// # Errors
+    /// When a tree cannot be read, or `out` not written.
+    pub fn write_layer(
+        &self,
+        record: &Record,
+        latest: Option<i64>,
+        out: &mut dyn Write,
+    ) -> Result<()> {
         let trees = self.trees(record)?;
         let changes = self.changes(record, &trees)?;
         let wish = LayerWish {
@@ -115,7 +142,7 @@ impl Containers<'_> {
     }
 
     /// The trees that a container is made of.
-    fn trees(&self, record: &Record) -> Result<Trees> {
+    pub(super) fn trees(&self, record: &Record) -> Result<Trees> {
         let layers: Vec<_> = record
             .layers
             .iter()
@@ -126,7 +153,7 @@ impl Containers<'_> {
 
     /// What a container has changed, without what the runtime made to mount
     /// things at.
-    fn changes(&self, record: &Record, trees: &Trees) -> Result<Vec<Change>> {
+    pub(super) fn changes(&self, record: &Record, trees: &Trees) -> Result<Vec<Change>> {
         if self.is_mounted(record)? {
             // What was stored to mappings is still the kernel's.
             let point = self.mount_point(record);

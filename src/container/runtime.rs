@@ -136,16 +136,37 @@ impl Runtime {
         if !state_dir()?.join(id).exists() {
             return Ok(());
         }
+        self.do_to(&["delete", "--force"], id, "clean up")
+    }
+
+    /// Let the processes of a container stand still.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn pause(&self, id: &str) -> Result<()> {
+        self.do_to(&["pause"], id, "pause the container")
+    }
+
+    /// Let them go on.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn resume(&self, id: &str) -> Result<()> {
+        self.do_to(&["resume"], id, "let the container go on")
+    }
+
+    fn do_to(&self, args: &[&str], id: &str, what: &str) -> Result<()> {
         let output = self
             .call()?
-            .args(["delete", "--force", id])
+            .args(args)
+            .arg(id)
             .stdin(Stdio::null())
             .output()
             .context(|| format!("cannot run {}", self.program.display()))?;
         match output.status.success() {
             true => Ok(()),
             false => Err(Error::Conflict(format!(
-                "the runtime cannot clean up: {}",
+                "the runtime cannot {what}: {}",
                 show(output.stderr.trim_ascii())
             ))),
         }

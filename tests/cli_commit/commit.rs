@@ -3,12 +3,13 @@
 use super::common::tree::{DumpOptions, Mtime, below, compare, dump, escape};
 use super::harness::{Cli, ready};
 use super::support::{Entry, Tar, diffs, docker_archive, entry};
+use capas::container::Containers;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
 /// An image `odd:1` of two layers with all that a container can change.
-fn odd_image(c: &Cli) {
+pub fn odd_image(c: &Cli) {
     let mut lower = Tar::new();
     lower.dir("./");
     for dir in [
@@ -61,7 +62,7 @@ fn odd_image(c: &Cli) {
     c.bench.load(&archive).unwrap();
 }
 
-fn sh(dir: &str, script: &str) {
+pub fn sh(dir: &str, script: &str) {
     let done = Command::new("sh")
         .args(["-ec", script])
         .current_dir(dir)
@@ -300,6 +301,39 @@ fn no_time_is_later_than_was_said() {
             .contains("SOURCE_DATE_EPOCH=\"soon\"")
     );
     c.ok(&["rm", "one", "two"]);
+}
+
+#[test]
+fn a_container_stands_still_as_long_as_somebody_wants_it_to() {
+    let Some(c) = ready() else { return };
+    let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
+    c.ok(&["run", "-d", "--name", "one", "box:1", "sh", "-c", script]);
+    let containers = Containers::new(&c.bench.store);
+    let record = containers.find("one").unwrap();
+    let lines = || c.ok(&["logs", "one"]).lines().count();
+    let goes_on = || {
+        let seen = lines();
+        c.until("it goes on", || lines() > seen);
+    };
+    goes_on();
+    let (first, second) = (containers.pause(&record), containers.pause(&record));
+    for paused in [first.unwrap(), second.unwrap()] {
+        let seen = lines();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(lines(), seen);
+        drop(paused);
+    }
+    goes_on();
+    commit(&c, &["one", "running:1"]);
+    commit(&c, &["-p=false", "one", "running:2"]);
+    goes_on();
+    // One that is killed wants nothing any more.
+    let mut asker = c.command(&["commit", "one"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    asker.kill().unwrap();
+    asker.wait().unwrap();
+    goes_on();
+    c.ok(&["rm", "-f", "one"]);
 }
 
 #[test]

@@ -66,12 +66,12 @@ fn containers(c: &Cli) -> Vec<String> {
 #[test]
 fn nothing_is_leaked_whoever_is_killed() {
     let Some(c) = ready() else { return };
-    let (points, seed) = (number("CAPAS_POINTS", 8), number("CAPAS_SEED", 1));
+    let (points, seed) = (number("CAPAS_POINTS", 12), number("CAPAS_SEED", 1));
     let mut random = Random(seed);
     let mut hits: BTreeMap<String, u64> = BTreeMap::new();
     for point in 0..points {
         let target = ["cli", "monitor", "driver", "runtime"][usize::try_from(point % 4).unwrap()];
-        let during = ["run", "exec"][usize::try_from(point / 4 % 2).unwrap()];
+        let during = ["run", "exec", "commit"][usize::try_from(point / 4 % 3).unwrap()];
         let wait = Duration::from_millis(random.below(700));
         let mut asker = match during {
             "run" => quiet(
@@ -86,6 +86,13 @@ fn nothing_is_leaked_whoever_is_killed() {
                     "echo x >/f; sleep 0.4",
                 ],
             ),
+            "commit" => {
+                let script =
+                    "dd if=/dev/urandom of=/f bs=1M count=32 2>/dev/null; echo up; sleep 1000";
+                c.ok(&["run", "-d", "--name", "box", "box:1", "sh", "-c", script]);
+                c.until("it is up", || c.ok(&["logs", "box"]) == "up\n");
+                quiet(&c, &["commit", "box", "snap:1"])
+            }
             _ => {
                 c.ok(&["run", "-d", "--name", "box", "box:1", "sleep", "1000"]);
                 quiet(&c, &["exec", "box", "sh", "-c", "echo x >/f; sleep 0.4"])
@@ -107,6 +114,10 @@ fn nothing_is_leaked_whoever_is_killed() {
             &c,
             &format!("{point}: {target} during {during} after {wait:?}"),
         );
+        if during == "commit" {
+            c.ok(&["check"]);
+            c.run(&["rmi", "snap:1"]);
+        }
         c.run(&["rm", "-f", "box"]);
         // One that was made after its name was looked for.
         for id in c.ok(&["ps", "-aq"]).lines() {

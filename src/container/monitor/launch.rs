@@ -78,6 +78,24 @@ impl Connection {
         }
     }
 
+    /// Have the command stand still until the connection ends.
+    ///
+    /// # Errors
+    /// When it cannot be stopped, or the monitor is gone.
+    pub fn pause(&mut self) -> Result<()> {
+        self.socket
+            .send(&Request::Pause.encode())
+            .context(|| "cannot speak to the monitor".to_owned())?;
+        loop {
+            match self.wait() {
+                Ok(Event::Paused) => return Ok(()),
+                Ok(Event::Warning(why)) => return Err(Error::Conflict(why.to_owned())),
+                Ok(Event::Exited(_)) | Err(_) => return Err(lost()),
+                Ok(_) => {}
+            }
+        }
+    }
+
     /// Wait until the command runs.
     ///
     /// # Errors

@@ -128,7 +128,7 @@ fn run(
         client.say(Event::Started.encode());
     }
     let root = containers.mount_point(record);
-    let ended = Monitor::new(record, root, started, signals, ears, clients).run();
+    let ended = Monitor::new(record, runtime, root, started, signals, ears, clients).run();
     let mut clients = ended.clients;
     let _ = fs::remove_file(containers.dir(&record.id).join(SOCKET));
     let cleaned = containers.clean(&record.id);

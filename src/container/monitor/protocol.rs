@@ -23,6 +23,8 @@ pub enum Request<'a> {
     EndOfInput,
     /// Rows and columns of the terminal.
     Size(u16, u16),
+    /// The command is to stand still as long as this connection lasts.
+    Pause,
 }
 
 impl Request<'_> {
@@ -38,6 +40,7 @@ impl Request<'_> {
                 out.extend(columns.to_be_bytes());
                 out
             }
+            Request::Pause => vec![b'P'],
         }
     }
 
@@ -50,6 +53,7 @@ impl Request<'_> {
             }),
             [b'I', data @ ..] => Some(Request::Input(data)),
             [b'E'] => Some(Request::EndOfInput),
+            [b'P'] => Some(Request::Pause),
             [b'W', a, b, c, d] => Some(Request::Size(
                 u16::from_be_bytes([*a, *b]),
                 u16::from_be_bytes([*c, *d]),
@@ -68,6 +72,8 @@ pub enum Event<'a> {
     Error(&'a [u8]),
     /// Its command runs, and its process is written down.
     Started,
+    /// Its command stands still.
+    Paused,
     /// Its command could not be started: exit code and why.
     Failed(u8, &'a str),
     /// Something beside the point did not work.
@@ -87,6 +93,7 @@ impl Event<'_> {
             Event::Output(data) => [b"o", *data].concat(),
             Event::Error(data) => [b"e", *data].concat(),
             Event::Started => b"s".to_vec(),
+            Event::Paused => b"p".to_vec(),
             Event::Failed(code, why) => text(&[b'f', *code], why),
             Event::Warning(what) => text(b"w", what),
             Event::Exited(code) => vec![b'x', *code],
@@ -100,6 +107,7 @@ impl Event<'_> {
             [b'o', data @ ..] => Some(Event::Output(data)),
             [b'e', data @ ..] => Some(Event::Error(data)),
             [b's'] => Some(Event::Started),
+            [b'p'] => Some(Event::Paused),
             [b'f', code, why @ ..] => Some(Event::Failed(*code, text(why))),
             [b'w', what @ ..] => Some(Event::Warning(text(what))),
             [b'x', code] => Some(Event::Exited(*code)),
@@ -122,6 +130,7 @@ mod tests {
             Request::Input(b"abc"),
             Request::EndOfInput,
             Request::Size(24, 300),
+            Request::Pause,
         ] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }
@@ -129,6 +138,7 @@ mod tests {
             Event::Output(b"abc"),
             Event::Error(b""),
             Event::Started,
+            Event::Paused,
             Event::Failed(127, "nö"),
             Event::Warning("w"),
             Event::Exited(3),

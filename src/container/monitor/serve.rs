@@ -6,6 +6,7 @@ use super::protocol::{CHUNK, Event, Request};
 use super::start::Started;
 use super::{LOG, Record, SOCKET};
 use crate::container::process::UNKNOWN_EXIT;
+use crate::container::runtime::Runtime;
 use crate::container::signal;
 use crate::store::error::{Context, Result};
 use crate::sys::child::{self, Handle};
@@ -30,6 +31,8 @@ pub struct Client {
     socket: Packets,
     output: bool,
     input: bool,
+    /// Wants the command to stand still.
+    pauses: bool,
     waiting: VecDeque<Vec<u8>>,
     gone: bool,
 }
@@ -40,6 +43,7 @@ impl Client {
             socket,
             output: false,
             input: false,
+            pauses: false,
             waiting: VecDeque::new(),
             gone: false,
         }
@@ -147,6 +151,8 @@ impl Ears {
 /// A monitor at work.
 #[derive(Debug)]
 pub struct Monitor {
+    id: String,
+    runtime: Runtime,
     pid: u32,
     signals: Signals,
     ears: Ears,
@@ -185,6 +191,7 @@ impl Monitor {
     /// Take over a command that was started, whose root is mounted at `root`.
     pub fn new(
         record: &Record,
+        runtime: Runtime,
         root: PathBuf,
         started: Started,
         signals: Signals,
@@ -202,6 +209,8 @@ impl Monitor {
         outputs.extend(started.stderr.map(|fd| Output::new(Stream::Stderr, fd)));
         let stop_signal = record.settings.stop_signal.as_deref();
         Monitor {
+            id: record.id.clone(),
+            runtime,
             pid: started.pid,
             signals,
             ears,
@@ -465,13 +474,43 @@ impl Monitor {
                     let _ = terminal::set_size(&input.fd, (rows, columns));
                 }
             }
+            Some(Request::Pause) => self.pause(n),
             None => client.gone = true,
+        }
+    }
+
+    /// Let the command stand still, for one of those who are connected.
+    fn pause(&mut self, n: usize) {
+        let already = self.clients.iter().any(|c| c.pauses);
+        let done = match already {
+            true => Ok(()),
+            false => self.runtime.pause(&self.id),
+        };
+        if done.is_err() {
+            // A runtime that was killed may have stopped it.
+            let _ = self.runtime.resume(&self.id);
+        }
+        if let Some(client) = self.clients.get_mut(n) {
+            client.pauses = done.is_ok();
+            client.say(match done {
+                Ok(()) => Event::Paused.encode(),
+                Err(e) => Event::Warning(&e.to_string()).encode(),
+            });
         }
     }
 
     fn clients_gone(&mut self) {
         let left = self.clients.iter().any(|c| c.gone && c.input);
+        let paused = self.clients.iter().any(|c| c.gone && c.pauses);
         self.clients.retain(|c| !c.gone);
+        if paused
+            && !self.clients.iter().any(|c| c.pauses)
+            && let Err(e) = self.runtime.resume(&self.id)
+        {
+            // It would stand still for ever.
+            self.why = e.to_string();
+            self.kill(signal::KILL);
+        }
         if left && self.stdin_once {
             if let Some(input) = &mut self.input {
                 input.ending = true;
