@@ -257,7 +257,16 @@ fn lost(host: &str, e: &ureq::Error) -> Fault {
         ),
         ureq::Error::Io(io) => {
             tls = io.kind() == ErrorKind::InvalidData;
-            (e.to_string(), tls)
+            let text = io.to_string();
+            match text.strip_prefix("invalid peer certificate: ") {
+                Some(why) => (
+                    format!(
+                        "its certificate is not believed: {why} (authorities are the machine's, or those in the file that SSL_CERT_FILE names)"
+                    ),
+                    true,
+                ),
+                None => (e.to_string(), tls),
+            }
         }
         ureq::Error::Http(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             (e.to_string(), true)

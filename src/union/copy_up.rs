@@ -205,6 +205,7 @@ impl Union {
         {
             fs::sync(fd, false)?;
         }
+        let found_again = origin.is_some();
         let mut indexed_as = None;
         if let (Some(links), Some(origin)) = (indexed, origin) {
             self.set_mark(to, Mark::Nlink, &nlink::lower(0))?;
@@ -233,9 +234,15 @@ impl Union {
             return self.link_up(node, &link, links.at(&name));
         }
         self.install(&link, staged, true)?;
-        let mut state = node.state.lock();
-        state.upper = got;
-        state.origin = true;
+        {
+            let mut state = node.state.lock();
+            state.upper = got;
+            state.origin = true;
+            state.parted = stat.nlink > 1;
+        }
+        if !found_again {
+            node.known_by_name();
+        }
         Ok(())
     }
 
@@ -411,6 +418,8 @@ impl Union {
             nlink: old.nlink,
             lower: old.lower.clone(),
             origin: old.origin,
+            by_name: old.by_name,
+            parted: old.parted,
             orphan: old.orphan.take(),
             removed: old.removed,
             mode_hint: old.mode_hint,
@@ -419,7 +428,11 @@ impl Union {
             ..State::default()
         };
         drop(old);
+        let by_name = state.by_name;
         let new = self.table.insert(node.ino, node.kind, false, state);
+        if by_name {
+            new.known_by_name();
+        }
         node.state.lock().successor = Some(new.clone());
         new
     }

@@ -233,10 +233,11 @@ impl Union {
             let mut state = node.state.lock();
             state.removed = false;
             state.last = None;
-            state.links.push(super::node::Link {
+            let link = super::node::Link {
                 parent: parent.clone(),
                 name: name.to_owned(),
-            });
+            };
+            node.gains(&mut state, link);
         }
         drop(naming);
         let attr = self.attr_of(&node)?;

@@ -306,7 +306,11 @@ impl Union {
     /// listed all the same: its own lookup says what is wrong.
     fn listed(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<(u64, u32)>> {
         match self.resolve(node, name) {
-            Ok(found) => Ok(found.map(|found| (found.ino, found.stat.kind()))),
+            Ok(found) => Ok(found.map(|found| {
+                let known = self.table.by_name(node, name);
+                let known = known.filter(|n| !n.state.lock().parted);
+                (known.map_or(found.ino, |n| n.ino), found.stat.kind())
+            })),
             Err(Errno::IO) => {
                 let dir = self.upper_dir(node)?;
                 let stat = fs::absent(fs::stat_at(&*dir, name))?;

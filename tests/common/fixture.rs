@@ -377,6 +377,11 @@ impl Drop for Fixture {
     }
 }
 
+/// The program; elsewhere for those who may not come to where it was built.
+pub fn capasfs() -> PathBuf {
+    std::env::var_os("CAPAS_PROGRAM").map_or(env!("CARGO_BIN_EXE_capasfs").into(), PathBuf::from)
+}
+
 fn run_script(script: &str, dir: &Path, what: &str) {
     let mut sh = Command::new("sh");
     let status = sh.args(["-ec", script, "sh"]).arg(dir).arg(what).status();
@@ -473,7 +478,7 @@ impl Mounted {
         let dir = self.dir.to_str().unwrap();
         let mut c = match self.target {
             Target::Plain => return Ok(()),
-            Target::Capasfs => Command::new(env!("CARGO_BIN_EXE_capasfs")),
+            Target::Capasfs => Command::new(capasfs()),
             Target::FuseOverlayfs => Command::new("fuse-overlayfs"),
             Target::Overlay | Target::OverlayBare => {
                 let mut c = Command::new("mount");
@@ -485,6 +490,9 @@ impl Mounted {
             // Which goes with neither redirect_dir nor metacopy.
             Target::Overlay if self.opts.contains("userxattr") => {
                 format!("index=on,xino=auto,{}", self.opts)
+            }
+            Target::Overlay if sys::in_user_namespace() => {
+                format!("xino=auto,userxattr,{}", self.opts)
             }
             Target::Overlay if self.opts.contains("upperdir=") => format!(
                 "redirect_dir=on,metacopy=on,index=on,xino=auto,{}",
@@ -588,9 +596,9 @@ impl Drop for Mounted {
 fn daemon_of(dir: &Path) -> Option<u32> {
     use std::os::unix::ffi::OsStrExt;
     let dir = dir.as_os_str().as_bytes();
-    let procs = sys::list(Path::new("/proc")).unwrap();
-    procs.iter().find_map(|e| {
-        let pid = e.name.to_str()?.parse().ok()?;
+    let mut procs = std::fs::read_dir("/proc").unwrap();
+    procs.find_map(|e| {
+        let pid = e.ok()?.file_name().to_str()?.parse().ok()?;
         let cmd = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         cmd.split(|&b| b == 0).any(|a| a == dir).then_some(pid)
     })
