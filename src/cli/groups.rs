@@ -3,8 +3,8 @@
 
 use super::args::{Command, Load, Mount, Names, Remove};
 use super::{
-    attach, commit, create, df, diff, exec, history, image_prune, images, import, info, inspect,
-    kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
+    attach, commit, cp, create, df, diff, exec, export, history, image_prune, images, import, info,
+    inspect, kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
 };
 use clap::Subcommand;
 
@@ -69,6 +69,8 @@ pub enum Container {
     Attach(attach::Args),
     /// Make an image of what a container has changed
     Commit(commit::Args),
+    /// Copy files from a container to here or the reverse
+    Cp(cp::Args),
     /// Make a container without running it
     Create(create::Create),
     /// Show all that is known of containers, as JSON
@@ -85,6 +87,8 @@ pub enum Container {
     Diff(diff::Args),
     /// Run one more command in a container
     Exec(exec::Args),
+    /// Write a container's files as a tar archive
+    Export(export::Args),
     /// Send a signal to containers' commands
     Kill(kill::Args),
     /// Show what a container has written
@@ -114,8 +118,10 @@ impl Container {
         match self {
             Container::Attach(args) => Command::Attach(args),
             Container::Commit(args) => Command::Commit(args),
+            Container::Cp(args) => Command::Cp(args),
             Container::Create(args) => Command::Create(args),
             Container::Diff(args) => Command::Diff(args),
+            Container::Export(args) => Command::Export(args),
             Container::Exec(args) => Command::Exec(args),
             Container::Kill(args) => Command::Kill(args),
             Container::Logs(args) => Command::Logs(args),

@@ -7,11 +7,13 @@ pub mod check;
 pub mod commit;
 pub mod completion;
 pub mod containers;
+pub mod cp;
 pub mod create;
 pub mod df;
 pub mod diff;
 pub mod doctor;
 pub mod exec;
+pub mod export;
 pub mod filter;
 pub mod format;
 pub mod gc;
@@ -184,9 +186,11 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Attach(args) => attach::attach(&containers, &args, output),
         Command::Commit(args) => commit::commit(&containers, args, output),
+        Command::Cp(args) => cp::cp(&containers, &args, output),
         Command::Create(args) => create::create(&containers, args, output),
         Command::Diff(args) => diff::diff(&containers, &args, output),
         Command::Exec(args) => exec::exec(&containers, args, output),
+        Command::Export(args) => export::export(&containers, &args, output),
         Command::Kill(args) => kill::kill(&containers, &args, output),
         Command::Logs(args) => logs::logs(&containers, &args, output),
         Command::Rename(args) => rename::rename(&containers, &args, output),
