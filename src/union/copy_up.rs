@@ -149,13 +149,19 @@ impl Union {
         let dir = self.lower_dir(&lower.dir)?;
         let from = At::Name(dir.as_fd(), &lower.name);
         let stat = self.stat_lower(lower.dir.layer, from)?;
-        self.owner_is_known(lower.dir.layer, from, &stat)?;
-        if flags::is_protected(from)? {
-            return Err(Errno::PERM);
-        }
+        self.may_copy_up(lower.dir.layer, from, &stat)?;
         let mut got = InUpper::Data;
-        let staged = match stat.kind() {
-            libc::S_IFREG => {
+        let partial = node.partial().filter(|_| want != Want::Empty);
+        let staged = match (stat.kind(), &partial) {
+            (_, Some(partial)) => {
+                partial.complete()?;
+                let fd = partial.copy()?;
+                if self.options.fsync != Fsync::Volatile {
+                    fs::sync(&fd, true)?;
+                }
+                upper.work.nameless(fd)
+            }
+            (libc::S_IFREG, None) => {
                 let staged = upper.work.file()?;
                 let fd = staged.fd().ok_or(Errno::BADF)?;
                 match want {
@@ -173,11 +179,16 @@ impl Union {
                 }
                 staged
             }
-            libc::S_IFLNK => upper.work.symlink(&fs::readlink(from)?)?,
-            kind => self.stage_node(kind, stat.rdev)?,
+            (libc::S_IFLNK, None) => upper.work.symlink(&fs::readlink(from)?)?,
+            (kind, None) => self.stage_node(kind, stat.rdev)?,
         };
         let to = staged.fd().map_or(staged.at(), |fd| At::Fd(fd.as_fd()));
-        self.copy_attributes(from, &stat, to)?;
+        if let Some(partial) = &partial {
+            let (_quiet, mtime) = partial.quiet()?;
+            self.copy_attributes(from, &Stat { mtime, ..stat }, to)?;
+        } else {
+            self.copy_attributes(from, &stat, to)?;
+        }
         if want == Want::Empty {
             // Its data is gone when it appears: so this is when it changed.
             fs::utimens(to, SetTime::At(stat.atime), SetTime::Now)?;
@@ -229,7 +240,19 @@ impl Union {
         let mut state = node.state.lock();
         state.upper = got;
         state.origin = true;
+        state.partial = None;
+        drop(state);
+        self.partials.remove(node);
         Ok(())
+    }
+
+    /// May a lower inode be copied.
+    pub(super) fn may_copy_up(&self, layer: u16, at: At<'_>, stat: &Stat) -> Result<()> {
+        self.owner_is_known(layer, at, stat)?;
+        match flags::is_protected(at)? {
+            true => Err(Errno::PERM),
+            false => Ok(()),
+        }
     }
 
     /// An unlinked node's copy.
@@ -242,6 +265,9 @@ impl Union {
         state.upper = got;
         state.orphan = Some(Arc::new(fd));
         state.last = None;
+        state.partial = None;
+        drop(state);
+        self.partials.remove(node);
         Ok(())
     }
 
@@ -382,9 +408,10 @@ impl Union {
     /// After data came to the upper: where descriptors read the lower past
     /// the daemon, the kernel allows no other backing file for this node, so
     /// the name goes over to a new one.
-    fn succeed(&self, node: &Arc<Node>) -> Arc<Node> {
+    pub(super) fn succeed(&self, node: &Arc<Node>) -> Arc<Node> {
         let mut old = node.state.lock();
-        if old.upper != InUpper::Data || old.io != IoMode::PassLower {
+        let moved = old.upper == InUpper::Data || old.partial.is_some();
+        if !moved || old.io != IoMode::PassLower {
             return node.clone();
         }
         let state = State {
@@ -393,6 +420,7 @@ impl Union {
             index: old.index.clone(),
             nlink: old.nlink,
             lower: old.lower.clone(),
+            partial: old.partial.take(),
             origin: old.origin,
             orphan: old.orphan.take(),
             removed: old.removed,

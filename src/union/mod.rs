@@ -2,6 +2,7 @@
 //! own. Errors are errnos, as the caller of the file system call gets them.
 
 mod attr;
+mod chunks;
 mod copy_up;
 mod create;
 mod dirs;
@@ -16,6 +17,7 @@ mod node;
 mod open;
 pub mod options;
 mod owner;
+mod partial;
 mod path;
 mod readdir;
 mod remove;
@@ -100,6 +102,7 @@ pub struct Union {
     creating: Mutex<()>,
     fds: DirFds,
     files: OpenFiles,
+    partials: partial::Partials,
 }
 
 impl std::fmt::Debug for Union {

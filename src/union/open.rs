@@ -9,6 +9,7 @@ use super::{
     links::Links,
     node::{InUpper, State, Table},
     options::Options,
+    partial::Partials,
 };
 use crate::layer::{
     Layer,
@@ -135,6 +136,7 @@ impl Union {
             creating: Mutex::new(()),
             fds: DirFds::new(budget() / 2),
             files: OpenFiles::new(budget() / 4),
+            partials: Partials::default(),
         };
         union.open_root().map_err(|errno| SetupError {
             what: "cannot read the root of",
@@ -196,9 +198,10 @@ impl Union {
         }
     }
 
-    /// End cleanly: the work directory is emptied, a volatile upper may be
-    /// used again.
+    /// End cleanly: copies under way are completed, the work directory is
+    /// emptied, a volatile upper may be used again.
     pub fn close(&self) {
+        self.settle();
         let Some(upper) = &self.upper else { return };
         if let Err(e) = upper.work.clear() {
             log::warn!("cannot empty the work directory: {e}");
