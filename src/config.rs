@@ -81,9 +81,16 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Config> {
+        Config::parse(&read_file(path, MAX_FILE)?, path)
+    }
+
+    /// What a file at `path` says.
+    ///
+    /// # Errors
+    /// For what is no TOML, and a key that is not known.
+    pub fn parse(data: &[u8], path: &Path) -> Result<Config> {
         let bad = |why: &str| invalid(format!("bad configuration {}: {why}", path.display()));
-        let data = read_file(path, MAX_FILE)?;
-        let Ok(text) = std::str::from_utf8(&data) else {
+        let Ok(text) = std::str::from_utf8(data) else {
             return bad("it is not UTF-8");
         };
         match toml::from_str(text) {

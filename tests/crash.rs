@@ -15,10 +15,16 @@
 )]
 
 mod common;
+#[path = "registry/images.rs"]
+mod images;
 #[path = "crash/kill.rs"]
 mod kill;
 #[path = "crash/power.rs"]
 mod power;
+#[path = "registry/served.rs"]
+mod served;
+#[path = "registry/stub.rs"]
+mod stub;
 #[path = "store/support.rs"]
 mod support;
 #[path = "crash/together.rs"]

@@ -36,9 +36,19 @@ const VARIANTS: &[&str] = &[
     "lazy",
     "lazy+reflink+metacopy=off",
     "userxattr+metacopy=off+redirect_dir=off",
+    "catalog",
+    "catalog+userxattr",
+    "catalog+redirect_dir=off",
+    "catalog+xino=on",
+    "catalog+handles",
 ];
 
-const IN_NAMESPACE: &[&str] = &["userns", "userns+mknod", "userns+tmpfile+exchange"];
+const IN_NAMESPACE: &[&str] = &[
+    "userns",
+    "userns+mknod",
+    "userns+tmpfile+exchange",
+    "userns+catalog",
+];
 
 /// All cases under all variants; how many ran, and what was wrong.
 fn run(variants: &[&str], base: &Path) -> (usize, Vec<String>) {

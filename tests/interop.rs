@@ -1,5 +1,5 @@
 //! Other programs read what `capas save` writes, and `capas load` what they
-//! write: podman, skopeo, umoci and containerd, with the same digests of
+//! write: podman, buildah, skopeo, umoci and containerd, with the same digests of
 //! configurations, manifests and layers everywhere.
 //!
 //! containerd runs with a root, a state and an address of the test's own; podman
@@ -35,7 +35,7 @@ const NAME: &str = "localhost/wild:1";
 fn ready() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).exists());
-    let missing: Vec<&str> = ["podman", "skopeo", "umoci", "containerd", "ctr"]
+    let missing: Vec<&str> = ["podman", "buildah", "skopeo", "umoci", "containerd", "ctr"]
         .into_iter()
         .filter(|p| !found(p))
         .collect();
@@ -201,10 +201,15 @@ impl Podman {
     }
 
     fn run(&self, args: &[&str]) -> String {
+        self.command("podman", args)
+    }
+
+    /// A program that works on podman's store.
+    fn command(&self, program: &str, args: &[&str]) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/podman-env");
         ok(Command::new(script)
             .arg(self.0.path())
-            .arg("podman")
+            .arg(program)
             .args(args)
             .env("MOUNT_PROGRAM", env!("CARGO_BIN_EXE_capasfs")))
     }
@@ -222,6 +227,14 @@ impl Podman {
     }
 }
 
+/// A path of which the program may make a name, which must not have capitals.
+fn plain_link(program: &str, path: &str) -> PathBuf {
+    let name = format!("capas-interop-{program}-{}", std::process::id());
+    let link = std::env::temp_dir().join(name);
+    symlink(path, &link).unwrap();
+    link
+}
+
 #[test]
 fn podman_reads_what_capas_saves_and_the_reverse() {
     if !ready() {
@@ -232,9 +245,7 @@ fn podman_reads_what_capas_saves_and_the_reverse() {
         let podman = Podman::new();
         let path = path.to_str().unwrap();
         let name = if format == "oci-dir" {
-            // The path becomes a name, which must not have capitals.
-            let link = std::env::temp_dir().join(format!("capas-interop-{}", std::process::id()));
-            symlink(path, &link).unwrap();
+            let link = plain_link("podman", path);
             podman.run(&["load", "-i", link.to_str().unwrap()]);
             fs::remove_file(link).unwrap();
             known.id.hex()
@@ -253,6 +264,58 @@ fn podman_reads_what_capas_saves_and_the_reverse() {
             }
         }
     }
+}
+
+#[test]
+fn buildah_reads_what_capas_saves_and_the_reverse() {
+    if !ready() {
+        return;
+    }
+    let known = Known::new();
+    for (format, path) in known.saved() {
+        let buildah = Podman::new();
+        let link = plain_link("buildah", path.to_str().unwrap());
+        let from = match format {
+            "oci-dir" => format!("oci:{}:1", link.display()),
+            format => format!("{format}:{}", link.display()),
+        };
+        let id = buildah.command("buildah", &["pull", "-q", &from]);
+        fs::remove_file(link).unwrap();
+        let id = Digest::parse_hex(id.trim()).unwrap();
+        assert_eq!(id, known.id, "{from}");
+        let (_, diffs) = buildah.image(&id.hex());
+        assert_eq!(diffs, known.diffs, "{from}");
+        if !path.ends_with("with-oci-archive") {
+            continue;
+        }
+        for kind in ["oci-archive", "docker-archive", "oci"] {
+            let out = known.path(&format!("buildah-{kind}"));
+            let to = format!("{kind}:{}:{NAME}", out.display());
+            buildah.command("buildah", &["push", "-q", &id.hex(), &to]);
+            known.is_loaded_from(&out, Some(NAME));
+        }
+    }
+}
+
+/// The store is a layout itself, which need not be saved to be read.
+#[test]
+fn skopeo_and_umoci_read_the_store_itself() {
+    if !ready() {
+        return;
+    }
+    let known = Known::new();
+    let store = known.bench.store.root().to_owned();
+    let (image, _) = known.bench.store.find_image(NAME).unwrap();
+    let from = format!("oci:{}:{NAME}", store.display());
+    let raw = ok(Command::new("skopeo").args(["inspect", "--raw", &from]));
+    assert_eq!(Digest::of(raw.as_bytes()), image.manifest.digest);
+    let to = known.path("copy");
+    ok(Command::new("skopeo")
+        .args(["copy", "--preserve-digests", &from])
+        .arg(format!("oci:{}:{NAME}", to.display())));
+    assert_eq!(known.is_loaded_from(&to, Some(NAME)), image.manifest.digest);
+    let listed = ok(Command::new("umoci").args(["list", "--layout"]).arg(&store));
+    assert_eq!(listed.trim(), NAME);
 }
 
 #[test]

@@ -15,8 +15,12 @@ mod attributes;
 mod copy_up;
 #[path = "mounted/directories.rs"]
 mod directories;
+#[path = "mounted/faulty.rs"]
+mod faulty;
 #[path = "mounted/full.rs"]
 mod full;
+#[path = "mounted/impossible.rs"]
+mod impossible;
 #[path = "mounted/io.rs"]
 mod io;
 #[path = "mounted/limits.rs"]
@@ -35,10 +39,16 @@ mod mask;
 mod matrix;
 #[path = "mounted/names.rs"]
 mod names;
+#[path = "mounted/odd_layers.rs"]
+mod odd_layers;
 #[path = "mounted/opening.rs"]
 mod opening;
 #[path = "mounted/options.rs"]
 mod options;
+#[path = "mounted/power.rs"]
+mod power;
+#[path = "mounted/serving.rs"]
+mod serving;
 #[path = "mounted/unlinked.rs"]
 mod unlinked;
 
@@ -62,6 +72,27 @@ fn mounted(lowers: &[&str], not_on: &[(Target, &str)]) -> Option<(Fixture, Mount
         .fold(Fixture::new(), |fx, spec| fx.lower(spec));
     let m = fx.mount(target, "");
     Some((fx, m))
+}
+
+/// [`mounted`] for what is said of capasfs alone, with mount options.
+fn ours(fx: impl FnOnce() -> Fixture, options: &str) -> Option<(Fixture, Mounted)> {
+    if !common::able_to_mount() || Target::from_env() != Target::Capasfs {
+        return None;
+    }
+    let fx = fx();
+    let m = fx.mount(Target::Capasfs, options);
+    Some((fx, m))
+}
+
+/// The error number.
+fn errno<T>(r: std::io::Result<T>) -> Option<i32> {
+    r.err().and_then(|e| e.raw_os_error())
+}
+
+/// Copies a file up, however files are opened: by a change of data that is none.
+fn copied_up(path: &Path) {
+    let f = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    f.set_len(f.metadata().unwrap().len()).unwrap();
 }
 
 /// The permission bits.

@@ -34,3 +34,5 @@ mod served;
 mod stub;
 #[path = "registry/tokens.rs"]
 mod tokens;
+#[path = "registry/walk.rs"]
+mod walk;

@@ -5,6 +5,7 @@
 mod common;
 mod direct;
 
+use capas::sys::Errno;
 use capas::union::options::Fsync;
 use common::tree;
 use direct::{Rig, cases, variant::Variant};
@@ -39,6 +40,54 @@ fn bed(lower: &str, upper: &str) -> Bed {
     variant.options.fsync = Fsync::Auto;
     let rig = Rig::new(dir.path(), variant.options, variant.features);
     Bed { _dir: dir, rig }
+}
+
+/// A layer may come from anywhere. Its redirects are taken only as the kernel
+/// takes them, so nothing beside it is ever seen.
+#[test]
+fn redirects_do_not_lead_out_of_their_layer() {
+    if !direct::able() {
+        return;
+    }
+    let top = r#"
+/up dir trusted.overlay.redirect=".."
+/over dir trusted.overlay.redirect="../lower1/x"
+/through dir trusted.overlay.redirect="l/x"
+/path dir trusted.overlay.redirect="/x/../x"
+/slash dir trusted.overlay.redirect="/x//y"
+/file file size=1 trusted.overlay.metacopy="" trusted.overlay.redirect="../lower1/f"
+/x/inside dir trusted.overlay.redirect="../../x"
+"#;
+    let bottom = "/l symlink -> .\n/x/y/z file\n/f file data=\"1\"\n";
+    let upper = r#"
+/u dir trusted.overlay.redirect="../x"
+/n dir trusted.overlay.redirect="/x/inside/deep"
+/m file size=1 trusted.overlay.metacopy="" trusted.overlay.redirect="l/f"
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    Rig::build(
+        dir.path(),
+        &[top.to_owned(), bottom.to_owned()],
+        Some(upper),
+    );
+    let variant = Variant::default_one();
+    let rig = Rig::new(dir.path(), variant.options, variant.features);
+    rig.open().unwrap();
+    for path in [
+        "/up",
+        "/over",
+        "/through",
+        "/path",
+        "/slash",
+        "/file",
+        "/x/inside",
+        "/u",
+        "/n",
+        "/m",
+    ] {
+        assert_eq!(rig.id(path), Err(Errno::IO), "{path}");
+    }
+    assert!(rig.id("/x/y/z").is_ok());
 }
 
 /// What is listed from a position on, at most `most` names, and where to go on.
@@ -230,4 +279,40 @@ fn a_late_release_is_not_another_files() {
     assert_eq!(opens(second.id, again.handle), Some(1));
     rig.with(|u| u.write(second.id, 0, b"second", true, caller))
         .unwrap();
+}
+
+/// A name went that was the only one of the file that is known: another one on
+/// disk shows the same inode, and changes of it are made there.
+#[test]
+fn a_name_that_is_found_after_the_known_one_went() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("", "/a file 0644 data=\"text\"\n/b link /a");
+    rig.open().unwrap();
+    let a = rig.id("/a").unwrap();
+    rig.op("unlink /a").unwrap();
+    assert_eq!(rig.id("/b").unwrap(), a, "one file");
+    rig.op("chmod /b 0600").unwrap();
+    rig.op("truncate /b 1").unwrap();
+    let b = std::fs::metadata(rig.dir.join("upper/b")).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((b.mode() & 0o7777, b.size()), (0o600, 1));
+    let seen = rig.with(|u| u.getattr(a)).unwrap().stat;
+    assert_eq!((seen.mode & 0o7777, seen.size, seen.nlink), (0o600, 1, 1));
+}
+
+/// A rename onto a directory that the file lies in is refused before any lock
+/// is taken that a reader below holds.
+#[test]
+fn a_file_is_not_renamed_onto_a_directory() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("/d/e/f file\n/g file", "");
+    rig.open().unwrap();
+    for (from, to) in [("/d/e/f", "/d"), ("/g", "/d")] {
+        let e = rig.op(&format!("rename {from} {to}")).unwrap_err();
+        assert!(matches!(e, capas::sys::Errno::ISDIR), "{e:?}");
+    }
 }

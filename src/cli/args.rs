@@ -49,7 +49,7 @@ pub enum Command {
         command: super::groups::Image,
     },
     /// `image prune`, which has no short form.
-    #[command(hide = true)]
+    #[command(skip)]
     ImagePrune(super::image_prune::Args),
     /// List images
     Images(images::Images),
@@ -102,13 +102,13 @@ pub enum Command {
         command: super::groups::System,
     },
     /// `container prune`, which has no short form.
-    #[command(hide = true)]
+    #[command(skip)]
     ContainerPrune(super::sweep::ContainerPrune),
     /// `system df`, which has no short form.
-    #[command(hide = true)]
+    #[command(skip)]
     SystemDf(super::df::Df),
     /// `system prune`, which has no short form.
-    #[command(hide = true)]
+    #[command(skip)]
     SystemPrune(super::sweep::SystemPrune),
     /// Show the version
     Version(super::version::Args),

@@ -1,6 +1,6 @@
 //! `system df`: what the store takes on the disk, as `du` counts it.
 
-use super::format::{Format, Heading};
+use super::format::{self, Format, Heading};
 use super::ps::status_text;
 use super::{Outcome, Output, table, units};
 use crate::container::Containers;
@@ -49,6 +49,8 @@ struct Row {
     reclaimable_bytes: u64,
 }
 
+impl format::Row for Row {}
+
 impl Row {
     fn new(kind: &'static str, total: usize, active: usize, bytes: u64, reclaimable: u64) -> Row {
         let percent = reclaimable.saturating_mul(100).checked_div(bytes);
@@ -56,10 +58,10 @@ impl Row {
             r#type: kind,
             total_count: total.to_string(),
             active: active.to_string(),
-            size: units::size(bytes),
+            size: units::fine_size(bytes),
             reclaimable: match percent {
-                Some(percent) => format!("{} ({percent}%)", units::size(reclaimable)),
-                None => units::size(reclaimable),
+                Some(percent) => format!("{} ({percent}%)", units::fine_size(reclaimable)),
+                None => units::fine_size(reclaimable),
             },
             bytes,
             reclaimable_bytes: reclaimable,
@@ -114,9 +116,21 @@ fn verbose(containers: &Containers<'_>, usage: &Usage, output: &mut Output<'_>) 
     writeln!(output.out, "\nContainers space usage:\n")?;
     table::print(output.out, &container_rows(containers)?)?;
     writeln!(output.out, "\nLocal Volumes space usage:\n")?;
-    let heading = ["VOLUME NAME", "LINKS", "SIZE"].map(str::to_owned).to_vec();
-    table::print(output.out, &[heading])?;
+    table::print(output.out, &[words(&["VOLUME NAME", "LINKS", "SIZE"])])?;
     writeln!(output.out, "\nBuild cache usage: 0B\n")?;
+    table::print(
+        output.out,
+        &[words(&[
+            "CACHE ID",
+            "CACHE TYPE",
+            "SIZE",
+            "CREATED",
+            "LAST USED",
+            "USAGE",
+            "SHARED",
+        ])],
+    )?;
+    writeln!(output.out)?;
     let all = usage.images + usage.containers + usage.other;
     writeln!(
         output.out,
@@ -126,8 +140,12 @@ fn verbose(containers: &Containers<'_>, usage: &Usage, output: &mut Output<'_>) 
     Ok(0)
 }
 
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|w| (*w).to_owned()).collect()
+}
+
 fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
-    let heading = [
+    let heading = words(&[
         "REPOSITORY",
         "TAG",
         "IMAGE ID",
@@ -136,36 +154,32 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
         "SHARED SIZE",
         "UNIQUE SIZE",
         "CONTAINERS",
-    ];
+    ]);
     let users = containers.users()?;
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    let mut rows = vec![heading];
     for one in containers.store().image_usage()? {
         let image = &one.image;
         let created = image.created.as_deref().and_then(units::parse_time);
         let count = users.iter().filter(|u| u.image == image.id).count();
-        let names = match image.names.is_empty() {
-            true => vec![None],
-            false => image.names.iter().map(Some).collect(),
-        };
-        for name in names {
-            let none = || "<none>".to_owned();
-            rows.push(vec![
-                name.map_or_else(none, crate::store::Reference::familiar),
-                name.map_or_else(none, |n| n.tag().to_owned()),
-                image.id.short(),
-                created.map_or_else(|| "N/A".to_owned(), units::ago),
-                units::size(one.shared + one.unique),
-                units::size(one.shared),
-                units::size(one.unique),
-                count.to_string(),
-            ]);
-        }
+        // As docker does, an image once.
+        let name = image.names.first();
+        let none = || "<none>".to_owned();
+        rows.push(vec![
+            name.map_or_else(none, crate::store::Reference::familiar),
+            name.map_or_else(none, |n| n.tag().to_owned()),
+            image.id.short(),
+            created.map_or_else(|| "N/A".to_owned(), units::ago),
+            units::size(one.shared + one.unique),
+            units::fine_size(one.shared),
+            units::fine_size(one.unique),
+            count.to_string(),
+        ]);
     }
     Ok(rows)
 }
 
 fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
-    let heading = [
+    let heading = words(&[
         "CONTAINER ID",
         "IMAGE",
         "COMMAND",
@@ -174,8 +188,8 @@ fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
         "CREATED",
         "STATUS",
         "NAMES",
-    ];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    ]);
+    let mut rows = vec![heading];
     for record in containers.list()? {
         let (status, exit_code) = containers.status(&record);
         let status = status_text(&record, status, exit_code);

@@ -238,8 +238,8 @@ impl ImageFilter {
     /// # Errors
     /// When the configuration is damaged.
     pub fn names<'a>(&self, image: &'a Image, store: &Store) -> Result<Vec<Option<&'a Reference>>> {
-        let made = created(image);
-        let in_time = self.before.is_none_or(|b| made < b) && self.since.is_none_or(|s| made > s);
+        let in_time = self.before.is_none_or(|b| created(image) < b)
+            && self.since.is_none_or(|s| created(image) > s);
         let wanted = self.dangling.is_none_or(|d| d == image.names.is_empty());
         if !in_time || !wanted {
             return Ok(Vec::new());

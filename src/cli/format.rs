@@ -24,6 +24,15 @@ enum Kind {
 /// A field and what stands above its column.
 pub type Heading = (&'static str, &'static str);
 
+/// What is listed. Its fields are those of its serialized form.
+pub trait Row: Serialize {
+    /// The text of a field by itself: lists of thousands are printed without
+    /// making fields that nobody asks for.
+    fn text(&self, _field: &str) -> Option<String> {
+        None
+    }
+}
+
 impl Format {
     /// What `--format` says; `default` is the template of the table that is
     /// printed without it.
@@ -79,7 +88,7 @@ impl Format {
     ///
     /// # Errors
     /// When the template asks for another field, and when writing fails.
-    pub fn print<R: Serialize>(
+    pub fn print<R: Row>(
         &self,
         headings: &[Heading],
         rows: &[R],
@@ -95,7 +104,7 @@ impl Format {
             }
             Kind::Plain(template) => {
                 for row in rows {
-                    writeln!(output.out, "{}", template.render(row)?)?;
+                    writeln!(output.out, "{}", template.row(row)?)?;
                 }
             }
             Kind::Table {
@@ -105,11 +114,11 @@ impl Format {
                 let names: std::collections::BTreeMap<_, _> = headings.iter().copied().collect();
                 let mut lines = vec![heading.render(&names)?];
                 for row in rows {
-                    lines.push(template.render(row)?);
+                    lines.push(template.row(row)?);
                 }
-                let cells = |text: &str| text.split('\t').map(str::to_owned).collect();
-                let lines = lines.iter().flat_map(|text| text.split('\n')).map(cells);
-                table::print(output.out, &lines.collect::<Vec<Vec<String>>>())?;
+                let lines = lines.iter().flat_map(|text| text.split('\n'));
+                let cells: Vec<Vec<&str>> = lines.map(|text| text.split('\t').collect()).collect();
+                table::print(output.out, &cells)?;
             }
         }
         Ok(0)
@@ -142,6 +151,8 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    impl Row for serde_json::Value {}
 
     fn print(format: &str) -> Result<String> {
         let format = Format::parse(Some(format), "{{.Name}}\\t{{.Size}}")?;

@@ -1,6 +1,6 @@
 //! `history`: what an image was made of, newest first.
 
-use super::format::{Format, Heading};
+use super::format::{self, Format, Heading};
 use super::{Outcome, Output, table, units};
 use crate::store::{Store, document};
 use clap::ArgAction;
@@ -76,6 +76,8 @@ struct Row {
     size: String,
     comment: String,
 }
+
+impl format::Row for Row {}
 
 impl Row {
     fn new(step: Step, size: Option<u64>, args: &Args) -> Row {

@@ -44,7 +44,11 @@ pub fn prune(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) 
         true => 0,
         false => garbage(containers, output)?,
     };
-    writeln!(output.out, "Total reclaimed space: {}", units::size(freed))?;
+    writeln!(
+        output.out,
+        "Total reclaimed space: {}",
+        units::fine_size(freed)
+    )?;
     Ok(0)
 }
 

@@ -1,13 +1,13 @@
 //! `images`.
 
 use super::filter::{Filters, ImageFilter, created};
-use super::format::{Format, Heading};
+use super::format::{self, Format, Heading};
 use super::{Outcome, Output, units};
 use crate::store::error::show;
 use crate::store::image::{self, Image};
 use crate::store::{Reference, Store};
 use clap::Args;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Arguments of `images`.
 #[derive(Debug, Args)]
@@ -55,50 +55,45 @@ const HEADINGS: &[Heading] = &[
 ];
 
 /// A name of an image, or an image without names.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Row {
-    #[serde(rename = "ID")]
-    id: String,
-    repository: String,
-    tag: String,
-    digest: String,
-    created_since: String,
-    created_at: String,
-    size: String,
-    virtual_size: String,
-    /// As for docker, the rest is `system df -v`'s to say.
-    containers: &'static str,
-    shared_size: &'static str,
-    unique_size: &'static str,
+struct Row<'a> {
+    image: &'a Image,
+    name: Option<&'a Reference>,
+    no_trunc: bool,
 }
 
-impl Row {
-    fn new(image: &Image, name: Option<&Reference>, no_trunc: bool) -> Row {
-        let created = created(image);
+impl format::Row for Row<'_> {
+    fn text(&self, field: &str) -> Option<String> {
+        let image = self.image;
         let none = || "<none>".to_owned();
-        let unknown = || "N/A".to_owned();
-        Row {
-            id: match no_trunc {
-                true => image.id.to_string(),
-                false => image.id.short(),
-            },
-            repository: name.map_or_else(none, Reference::familiar),
-            tag: name.map_or_else(none, |n| n.tag().to_owned()),
-            digest: match name {
+        let time = |show: fn(i64) -> String| match created(image) {
+            Some(created) => show(created),
+            None => "N/A".to_owned(),
+        };
+        Some(match field {
+            "ID" if self.no_trunc => image.id.to_string(),
+            "ID" => image.id.short(),
+            "Repository" => self.name.map_or_else(none, Reference::familiar),
+            "Tag" => self.name.map_or_else(none, |n| n.tag().to_owned()),
+            "Digest" => match self.name {
                 Some(name) => image.digest_in(name),
                 None => image.digests.first(),
             }
             .map_or(image.manifest.digest, |d| d.digest)
             .to_string(),
-            created_since: created.map_or_else(unknown, units::ago),
-            created_at: created.map_or_else(unknown, units::date),
-            size: units::size(image.size),
-            virtual_size: units::size(image.size),
-            containers: "N/A",
-            shared_size: "N/A",
-            unique_size: "N/A",
-        }
+            "CreatedSince" => time(units::ago),
+            "CreatedAt" => time(units::date),
+            "Size" | "VirtualSize" => units::size(image.size),
+            // As for docker, the rest is `system df -v`'s to say.
+            "Containers" | "SharedSize" | "UniqueSize" => "N/A".to_owned(),
+            _ => return None,
+        })
+    }
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let text = |field: &'static str| Some((field, format::Row::text(self, field)?));
+        s.collect_map(HEADINGS.iter().filter_map(|(field, _)| text(field)))
     }
 }
 
@@ -120,7 +115,11 @@ pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome 
     let mut rows = Vec::new();
     for image in &all {
         for name in filter.names(image, store)? {
-            rows.push(Row::new(image, name, args.no_trunc));
+            rows.push(Row {
+                image,
+                name,
+                no_trunc: args.no_trunc,
+            });
         }
     }
     let outcome = format.print(HEADINGS, &rows, output);

@@ -1,6 +1,6 @@
 //! `info`.
 
-use super::format::Format;
+use super::format::{self, Format};
 use super::{Outcome, Output};
 use crate::container::bundle::find_runtime;
 use crate::container::{Containers, Status};
@@ -42,6 +42,8 @@ struct Facts {
     os_type: &'static str,
 }
 
+impl format::Row for Facts {}
+
 /// Show what there is and what it runs on.
 ///
 /// # Errors
@@ -54,7 +56,7 @@ pub fn info(
 ) -> Outcome {
     let facts = facts(containers, runtime)?;
     if let Some(format) = &args.format {
-        return Format::parse(Some(format), "")?.print(&[], &[&facts], output);
+        return Format::parse(Some(format), "")?.print(&[], &[facts], output);
     }
     let runtime = facts
         .runtime

@@ -3,13 +3,15 @@
 use super::template::Template;
 use super::{Failure, Outcome, Output, units};
 use crate::container::{Containers, Network, Record, Status, process, size};
+use crate::store::document::Index;
 use crate::store::error::show;
-use crate::store::image::{Image, raw_config};
+use crate::store::image::{Image, find, raw_config};
 use crate::store::tag::last_tagged;
 use crate::store::{Digest, Error, Store};
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::cell::OnceCell;
 use std::io::Write;
 
 /// Docker's word for a time that is not known.
@@ -52,8 +54,9 @@ pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>
     };
     let mut found: Vec<Value> = Vec::new();
     let mut failed = Vec::new();
+    let index = OnceCell::new();
     for name in &args.names {
-        match one(containers, name, args) {
+        match one(containers, &index, name, args) {
             Ok(value) => found.push(value),
             Err(Error::NotFound(_)) if args.kind.is_none() => {
                 failed.push(format!("No such object: {}", show(name.as_bytes())));
@@ -86,10 +89,20 @@ pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>
     }
 }
 
-fn one(containers: &Containers<'_>, name: &str, args: &Args) -> Result<Value, Error> {
+/// The index is read for the first name that needs it.
+fn one(
+    containers: &Containers<'_>,
+    index: &OnceCell<Index>,
+    name: &str,
+    args: &Args,
+) -> Result<Value, Error> {
     let find_image = || {
         let store = containers.store();
-        image(store, &store.find_image(name)?.0)
+        if index.get().is_none() {
+            let _ = index.set(store.read_index()?);
+        }
+        let index = index.get_or_init(Index::default);
+        image(store, index, &find(index, name)?.0)
     };
     if args.kind == Some(Kind::Image) {
         return find_image();
@@ -133,20 +146,22 @@ fn run_config(raw: &Value) -> Value {
     config
 }
 
-fn image(store: &Store, image: &Image) -> Result<Value, Error> {
+fn image(store: &Store, index: &Index, image: &Image) -> Result<Value, Error> {
     let (config, data) = store.image_config(&image.id)?;
     let raw = raw_config(&data)?;
     let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default();
     let layers = store.image_layers(&config)?;
     let names: Vec<Digest> = layers.iter().rev().map(|l| l.name()).collect();
-    let index = store.read_index()?;
     let tags: Vec<String> = image.names.iter().map(|n| n.familiar_tagged()).collect();
     let digests: Vec<String> = image.digests.iter().map(|d| d.familiar()).collect();
     Ok(json!({
         "Id": image.id,
         "RepoTags": tags,
         "RepoDigests": digests,
-        "Comment": text("comment"),
+        "Comment": match text("comment") {
+            "" => last_comment(&raw),
+            own => own,
+        },
         "Created": image.created.as_deref().unwrap_or(NEVER),
         "Author": text("author"),
         "Config": run_config(&raw),
@@ -161,8 +176,15 @@ fn image(store: &Store, image: &Image) -> Result<Value, Error> {
         },
         "RootFS": { "Type": "layers", "Layers": config.diff_ids() },
         "Descriptor": image.manifest,
-        "Metadata": { "LastTagTime": last_tagged(&index, &image.id).unwrap_or(NEVER) },
+        "Metadata": { "LastTagTime": last_tagged(index, &image.id).unwrap_or(NEVER) },
     }))
+}
+
+/// What the history says of the last step.
+fn last_comment(raw: &Value) -> &str {
+    let history = raw.get("history").and_then(Value::as_array);
+    let last = history.and_then(|steps| steps.last()?.get("comment")?.as_str());
+    last.unwrap_or_default()
 }
 
 fn lower_dirs(store: &Store, names: &[Digest]) -> String {

@@ -119,7 +119,7 @@ impl Display {
                         bar.set_style(style("{prefix}: {msg} [{bar:40}]"));
                         bar.set_length(*size);
                         bar.set_position(*at);
-                        let (at, size) = (units::size(*at), units::size(*size));
+                        let (at, size) = (units::fine_size(*at), units::fine_size(*size));
                         bar.set_message(format!("{word} {at}/{size}"));
                     }
                 }

@@ -1,6 +1,6 @@
 //! `ps`.
 
-use super::format::{Format, Heading};
+use super::format::{self, Format, Heading};
 use super::{Outcome, Output, table, units};
 use crate::container::{Containers, Network, Record, Status, size};
 use clap::Args;
@@ -67,6 +67,8 @@ struct Row {
     labels: &'static str,
     local_volumes: &'static str,
 }
+
+impl format::Row for Row {}
 
 /// List containers, newest first.
 ///

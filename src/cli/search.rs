@@ -1,6 +1,6 @@
 //! `search`.
 
-use super::format::{Format, Heading};
+use super::format::{self, Format, Heading};
 use super::{Outcome, Output, table};
 use crate::config::Config;
 use crate::registry::credentials::Keyring;
@@ -60,6 +60,8 @@ struct Row {
     /// Indexes say it of nothing any more.
     is_automated: &'static str,
 }
+
+impl format::Row for Row {}
 
 /// What images must be like.
 #[derive(Debug, Default, PartialEq, Eq)]

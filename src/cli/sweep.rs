@@ -55,7 +55,11 @@ pub fn containers(
     let mut freed = stopped(containers, &filters, output)?;
     // The last container of an image that was removed by force.
     freed += garbage(containers, output)?;
-    writeln!(output.out, "Total reclaimed space: {}", units::size(freed))?;
+    writeln!(
+        output.out,
+        "Total reclaimed space: {}",
+        units::fine_size(freed)
+    )?;
     Ok(0)
 }
 
@@ -80,7 +84,11 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
     let mut freed = stopped(containers, &filters, output)?;
     tell(&unused(containers, args.all, &filters)?, output)?;
     freed += garbage(containers, output)?;
-    writeln!(output.out, "Total reclaimed space: {}", units::size(freed))?;
+    writeln!(
+        output.out,
+        "Total reclaimed space: {}",
+        units::fine_size(freed)
+    )?;
     Ok(0)
 }
 

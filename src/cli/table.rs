@@ -12,27 +12,27 @@ const NARROWEST: usize = 10;
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn print(out: &mut dyn Write, rows: &[Vec<String>]) -> std::io::Result<()> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|c| {
-            rows.iter()
-                .filter_map(|r| r.get(c))
-                .map(|s| s.chars().count())
-                .max()
-        })
-        .map(Option::unwrap_or_default)
-        .collect();
+pub fn print<Cell: AsRef<str>>(out: &mut dyn Write, rows: &[Vec<Cell>]) -> std::io::Result<()> {
+    let mut widths: Vec<usize> = Vec::new();
     for row in rows {
-        let mut line = String::new();
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.as_ref().chars().count());
+        }
+    }
+    let mut line = String::new();
+    for row in rows {
+        line.clear();
         for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let cell = cell.as_ref();
             line.push_str(cell);
             if i + 1 < row.len() {
                 let blanks = (width + GAP).max(NARROWEST) - cell.chars().count();
                 line.extend(std::iter::repeat_n(' ', blanks));
             }
         }
-        writeln!(out, "{line}")?;
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Go's templates with the functions that docker adds to them.
 
+use super::format::Row;
 use crate::store::error::{Error, Result, invalid, show};
 use gotmpl::{MissingKey, TemplateError, Value};
 use serde::Serialize;
@@ -8,10 +9,37 @@ use std::sync::Arc;
 /// A parsed template.
 pub struct Template {
     text: String,
+    /// The same, if it is nothing but fields and text between them.
+    fields: Option<Vec<Part>>,
     /// Insists on what it asks for.
     strict: gotmpl::Template,
     /// Takes what is not there for nothing.
     lenient: gotmpl::Template,
+}
+
+/// A piece of a template.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Field(String),
+}
+
+/// The pieces of a template that has no other actions than `{{.Field}}`.
+fn fields(text: &str) -> Option<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (action, after) = after.split_once("}}")?;
+        let field = action.strip_prefix('.')?;
+        if field.is_empty() || !field.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return None;
+        }
+        parts.push(Part::Text(before.to_owned()));
+        parts.push(Part::Field(field.to_owned()));
+        rest = after;
+    }
+    parts.push(Part::Text(rest.to_owned()));
+    Some(parts)
 }
 
 impl Template {
@@ -50,6 +78,7 @@ impl Template {
         };
         Ok(Template {
             text: text.to_owned(),
+            fields: fields(text),
             strict: parse(MissingKey::Error)?,
             lenient: parse(MissingKey::Invalid)?,
         })
@@ -58,6 +87,27 @@ impl Template {
     /// As it was given.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The text that a row of a list gives.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn row(&self, row: &impl Row) -> Result<String> {
+        let quick = || {
+            let mut out = String::new();
+            for part in self.fields.as_ref()? {
+                match part {
+                    Part::Text(text) => out.push_str(text),
+                    Part::Field(field) => out.push_str(&row.text(field)?),
+                }
+            }
+            Some(out)
+        };
+        match quick() {
+            Some(text) => Ok(text),
+            None => self.render(row),
+        }
     }
 
     /// The text that a value gives.
@@ -264,6 +314,26 @@ mod tests {
             ),
         ] {
             assert_eq!(render(text).unwrap(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_fields_need_no_engine() {
+        let text = |t: &str| Part::Text(t.to_owned());
+        let field = |t: &str| Part::Field(t.to_owned());
+        assert_eq!(
+            fields("{{.ID}}\tx{{.B2}}").unwrap(),
+            [text(""), field("ID"), text("\tx"), field("B2"), text("")]
+        );
+        for other in [
+            "{{.}}",
+            "{{ .A}}",
+            "{{.A.B}}",
+            "{{- .A}}",
+            "{{upper .A}}",
+            "{{.A",
+        ] {
+            assert_eq!(fields(other), None, "{other}");
         }
     }
 

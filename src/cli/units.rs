@@ -5,21 +5,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
 
 /// Decimal, three significant digits, no blank: `72.9MB`, `0B`.
-#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub fn size(bytes: u64) -> String {
+    rounded(bytes, 3)
+}
+
+/// As [`size`] with four digits, as docker says what the disk is used for and
+/// what was freed: `11.63MB`.
+pub fn fine_size(bytes: u64) -> String {
+    rounded(bytes, 4)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a few digits are shown")]
+fn rounded(bytes: u64, digits: i32) -> String {
     let mut value = bytes as f64;
     let mut unit = 0;
     // What would be rounded to 1000 belongs to the next unit.
-    while value >= 999.5 && unit + 1 < UNITS.len() {
+    while value >= 1000.0 - 0.5 * 10f64.powi(3 - digits) && unit + 1 < UNITS.len() {
         value /= 1000.0;
         unit += 1;
     }
-    let digits = match value {
-        v if v >= 99.95 => 0,
-        v if v >= 9.995 => 1,
-        _ => 2,
-    };
-    let text = format!("{value:.digits$}");
+    let mut decimals = digits - 1;
+    for limit in [10.0, 100.0] {
+        if value >= limit - 0.5 * 10f64.powi(-decimals) {
+            decimals -= 1;
+        }
+    }
+    let decimals = usize::try_from(decimals).unwrap_or_default();
+    let text = format!("{value:.decimals$}");
     let text = match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.'),
         false => &text,
@@ -184,6 +196,21 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (49_152, "49.15kB"),
+            (99_994, "99.99kB"),
+            (99_996, "100kB"),
+            (999_949, "999.9kB"),
+            (999_950, "1MB"),
+            (11_630_000, "11.63MB"),
+            (1_234_567_890, "1.235GB"),
+            (u64::MAX, "18.45EB"),
+        ] {
+            assert_eq!(fine_size(bytes), text);
         }
     }
 

@@ -74,10 +74,13 @@ impl Backings {
                         register(fd)
                     });
                 match registered {
-                    Ok(id) => Backing {
-                        id: Arc::new(id),
-                        source,
-                    },
+                    Ok(id) => {
+                        log::debug!("passthrough for {node:#x}: registered");
+                        Backing {
+                            id: Arc::new(id),
+                            source,
+                        }
+                    }
                     Err(why) => {
                         log::debug!("no passthrough for {node:#x}: {why}");
                         union.open_without_passthrough(node)?;

@@ -52,15 +52,20 @@ pub(super) fn shake(union: &mut Union, config: &mut KernelConfig, idmap: bool) -
     if features.has(Features::NO_OPENDIR) {
         want |= InitFlags::FUSE_NO_OPENDIR_SUPPORT;
     }
+    let mut agreed = InitFlags::empty();
     for flag in want.iter() {
-        if config.add_capabilities(flag).is_err() {
-            log::info!("the kernel has no {flag:?}");
+        match config.add_capabilities(flag) {
+            Ok(()) => agreed |= flag,
+            Err(_) => log::info!("the kernel has no {flag:?}"),
         }
     }
     let no_opendir = features.has(Features::NO_OPENDIR)
         && config
             .capabilities()
             .contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+    agreed.set(InitFlags::FUSE_PASSTHROUGH, passthrough);
+    agreed.set(InitFlags::FUSE_NO_OPEN_SUPPORT, union.opens_unasked());
+    log::debug!("agreed with the kernel: {agreed:?}");
     let _ = config.set_max_write(MAX_WRITE);
     let _ = config.set_max_background(64);
     no_opendir

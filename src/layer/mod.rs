@@ -7,7 +7,7 @@ pub mod open;
 pub mod owner;
 pub mod work;
 
-use crate::sys::{Result, dir, fs, handle};
+use crate::sys::{Result, dir, fs, fs::Time, handle};
 use open::OpenDir;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -24,6 +24,10 @@ pub struct Layer {
     pub path: PathBuf,
     /// Device of its file system.
     pub dev: u64,
+    /// Inode number of its root.
+    pub ino: u64,
+    /// When its root was changed last.
+    pub ctime: Time,
     /// UUID of its file system, zeros if unknown.
     pub uuid: [u8; 16],
     /// Its ids are those that callers see.
@@ -41,14 +45,16 @@ impl Layer {
             path,
             idmapped,
         } = dir;
-        let dev = fs::stat_fd(&root)?.dev;
+        let stat = fs::stat_fd(&root)?;
         let mount = dir::open(&root)?;
         let uuid = handle::fs_uuid(mount.as_fd());
         Ok(Layer {
             root: Arc::new(root),
             mount,
             path,
-            dev,
+            dev: stat.dev,
+            ino: stat.ino,
+            ctime: stat.ctime,
             uuid,
             idmapped,
         })

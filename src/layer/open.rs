@@ -15,7 +15,16 @@ pub struct OpenDir {
     pub idmapped: bool,
 }
 
-/// All directories of a mount.
+/// A file that a mount uses.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// Open for reading.
+    pub fd: OwnedFd,
+    /// As it was given, for messages.
+    pub path: PathBuf,
+}
+
+/// All that a mount has opened.
 #[derive(Debug)]
 pub struct OpenLayers {
     /// Read-only layers, top first.
@@ -26,4 +35,6 @@ pub struct OpenLayers {
     pub work: Option<OpenDir>,
     /// Locks that keep others off the upper and the work directory.
     pub locks: Vec<OwnedFd>,
+    /// What the read-only layers merge to ([`crate::catalog`]).
+    pub catalog: Option<OpenFile>,
 }

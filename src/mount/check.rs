@@ -9,12 +9,13 @@ use super::claim::claim;
 use super::failure::Failure;
 use super::options::MountSpec;
 use super::seal::{keep_atimes, seal};
-use crate::layer::open::{OpenDir, OpenLayers};
+use crate::layer::open::{OpenDir, OpenFile, OpenLayers};
 use crate::sys::mount::{ATIMES, Flags};
 use crate::sys::place::{self, Identity, Place};
 use crate::sys::{Errno, process};
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where the mount goes.
@@ -121,6 +122,7 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
         upper,
         work,
         locks,
+        catalog: open_catalog(spec, &mut warnings),
     };
     Ok(Checked {
         layers,
@@ -128,6 +130,25 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
         target,
         warnings,
     })
+}
+
+/// Without the catalog everything is the same but slower.
+fn open_catalog(spec: &MountSpec, warnings: &mut Vec<String>) -> Option<OpenFile> {
+    let path = spec.catalog.as_ref()?;
+    let mut options = std::fs::File::options();
+    // A FIFO is not waited for.
+    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+    match options.open(path) {
+        Ok(file) => Some(OpenFile {
+            fd: file.into(),
+            path: path.clone(),
+        }),
+        Err(error) => {
+            let path = path.display();
+            warnings.push(format!("catalog {path} is not used: {error}"));
+            None
+        }
+    }
 }
 
 /// The number in `/dev/fd/N`, under which the caller left an open connection.

@@ -58,6 +58,8 @@ pub struct MountSpec {
     pub mountpoint: PathBuf,
     /// Lower directories, topmost first; never empty.
     pub lower: Vec<PathBuf>,
+    /// What the lower directories merge to, where that is written down.
+    pub catalog: Option<PathBuf>,
     /// Upper directory; `None`: read-only.
     pub upper: Option<PathBuf>,
     /// Work directory; there if and only if there is an upper.
@@ -101,6 +103,7 @@ pub fn interpret(typed: Typed) -> Result<(MountSpec, Vec<String>), Failure> {
 struct Draft {
     sloppy: bool,
     lower: Vec<PathBuf>,
+    catalog: Option<PathBuf>,
     upper: Option<PathBuf>,
     work: Option<PathBuf>,
     options: Options,
@@ -143,6 +146,7 @@ impl Draft {
         match word.effect {
             Effect::Lower => self.lower = lowers(&raw)?,
             Effect::OneMoreLower => self.lower.push(path()?),
+            Effect::Catalog => self.catalog = Some(path()?),
             Effect::Upper => self.upper = Some(path()?),
             Effect::Work => self.work = Some(path()?),
             Effect::RedirectDir => {
@@ -299,6 +303,7 @@ impl Draft {
                 .unwrap_or_else(|| "capasfs".into()),
             mountpoint: typed.mountpoint.into(),
             lower: self.lower,
+            catalog: self.catalog,
             upper: self.upper,
             work: self.work,
             options: self.options,

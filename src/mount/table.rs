@@ -10,6 +10,8 @@ pub enum Effect {
     Lower,
     /// `lowerdir+=A`.
     OneMoreLower,
+    /// `catalog=FILE`.
+    Catalog,
     /// `upperdir=A`.
     Upper,
     /// `workdir=A`.
@@ -120,6 +122,7 @@ const fn ignored(name: &'static str) -> Word {
 pub const OWN: &[Word] = &[
     word("lowerdir", "DIR[:DIR...]", Effect::Lower, "the directories below, topmost first; needed"),
     word("lowerdir+", "DIR", Effect::OneMoreLower, "one more below the others; a colon is ordinary here"),
+    word("catalog", "FILE", Effect::Catalog, "what the lower directories merge to, made by capas; does not fit: not used"),
     word("upperdir", "DIR", Effect::Upper, "where changes go; without it the mount is read-only"),
     word("workdir", "DIR", Effect::Work, "an empty directory beside upperdir; needed with it"),
     word("redirect_dir", "on|follow|nofollow|off", Effect::RedirectDir,

@@ -5,13 +5,12 @@
 //! they run out.
 
 use super::Keeper;
-use super::endpoint::is_loopback;
+use super::address::{host_of, is_loopback};
+use super::answers::{Challenge, Token, UNAUTHORIZED, challenge, token};
 use super::fault::{Fault, Reply};
-use super::transport::{Answer, Request, Transport, host_of};
-use crate::store::document::parse;
+use super::transport::{Answer, Request, Transport};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -21,8 +20,6 @@ use ureq::http::header::WWW_AUTHENTICATE;
 
 /// What a token server's answer has at most.
 const MAX_TOKEN: u64 = 1 << 20;
-/// How long a token lives that does not say.
-const LIFETIME: u64 = 60;
 /// How we call ourselves to token servers.
 const CLIENT: &str = "capas";
 
@@ -51,35 +48,20 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// How a server wants to know us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Challenge {
-    Basic,
-    Bearer { realm: String, service: String },
-}
-
 #[derive(Default)]
 struct State {
     challenge: Option<Challenge>,
     /// What we say must not be readable on the way, and would be.
     plain: bool,
     /// By the scopes that were asked for.
-    tokens: HashMap<String, Token>,
+    tokens: HashMap<String, Kept>,
     /// What to ask a token server for, where that is more.
     wanted: HashMap<String, Vec<String>>,
 }
 
-struct Token {
+struct Kept {
     value: String,
     until: Instant,
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
-    refresh_token: Option<String>,
 }
 
 /// What is known of one host's ways.
@@ -127,18 +109,17 @@ impl Auth {
                 offline: false,
             },
         )?;
-        let value = answer.token.or(answer.access_token).unwrap_or_default();
-        if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        let Some(value) = answer.value else {
             return Err(Fault::invalid(format!(
                 "the token server {} gives no token",
                 host_of(&realm)
             )));
-        }
+        };
         // A little earlier than it says, for the way to the server.
-        let life = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).min(1 << 24));
+        let life = answer.life;
         let until = Instant::now() + life - (life / 10).min(Duration::from_secs(5));
         let header = bearer(&value);
-        state.tokens.insert(key, Token { value, until });
+        state.tokens.insert(key, Kept { value, until });
         Ok(Some(header))
     }
 
@@ -157,7 +138,7 @@ impl Auth {
             .iter()
             .filter_map(|v| v.to_str().ok().map(str::to_owned))
             .collect();
-        let Some((challenge, scope)) = choose(&values) else {
+        let Some((challenge, scope)) = challenge(&values) else {
             return answer.checked().map(drop);
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,7 +151,7 @@ impl Auth {
         }
         let key = scopes.join(" ");
         // Another thread may have a new one already.
-        let vain = |t: &Token| refused == Some(&bearer(&t.value));
+        let vain = |t: &Kept| refused == Some(&bearer(&t.value));
         if state.tokens.get(&key).is_some_and(vain) {
             state.tokens.remove(&key);
         }
@@ -205,7 +186,26 @@ impl Auth {
                 offline: true,
             },
         )?;
-        Ok(answer.refresh_token.filter(|t| !t.is_empty()))
+        Ok(answer.refresh)
+    }
+
+    /// Say what to do to those who were refused because they said nothing of
+    /// themselves.
+    pub fn advise(&self, fault: Fault, scopes: &[String]) -> Fault {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || matches!(self.credentials(&state, scopes), Ok(None));
+        if fault.status() == Some(401) && !state.plain && unknown() {
+            return self.unknown();
+        }
+        fault
+    }
+
+    fn unknown(&self) -> Fault {
+        Fault::Status {
+            status: 401,
+            text: format!("{UNAUTHORIZED}: try capas login {}", self.name),
+            after: None,
+        }
     }
 
     /// What we may say of us.
@@ -229,14 +229,7 @@ impl Auth {
                 "{} wants a password, which is not sent without TLS",
                 self.name
             ))),
-            _ => Err(Fault::Status {
-                status: 401,
-                text: format!(
-                    "unauthorized: authentication required: try capas login {}",
-                    self.name
-                ),
-                after: None,
-            }),
+            _ => Err(self.unknown()),
         }
     }
 }
@@ -248,35 +241,6 @@ fn bearer(token: &str) -> String {
 fn basic(username: &str, password: &str) -> String {
     let pair = format!("{username}:{password}");
     format!("Basic {}", BASE64_STANDARD.encode(pair))
-}
-
-/// The challenge that we answer best, and the scope it names.
-fn choose(values: &[String]) -> Option<(Challenge, String)> {
-    let mut found = None;
-    for value in values {
-        for challenge in http_auth::parse_challenges(value).unwrap_or_default() {
-            let param = |name: &str| {
-                let value = challenge
-                    .params
-                    .iter()
-                    .find(|(key, _)| key.eq_ignore_ascii_case(name));
-                value.map(|(_, v)| v.to_unescaped())
-            };
-            if challenge.scheme.eq_ignore_ascii_case("bearer")
-                && let Some(realm) = param("realm")
-            {
-                let bearer = Challenge::Bearer {
-                    realm,
-                    service: param("service").unwrap_or_default(),
-                };
-                return Some((bearer, param("scope").unwrap_or_default()));
-            }
-            if challenge.scheme.eq_ignore_ascii_case("basic") {
-                found = Some((Challenge::Basic, String::new()));
-            }
-        }
-    }
-    found
 }
 
 /// What a token server is asked.
@@ -293,7 +257,7 @@ struct Ask<'a> {
     offline: bool,
 }
 
-fn fetch_token(transport: &Transport, ask: &Ask<'_>) -> Reply<TokenAnswer> {
+fn fetch_token(transport: &Transport, ask: &Ask<'_>) -> Reply<Token> {
     let host = host_of(ask.realm);
     let private = ask.realm.starts_with("https://")
         || (ask.realm.starts_with("http://") && ask.loopback && is_loopback(&host));
@@ -346,10 +310,7 @@ fn fetch_token(transport: &Transport, ask: &Ask<'_>) -> Reply<TokenAnswer> {
         ..request
     };
     let answer = transport.exchange(&request, key.as_deref())?.checked()?;
-    Ok(parse(
-        &answer.bytes(MAX_TOKEN)?,
-        "answer of the token server",
-    )?)
+    Ok(token(&answer.bytes(MAX_TOKEN)?)?)
 }
 
 /// Names and values as in a query.
@@ -383,22 +344,6 @@ pub(super) fn encode(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn challenges_of_registries_are_understood() {
-        let choose = |v: &[&str]| choose(&v.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>());
-        let (bearer, scope) = choose(&[
-            "Basic realm=\"x\"",
-            "Bearer realm=\"https://t.example/token\",service=\"s\",scope=\"repository:a/b:pull,push\"",
-        ])
-        .unwrap();
-        let realm = "https://t.example/token".to_owned();
-        let service = "s".to_owned();
-        assert_eq!(bearer, Challenge::Bearer { realm, service });
-        assert_eq!(scope, "repository:a/b:pull,push");
-        assert_eq!(choose(&["basic realm=x"]).unwrap().0, Challenge::Basic);
-        assert!(choose(&["Negotiate", "Bearer", "\u{1}"]).is_none());
-    }
 
     #[test]
     fn secrets_are_not_shown() {

@@ -1,11 +1,13 @@
 //! A file by its URL, with the care that registries are treated with.
 
 use super::OwnWaiting;
+use super::address::host_of;
 use super::fault::{Fault, Reply};
-use super::retry::{Failures, Patience, retry};
-use super::transport::{Answer, Request, Transport, host_of};
+use super::resume::Resumed;
+use super::retry::{Patience, retry};
+use super::transport::{Answer, Request, Transport};
 use crate::store::error::{Result, invalid};
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use ureq::BodyReader;
 use ureq::http::Uri;
 use ureq::http::header::{CONTENT_LENGTH, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
@@ -13,17 +15,18 @@ use ureq::http::header::{CONTENT_LENGTH, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 /// A file that comes from a server. Where the server says which version of the
 /// file it sends, a cut connection is made again and goes on where it stopped.
 pub struct Download {
-    transport: Transport,
-    url: String,
+    place: Place,
     /// How large the file is, if the server says it.
     pub size: Option<u64>,
+    body: Resumed<'static>,
+}
+
+/// Where a file is.
+struct Place {
+    transport: Transport,
+    url: String,
     /// What the server calls this version of the file.
-    version: Option<String>,
-    body: Option<BodyReader<'static>>,
-    /// Bytes that were handed on.
-    at: u64,
-    failures: Failures,
-    waiting: OwnWaiting<'static>,
+    version: String,
 }
 
 /// Ask for the file at `url`; plain HTTP is spoken to other machines only if
@@ -55,15 +58,21 @@ pub fn download(url: &str, insecure: bool, waiting: OwnWaiting<'static>) -> Resu
     let etag = answer.header(ETAG.as_str());
     let version = etag.filter(|tag| !tag.starts_with("W/"));
     let version = version.or(answer.header(LAST_MODIFIED.as_str()));
+    let size = length(&answer);
+    let version = version.unwrap_or_default().to_owned();
+    let body = answer.into_body();
+    let body = match version.is_empty() {
+        true => Resumed::once(body, size, waiting),
+        false => Resumed::new(Some(body), size, waiting),
+    };
     Ok(Download {
-        size: length(&answer),
-        version: version.map(str::to_owned),
-        transport,
-        url: url.to_owned(),
-        body: Some(answer.into_body()),
-        at: 0,
-        failures: Failures::default(),
-        waiting,
+        size,
+        place: Place {
+            transport,
+            url: url.to_owned(),
+            version,
+        },
+        body,
     })
 }
 
@@ -75,75 +84,38 @@ fn about(fault: Fault, url: &str) -> crate::store::Error {
     fault.about(&format!("cannot get a file of {}", host_of(url)))
 }
 
-impl Download {
+impl Place {
     /// Ask for the rest of the same version.
-    fn go_on(&self, version: &str) -> Reply<BodyReader<'static>> {
+    fn go_on(&self, at: u64) -> Reply<BodyReader<'static>> {
         let mut request = Request::get(self.url.clone());
-        let from = format!("bytes={}-", self.at);
-        request.headers.push((RANGE.as_str(), from));
         request
             .headers
-            .push((IF_RANGE.as_str(), version.to_owned()));
+            .push((RANGE.as_str(), format!("bytes={at}-")));
+        request
+            .headers
+            .push((IF_RANGE.as_str(), self.version.clone()));
         let answer = self.transport.exchange(&request, None)?.checked()?;
-        match answer.part_begins() {
-            Some(at) if at == self.at => Ok(answer.into_body()),
-            _ => Err(Fault::invalid(
+        match answer.part_begins() == Some(at) {
+            true => Ok(answer.into_body()),
+            false => Err(Fault::invalid(
                 "the download broke off, and the server does not send the rest of the same file",
             )),
         }
-    }
-
-    fn next(&mut self, buf: &mut [u8]) -> Reply<usize> {
-        let body = match (&mut self.body, &self.version) {
-            (Some(body), _) => body,
-            (None, Some(version)) => {
-                let body = self.go_on(version)?;
-                self.body.insert(body)
-            }
-            (None, None) => return Err(Fault::invalid("the download broke off")),
-        };
-        loop {
-            match body.read(buf) {
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Ok(0) if self.size.is_some_and(|size| self.at < size) => break,
-                Ok(n) => return Ok(n),
-                Err(_) => break,
-            }
-        }
-        Err(Fault::Connection {
-            text: "the download broke off".to_owned(),
-            hopeless: false,
-        })
     }
 }
 
 impl Read for Download {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            match self.next(buf) {
-                Ok(n) => {
-                    self.at += n as u64;
-                    self.failures.came(n);
-                    return Ok(n);
-                }
-                Err(fault) => {
-                    self.body = None;
-                    self.failures
-                        .pause(fault, &*self.waiting)
-                        .map_err(|f| about(f, &self.url))?;
-                }
-            }
-        }
+        let place = &self.place;
+        let read = self.body.read(buf, |at, _| place.go_on(at));
+        Ok(read.map_err(|f| about(f, &place.url))?)
     }
 }
 
 impl std::fmt::Debug for Download {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Download")
-            .field("at", &self.at)
+            .field("at", &self.body.at())
             .field("size", &self.size)
             .finish_non_exhaustive()
     }

@@ -1,11 +1,12 @@
 //! Where a registry is, and whether it may be spoken to without TLS.
 
+use super::address::{address_of, is_loopback};
 use super::fault::{Fault, Reply};
 use super::transport::{Request, Transport};
 use crate::config::RegistryConfig;
 use crate::store::error::{Result, invalid, show};
 use crate::store::reference::host_and_port;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::sync::OnceLock;
 
 /// Docker's registry has another host than its names.
@@ -134,19 +135,6 @@ fn check_authority(authority: &str) -> Result<()> {
         "\"{}\" is no HOST[:PORT]",
         show(authority.as_bytes())
     ))
-}
-
-/// What is in the brackets of an IPv6 host.
-fn address_of(host: &str) -> Option<&str> {
-    host.strip_prefix('[')?.strip_suffix(']')
-}
-
-/// Is it a name or number of this machine itself.
-pub(super) fn is_loopback(authority: &str) -> bool {
-    let (host, _) = host_and_port(authority);
-    let host = address_of(host).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

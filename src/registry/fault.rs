@@ -1,7 +1,6 @@
 //! How a request failed: what retries and mirrors decide by.
 
-use crate::store::error::{Error, show};
-use serde::Deserialize;
+use crate::store::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -77,47 +76,5 @@ impl Fault {
             Fault::Status { status: 404, .. } => Error::NotFound(text),
             _ => Error::Invalid(text),
         }
-    }
-}
-
-#[derive(Deserialize)]
-struct Errors {
-    errors: Vec<OneError>,
-}
-
-#[derive(Deserialize)]
-struct OneError {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-}
-
-/// What a refusing server says, in one line: `manifest unknown: not known`.
-pub(super) fn server_text(status: u16, body: &[u8]) -> String {
-    let Ok(Errors { errors }) = serde_json::from_slice::<Errors>(body) else {
-        return format!("the server answers {}", status_text(status));
-    };
-    let one = |e: &OneError| {
-        let code = e.code.to_lowercase().replace('_', " ");
-        match (code.is_empty(), e.message.is_empty()) {
-            (false, false) => format!("{code}: {}", e.message),
-            (false, true) => code,
-            _ => e.message.clone(),
-        }
-    };
-    match errors.first() {
-        Some(e) => show(one(e).as_bytes()),
-        None => format!("the server answers {}", status_text(status)),
-    }
-}
-
-fn status_text(status: u16) -> String {
-    let name = ureq::http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|s| s.canonical_reason());
-    match name {
-        Some(name) => format!("{status} {name}"),
-        None => status.to_string(),
     }
 }

@@ -1,13 +1,14 @@
 //! Reading: manifests, small blobs, lists.
 
+use super::address::{next_page, same_origin};
+use super::answers::{Document, Wanted, document, repositories, tags};
 use super::auth::encode;
 use super::fault::{Fault, Reply};
-use super::transport::{Answer, Request, join, same_origin};
+use super::transport::Request;
 use super::{Host, OwnWaiting, Registry, Waiting};
 use crate::store::Digest;
-use crate::store::document::{Descriptor, MANIFEST_TYPES, MAX_MANIFEST, Top, parse, parse_top};
+use crate::store::document::{Descriptor, MANIFEST_TYPES, MAX_MANIFEST};
 use crate::store::error::{Context, Result, invalid};
-use serde::Deserialize;
 use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 
@@ -17,35 +18,6 @@ const MAX_PAGES: usize = 10_000;
 const MAX_NAMES: usize = 1_000_000;
 /// A part of a list is not larger.
 const MAX_PAGE: u64 = 16 << 20;
-
-/// What manifest is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted<'a> {
-    /// The one that has the tag now.
-    Tag(&'a str),
-    /// That one.
-    Digest(Digest),
-}
-
-impl std::fmt::Display for Wanted<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Wanted::Tag(tag) => f.write_str(tag),
-            Wanted::Digest(digest) => digest.fmt(f),
-        }
-    }
-}
-
-/// A manifest or an index as it came.
-#[derive(Debug)]
-pub struct Document {
-    /// Its media type, digest and size.
-    pub descriptor: Descriptor,
-    /// Its bytes.
-    pub data: Vec<u8>,
-    /// The same, read.
-    pub content: Top,
-}
 
 /// The right to read a repository.
 pub(super) fn pull_scope(repository: &str) -> String {
@@ -66,7 +38,12 @@ impl Registry {
         let scopes = [pull_scope(repository)];
         self.read(|host, patience| {
             let request = manifest_request(host, Method::GET, repository, wanted)?;
-            document(host.send(&request, &scopes, patience, waiting)?, wanted)
+            let answer = host.send(&request, &scopes, patience, waiting)?;
+            let header = |name: &str| answer.header(name).map(str::to_owned);
+            let said = header("docker-content-digest");
+            let media_type = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+            let data = answer.bytes(MAX_MANIFEST)?;
+            Ok(document(said.as_deref(), &media_type, data, wanted)?)
         })
         .map_err(|f| {
             let called = self.called(repository, wanted);
@@ -130,20 +107,14 @@ impl Registry {
     /// # Errors
     /// When there is no such repository, or the answer is bad.
     pub fn tags(&self, repository: &str) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
         let scopes = [pull_scope(repository)];
-        self.pages(&format!("{repository}/tags/list"), &scopes, |data| {
-            Ok(parse::<Page>(data, "list of tags")?.tags)
-        })
-        .map_err(|f| {
-            f.about(&format!(
-                "cannot list the tags of {}/{repository}",
-                self.name()
-            ))
-        })
+        self.pages(&format!("{repository}/tags/list"), &scopes, tags)
+            .map_err(|f| {
+                f.about(&format!(
+                    "cannot list the tags of {}/{repository}",
+                    self.name()
+                ))
+            })
     }
 
     /// All repositories, where the registry lists them.
@@ -151,15 +122,9 @@ impl Registry {
     /// # Errors
     /// When it does not.
     pub fn catalog(&self) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            repositories: Option<Vec<String>>,
-        }
         let scopes = ["registry:catalog:*".to_owned()];
-        self.pages("_catalog", &scopes, |data| {
-            Ok(parse::<Page>(data, "list of repositories")?.repositories)
-        })
-        .map_err(|f| f.about(&format!("cannot list the repositories of {}", self.name())))
+        self.pages("_catalog", &scopes, repositories)
+            .map_err(|f| f.about(&format!("cannot list the repositories of {}", self.name())))
     }
 
     fn called(&self, repository: &str, wanted: Wanted<'_>) -> String {
@@ -175,7 +140,7 @@ impl Registry {
         &self,
         path: &str,
         scopes: &[String],
-        names: impl Fn(&[u8]) -> Result<Option<Vec<String>>>,
+        names: impl Fn(&[u8]) -> Result<Vec<String>>,
     ) -> Reply<Vec<String>> {
         let first = self.host.url(path)?;
         let mut url = first.clone();
@@ -186,8 +151,11 @@ impl Registry {
             let answer = self
                 .host
                 .send(&request, scopes, patience, &super::in_silence)?;
-            let next = next_page(&answer)?;
-            all.extend(names(&answer.bytes(MAX_PAGE)?)?.unwrap_or_default());
+            let next = match answer.header(LINK.as_str()) {
+                Some(link) => next_page(&answer.url, link)?,
+                None => None,
+            };
+            all.extend(names(&answer.bytes(MAX_PAGE)?)?);
             match next {
                 None => return Ok(all),
                 Some(next) if same_origin(&first, &next) => url = next,
@@ -198,18 +166,6 @@ impl Registry {
             }
         }
         Err(Fault::invalid("the list has no end"))
-    }
-}
-
-/// Where a list goes on: `Link: </v2/…>; rel="next"`.
-fn next_page(answer: &Answer) -> Reply<Option<String>> {
-    let Some(link) = answer.header(LINK.as_str()) else {
-        return Ok(None);
-    };
-    let parts = link.strip_prefix('<').and_then(|l| l.split_once('>'));
-    match parts {
-        Some((to, rest)) if rest.contains("next") => join(&answer.url, to).map(Some),
-        _ => Ok(None),
     }
 }
 
@@ -231,71 +187,4 @@ fn manifest_request(
         .headers
         .push((ACCEPT.as_str(), MANIFEST_TYPES.join(", ")));
     Ok(request)
-}
-
-/// What the server calls what it sends.
-fn said_digest(answer: &Answer) -> Result<Option<Digest>> {
-    match answer.header("docker-content-digest") {
-        Some(text) => Digest::parse(text).map(Some),
-        None => Ok(None),
-    }
-}
-
-fn document(answer: Answer, wanted: Wanted<'_>) -> Reply<Document> {
-    let said = said_digest(&answer)?;
-    let media_type = answer
-        .header(CONTENT_TYPE.as_str())
-        .and_then(|t| t.split(';').next())
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
-    let data = answer.bytes(MAX_MANIFEST)?;
-    let digest = Digest::of(&data);
-    let asked = match wanted {
-        Wanted::Tag(_) => None,
-        Wanted::Digest(digest) => Some(digest),
-    };
-    for expected in [said, asked].into_iter().flatten() {
-        if expected != digest {
-            return Err(Fault::invalid(format!(
-                "the manifest has digest {digest}, not {expected}"
-            )));
-        }
-    }
-    if is_first_schema(&media_type, &data) {
-        return Err(Fault::invalid(
-            "the image has a manifest of schema 1, which is not supported: it must be pushed anew by a newer program",
-        ));
-    }
-    let content = parse_top(&data)?;
-    // Servers that know less call it anything; one that calls it another kind
-    // of manifest would have two programs see two images.
-    let own = content.media_type().to_owned();
-    if MANIFEST_TYPES.contains(&media_type.as_str()) && own != media_type {
-        return Err(Fault::invalid(format!(
-            "the manifest calls itself {own}, the server calls it {media_type}"
-        )));
-    }
-    let descriptor = Descriptor {
-        media_type: own,
-        digest,
-        size: data.len() as u64,
-        annotations: None,
-        platform: None,
-    };
-    Ok(Document {
-        descriptor,
-        data,
-        content,
-    })
-}
-
-fn is_first_schema(media_type: &str, data: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Version {
-        #[serde(rename = "schemaVersion")]
-        schema: u32,
-    }
-    media_type.starts_with("application/vnd.docker.distribution.manifest.v1")
-        || serde_json::from_slice::<Version>(data).is_ok_and(|v| v.schema == 1)
 }

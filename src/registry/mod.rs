@@ -8,7 +8,8 @@
 //!                │
 //!             endpoint         where it is, and whether without TLS
 //!             auth             challenges, tokens by scope
-//!             retry            how often, how long
+//!             retry, resume    how often, how long; where a cut body goes on
+//!             answers          what servers say; address, where they lead
 //!             transport        one exchange: redirects, bounds
 //! ```
 //!
@@ -21,6 +22,8 @@
 //! - nothing is read without a bound, and no manifest or blob is used before its
 //!   digest was compared.
 
+pub mod address;
+pub mod answers;
 mod auth;
 mod blob;
 pub mod credentials;
@@ -30,15 +33,16 @@ mod fault;
 mod fetch;
 mod pull;
 mod push;
+mod resume;
 mod retry;
 pub mod search;
 mod transport;
 mod upload;
 
+pub use answers::{Document, Wanted};
 pub use auth::{Credentials, Secret};
 pub use blob::BlobReader;
 pub use download::{Download, download};
-pub use fetch::{Document, Wanted};
 pub use pull::{Found, Progress, Tell};
 pub use push::{Pushed, Sending, TellSending};
 pub use upload::Begun;
@@ -170,7 +174,8 @@ impl Host {
         self.auth
             .challenged(answer, scopes, plain, key.as_deref())?;
         let key = self.auth.header(&self.transport, scopes)?;
-        self.transport.exchange(request, key.as_deref())?.checked()
+        let answer = self.transport.exchange(request, key.as_deref())?;
+        answer.checked().map_err(|f| self.auth.advise(f, scopes))
     }
 
     fn login(&self) -> Reply<Option<String>> {

@@ -1,40 +1,20 @@
 //! Looking for images: the index that Docker Hub and some others have (its
 //! first API), else the registry's own list of repositories.
 
+pub use super::answers::Hit;
+use super::answers::hits;
 use super::auth::encode;
 use super::fault::Fault;
 use super::retry::Patience;
 use super::transport::Request;
 use super::{Keeper, Registry, in_silence};
 use crate::config::Config;
-use crate::store::document::parse;
 use crate::store::error::Result as StoreResult;
-use serde::Deserialize;
 
 /// Where Docker Hub's images are looked for.
 const HUB_INDEX: &str = "index.docker.io";
 /// An answer of an index is not larger.
 const MAX_ANSWER: u64 = 8 << 20;
-
-/// An image that was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Hit {
-    /// The repository, without the host.
-    pub name: String,
-    /// What its owner says of it.
-    pub description: Option<String>,
-    /// How many people like it.
-    pub star_count: i64,
-    /// Is it one of Docker Hub's own.
-    pub is_official: bool,
-}
-
-/// The answer of an index.
-#[derive(Deserialize)]
-struct Answer {
-    results: Vec<Hit>,
-}
 
 /// The images of the registry `name` for `term`, in its order.
 ///
@@ -78,7 +58,6 @@ impl Registry {
         let answer = self
             .host
             .send(&Request::get(url), &[], Patience::None, &in_silence)?;
-        let answer: Answer = parse(&answer.bytes(MAX_ANSWER)?, "answer of the index")?;
-        Ok(answer.results)
+        Ok(hits(&answer.bytes(MAX_ANSWER)?)?)
     }
 }

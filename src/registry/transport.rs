@@ -1,13 +1,14 @@
 //! One HTTP exchange: connection, time limits, redirects, bounds.
 
-use super::endpoint::is_loopback;
-use super::fault::{Fault, Reply, server_text};
-use crate::store::error::{Result as StoreResult, invalid, show};
+use super::address::{host_of, is_loopback, join, same_origin};
+use super::answers::{refusal, retry_after};
+use super::fault::{Fault, Reply};
+use crate::store::error::show;
 use std::io::{ErrorKind, Read};
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, DATE, LOCATION, RETRY_AFTER};
-use ureq::http::{HeaderMap, Method, Uri};
+use ureq::http::{HeaderMap, Method};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, BodyReader};
 
@@ -77,7 +78,7 @@ impl Answer {
         let _ = self.body.take(MAX_ERROR).read_to_end(&mut body);
         Err(Fault::Status {
             status,
-            text: server_text(status, &body),
+            text: refusal(status, &body),
             after,
         })
     }
@@ -136,20 +137,6 @@ impl Answer {
         }
         Ok(next)
     }
-}
-
-/// How long a server wants to be left alone: seconds, or a date, which counts
-/// from the server's own `date` where it says one, as clocks differ.
-fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More seconds than a number holds are a wish not to be asked again.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
-    }
-    let when = httpdate::parse_http_date(value).ok()?;
-    let now = date.and_then(|d| httpdate::parse_http_date(d).ok());
-    let now = now.unwrap_or_else(SystemTime::now);
-    Some(when.duration_since(now).unwrap_or_default())
 }
 
 /// Connections to servers.
@@ -278,126 +265,9 @@ fn lost(host: &str, e: &ureq::Error) -> Fault {
     }
 }
 
-/// `host[:port]` of a URL, for messages and comparisons.
-pub(super) fn host_of(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // Nobody's name and password are part of where something is.
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    show(host.as_bytes())
-}
-
-/// Are scheme, host and port the same.
-pub(super) fn same_origin(a: &str, b: &str) -> bool {
-    let origin = |url: &str| {
-        let uri: Uri = url.parse().ok()?;
-        let scheme = uri.scheme_str()?.to_owned();
-        let port = uri
-            .port_u16()
-            .unwrap_or(if scheme == "https" { 443 } else { 80 });
-        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
-    };
-    matches!((origin(a), origin(b)), (Some(a), Some(b)) if a == b)
-}
-
-/// A `Location` or `Link` relative to where it was given.
-pub(super) fn join(base: &str, to: &str) -> Reply<String> {
-    Ok(checked_join(base, to)?)
-}
-
-fn checked_join(base: &str, to: &str) -> StoreResult<String> {
-    let bad = || {
-        invalid(format!(
-            "{} leads to a bad address: \"{}\"",
-            host_of(base),
-            show(to.as_bytes())
-        ))
-    };
-    let Some((scheme, rest)) = base.split_once("://") else {
-        return bad();
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let path = rest.get(authority.len()..).unwrap_or_default();
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let joined = if to.starts_with("https://") || to.starts_with("http://") {
-        to.to_owned()
-    } else if to.starts_with("//") {
-        format!("{scheme}:{to}")
-    } else if to.starts_with('/') {
-        format!("{scheme}://{authority}{to}")
-    } else if to.starts_with('?') {
-        format!("{scheme}://{authority}{path}{to}")
-    } else {
-        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
-        format!("{scheme}://{authority}{dir}/{to}")
-    };
-    let joined = joined.split('#').next().unwrap_or_default().to_owned();
-    match joined.parse::<Uri>() {
-        Ok(uri)
-            if uri.host().is_some_and(|h| !h.is_empty())
-                && uri.authority().is_some_and(|a| !a.as_str().contains('@')) =>
-        {
-            Ok(joined)
-        }
-        _ => bad(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_joined_and_compared() {
-        let base = "https://h.example/v2/x/blobs/uploads/?a=b";
-        for (to, full) in [
-            ("https://o.example/p", "https://o.example/p"),
-            ("/v2/y?z=1", "https://h.example/v2/y?z=1"),
-            ("id?s=1", "https://h.example/v2/x/blobs/uploads/id?s=1"),
-            ("?c", "https://h.example/v2/x/blobs/uploads/?c"),
-            ("//o.example/q", "https://o.example/q"),
-            ("/p#f", "https://h.example/p"),
-        ] {
-            assert_eq!(join(base, to).unwrap(), full);
-        }
-        for bad in ["https://u:p@h.example/", "https:///x", "/a b", "/\n"] {
-            assert!(join(base, bad).is_err(), "{bad}");
-        }
-        assert!(same_origin("https://h/", "https://H:443/x"));
-        for other in ["http://h/", "https://h:444/", "https://h.i/", "x"] {
-            assert!(!same_origin("https://h/", other), "{other}");
-        }
-        assert_eq!(host_of("https://u:secret@h:1/p"), "h:1");
-    }
-
-    #[test]
-    fn a_server_says_by_seconds_or_by_date_when_to_come_again() {
-        let now = "Sun, 06 Nov 1994 08:49:37 GMT";
-        for (value, seconds) in [
-            ("7", Some(7)),
-            (" 0 ", Some(0)),
-            ("99999999999999999999", Some(u64::MAX)),
-            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
-            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
-            ("Sun Nov  6 08:50:07 1994", Some(30)),
-            // Gone by.
-            ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-            ("Sun, 32 Nov 1994 08:49:37 GMT", None),
-        ] {
-            let after = retry_after(value, Some(now));
-            assert_eq!(after.map(|d| d.as_secs()), seconds, "{value}");
-        }
-        // Without a date of the server's, or with none that is one, ours counts.
-        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
-        for date in [None, Some("today")] {
-            let after = retry_after(&soon, date).unwrap().as_secs();
-            assert!((1..=60).contains(&after), "{after}");
-        }
-    }
 
     #[test]
     fn plain_http_does_not_leave_the_machine_unasked() {

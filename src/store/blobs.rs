@@ -7,9 +7,9 @@ pub use drop::Dropped;
 
 use super::Store;
 use super::digest::Digest;
-use super::document::{Descriptor, ImageConfig, Index, MAX_CONFIG, Manifest};
+use super::document::{Descriptor, ImageConfig, MAX_CONFIG, Manifest};
 use super::error::{Context, Error, Result, invalid};
-use super::image::{Image, images};
+use super::image::{Image, image_at};
 use super::layer::chain_ids;
 use super::pipeline::{Encoding, decoder};
 use super::skeleton::{self, Rebuilt};
@@ -161,7 +161,7 @@ impl Store {
     /// The layers of all images, by all their manifests.
     fn all_layers(&self) -> Result<Vec<ImageLayer>> {
         let mut out = Vec::new();
-        for image in self.read_index()?.manifests.iter().filter_map(own) {
+        for image in self.read_index()?.manifests.iter().filter_map(image_at) {
             out.extend(self.described_layers(&image)?);
         }
         Ok(out)
@@ -171,14 +171,4 @@ impl Store {
     pub fn skeleton(&self, name: &Digest) -> PathBuf {
         self.layers().join(format!("{}.skel", name.hex()))
     }
-}
-
-/// The image of one entry: an image may be here by several manifests, with its
-/// layers compressed and not.
-fn own(entry: &Descriptor) -> Option<Image> {
-    let alone = Index {
-        manifests: vec![entry.clone()],
-        ..Index::default()
-    };
-    images(&alone).pop()
 }

@@ -67,12 +67,24 @@ impl Digest {
 
     /// The 64 hex digits.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
+        text(&self.digits()).to_owned()
     }
 
     /// The first 12 hex digits, as people are shown them.
     pub fn short(&self) -> String {
-        self.0.iter().take(6).map(|b| format!("{b:02x}")).collect()
+        let mut hex = self.hex();
+        hex.truncate(12);
+        hex
+    }
+
+    /// Lists of images print thousands: so without the machinery of `fmt`.
+    fn digits(&self) -> [u8; 64] {
+        let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+        let mut out = [0; 64];
+        for (pair, b) in out.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *pair = [digit(b >> 4), digit(b & 15)];
+        }
+        out
     }
 
     /// The chain id of a layer on top of a chain.
@@ -81,9 +93,15 @@ impl Digest {
     }
 }
 
+/// Digits as text.
+fn text(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        f.write_str("sha256:")?;
+        f.write_str(text(&self.digits()))
     }
 }
 
@@ -95,14 +113,23 @@ impl fmt::Debug for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        s.serialize_str(&self.to_string())
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        Digest::parse(&text).map_err(serde::de::Error::custom)
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Digest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a digest")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Digest, E> {
+                Digest::parse(text).map_err(E::custom)
+            }
+        }
+        d.deserialize_str(Text)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::digest::Digest;
 use super::error::{Error, Result, invalid};
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::fmt;
 
 /// No index or manifest is larger; the specification lets registries refuse
 /// more than this.
@@ -30,8 +31,76 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation: the full name, as containerd and docker write it.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// Annotations in a stable order.
-pub type Annotations = BTreeMap<String, String>;
+/// Notes to a document, in the order of their keys. There are few: a list is
+/// cheaper than a tree where thousands of images are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations(Vec<(String, String)>);
+
+impl Annotations {
+    fn find(&self, key: &str) -> std::result::Result<usize, usize> {
+        self.0.binary_search_by(|(k, _)| k.as_str().cmp(key))
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.0.get(self.find(key).ok()?)?;
+        Some(value)
+    }
+
+    /// Set the value of a key.
+    pub fn insert(&mut self, key: String, value: String) {
+        match self.find(&key) {
+            Ok(at) => {
+                if let Some((_, old)) = self.0.get_mut(at) {
+                    *old = value;
+                }
+            }
+            Err(at) => self.0.insert(at, (key, value)),
+        }
+    }
+
+    /// Forget a key.
+    pub fn remove(&mut self, key: &str) {
+        if let Ok(at) = self.find(key) {
+            self.0.remove(at);
+        }
+    }
+}
+
+impl Serialize for Annotations {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Annotations;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("annotations")
+            }
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Annotations, A::Error> {
+                let mut all: Vec<(String, String)> = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    all.push(entry);
+                }
+                if !all.is_sorted_by(|(a, _), (b, _)| a < b) {
+                    // The last of a key counts, so it comes first here.
+                    all.reverse();
+                    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+                    all.dedup_by(|(a, _), (b, _)| a == b);
+                }
+                Ok(Annotations(all))
+            }
+        }
+        d.deserialize_map(Entries)
+    }
+}
 
 /// A reference to a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +124,7 @@ pub struct Descriptor {
 impl Descriptor {
     /// One annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.as_ref()?.get(key).map(String::as_str)
+        self.annotations.as_ref()?.get(key)
     }
 
     /// Does it refer to an index of several images.
@@ -311,6 +380,18 @@ mod tests {
     fn text_that_is_not_unicode_is_refused_where_nobody_reads_it() {
         let e = ImageConfig::parse(b"{\"rootfs\":{},\"author\":\"\xff\"}").unwrap_err();
         assert!(e.to_string().contains("utf-8"), "{e}");
+    }
+
+    #[test]
+    fn annotations_are_in_order_and_the_last_of_a_key_counts() {
+        let mut all: Annotations = parse(br#"{"b":"1","a":"2","b":"3","c":"4"}"#, "x").unwrap();
+        assert_eq!(all.get("b"), Some("3"));
+        all.insert("c".to_owned(), "5".to_owned());
+        all.remove("b");
+        all.remove("b");
+        assert_eq!(all.get("b"), None);
+        let text = serde_json::to_string(&all).unwrap();
+        assert_eq!(text, r#"{"a":"2","c":"5"}"#);
     }
 
     #[test]

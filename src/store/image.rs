@@ -71,8 +71,9 @@ impl std::fmt::Display for RepoDigest {
 
 /// What registries call the image of an entry.
 pub(super) fn digests_of(entry: &Descriptor) -> Vec<RepoDigest> {
-    let words = entry.annotation(DIGESTS).unwrap_or_default().split(' ');
+    let words = entry.annotation(DIGESTS).unwrap_or_default();
     words
+        .split_ascii_whitespace()
         .filter_map(|text| match Name::parse(text) {
             Ok(Name {
                 reference,
@@ -94,7 +95,7 @@ pub(super) fn set_digests(index: &mut Index, id: &Digest, digests: &[RepoDigest]
             match text.is_empty() {
                 true => annotations.remove(DIGESTS),
                 false => annotations.insert(DIGESTS.to_owned(), text.join(" ")),
-            };
+            }
         }
     }
 }
@@ -130,7 +131,7 @@ pub enum Asked {
 impl Image {
     /// A descriptor for `index.json`.
     pub fn entry(&self, name: Option<&Reference>) -> Descriptor {
-        let mut annotations = Annotations::new();
+        let mut annotations = Annotations::default();
         if let Some(name) = name {
             annotations.insert(REF_NAME.to_owned(), name.to_string());
         }
@@ -161,9 +162,31 @@ impl Image {
 
 /// The images of an index, in its order.
 pub fn images(index: &Index) -> Vec<Image> {
+    gather(index.manifests.iter())
+}
+
+/// One image of an index.
+pub(super) fn image_of(index: &Index, id: &Digest) -> Option<Image> {
+    gather(entries_of(index, &id.to_string())).pop()
+}
+
+/// The entries of an image, whose id is given as a text.
+pub(super) fn entries_of<'a>(index: &'a Index, id: &str) -> impl Iterator<Item = &'a Descriptor> {
+    let all = index.manifests.iter();
+    all.filter(move |entry| entry.annotation(ID) == Some(id))
+}
+
+/// The image of one entry: an image may be here by several manifests, for
+/// example with its layers compressed and not.
+pub(super) fn image_at(entry: &Descriptor) -> Option<Image> {
+    gather(std::iter::once(entry)).pop()
+}
+
+/// The images that some entries list.
+fn gather<'a>(entries: impl Iterator<Item = &'a Descriptor>) -> Vec<Image> {
     let mut out: Vec<Image> = Vec::new();
     let mut places: std::collections::HashMap<Digest, usize> = std::collections::HashMap::new();
-    for entry in &index.manifests {
+    for entry in entries {
         let Some(Ok(id)) = entry.annotation(ID).map(Digest::parse) else {
             continue;
         };
@@ -175,8 +198,11 @@ pub fn images(index: &Index) -> Vec<Image> {
             out.push(Image {
                 id,
                 manifest: Descriptor {
+                    media_type: entry.media_type.clone(),
+                    digest: entry.digest,
+                    size: entry.size,
                     annotations: None,
-                    ..entry.clone()
+                    platform: entry.platform.clone(),
                 },
                 names: Vec::new(),
                 digests: digests_of(entry),
@@ -197,20 +223,15 @@ pub fn images(index: &Index) -> Vec<Image> {
 /// The images with which something is wrong, and what.
 pub fn damages(index: &Index) -> std::collections::HashMap<Digest, &str> {
     let all = index.manifests.iter().filter_map(|entry| {
-        let id = Digest::parse(entry.annotation(ID)?).ok()?;
-        Some((id, entry.annotation(DAMAGED)?))
+        let why = entry.annotation(DAMAGED)?;
+        Some((Digest::parse(entry.annotation(ID)?).ok()?, why))
     });
     all.collect()
 }
 
 /// What is wrong with an image, if that was found out.
 pub fn damage<'a>(index: &'a Index, id: &Digest) -> Option<&'a str> {
-    let id = id.to_string();
-    let mut own = index
-        .manifests
-        .iter()
-        .filter(|d| d.annotation(ID) == Some(&id));
-    own.find_map(|d| d.annotation(DAMAGED))
+    entries_of(index, &id.to_string()).find_map(|d| d.annotation(DAMAGED))
 }
 
 /// Write down what is wrong with an image, or that nothing is any more.
@@ -226,7 +247,7 @@ pub(super) fn set_damage(index: &mut Index, id: &Digest, why: Option<&str>) -> b
         match why {
             Some(why) => annotations.insert(DAMAGED.to_owned(), why.to_owned()),
             None => annotations.remove(DAMAGED),
-        };
+        }
         changed = true;
     }
     changed
@@ -236,7 +257,7 @@ pub(super) fn set_damage(index: &mut Index, id: &Digest, why: Option<&str>) -> b
 /// image that loses its last name stays, nameless. Returns that image's id.
 pub fn assign(index: &mut Index, image: &Image, name: Option<&Reference>) -> Option<Digest> {
     let mut digests = image.digests.clone();
-    for known in images(index).into_iter().filter(|i| i.id == image.id) {
+    if let Some(known) = image_of(index, &image.id) {
         let new = known
             .digests
             .into_iter()
@@ -308,8 +329,7 @@ impl Store {
     pub fn note_digest(&self, image: &Image, digest: RepoDigest) -> Result<()> {
         let _lock = self.lock()?;
         let mut index = self.read_index()?;
-        let listed = images(&index).into_iter().find(|i| i.id == image.id);
-        match listed {
+        match image_of(&index, &image.id) {
             Some(listed) if !listed.digests.contains(&digest) => {
                 let mut digests = vec![digest];
                 digests.extend(listed.digests);
@@ -340,7 +360,7 @@ impl Store {
     /// # Errors
     /// When there is none, or several.
     pub fn find_image(&self, text: &str) -> Result<(Image, Asked)> {
-        find(self.images()?, text)
+        find(&self.read_index()?, text)
     }
 
     /// The configuration of an image, and its bytes.
@@ -381,17 +401,20 @@ impl Store {
     }
 }
 
-/// Find one of `images` as docker does: by name first, then by id.
+/// Find an image as docker does: by name first, then by id.
 ///
 /// # Errors
 /// When there is none, or several.
-pub fn find(images: Vec<Image>, text: &str) -> Result<(Image, Asked)> {
+pub fn find(index: &Index, text: &str) -> Result<(Image, Asked)> {
     let absent = || Error::NotFound(format!("No such image: {}", show(text.as_bytes())));
+    let of = |id: Digest, asked| image_of(index, &id).map(|i| (i, asked)).ok_or_else(absent);
+    let id_of = |d: &Descriptor| Digest::parse(d.annotation(ID)?).ok();
     if let Ok(name) = Name::parse(text)
         && !text.starts_with("sha256:")
     {
         // Beside a digest a tag means nothing.
         if let Some(digest) = name.digest {
+            let images = images(index);
             let wanted = RepoDigest::new(&name.reference, digest);
             if let Some(image) = images.iter().find(|i| i.digests.contains(&wanted)) {
                 return Ok((image.clone(), Asked::Digest(wanted)));
@@ -404,23 +427,32 @@ pub fn find(images: Vec<Image>, text: &str) -> Result<(Image, Asked)> {
             let image = images.iter().find(is_it).cloned();
             return image.map(|i| (i, Asked::Id)).ok_or_else(absent);
         }
-        let found = images.iter().find(|i| i.names.contains(&name.reference));
-        if let Some(image) = found {
-            return Ok((image.clone(), Asked::Name(name.reference)));
+        // Names are written in full, so only one entry needs to be read.
+        let full = name.reference.to_string();
+        let mut named = index
+            .manifests
+            .iter()
+            .filter(|d| d.annotation(REF_NAME) == Some(&full));
+        if let Some(id) = named.find_map(id_of) {
+            return of(id, Asked::Name(name.reference));
         }
     }
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     if hex.is_empty() || hex.len() > 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(absent());
     }
-    let mut found = images.into_iter().filter(|i| i.id.hex().starts_with(hex));
-    match (found.next(), found.next()) {
-        (Some(image), None) => Ok((image, Asked::Id)),
-        (Some(_), Some(_)) => invalid(format!(
+    let begins = |d: &&Descriptor| {
+        let id = d.annotation(ID).and_then(|id| id.strip_prefix("sha256:"));
+        id.is_some_and(|id| id.starts_with(hex))
+    };
+    let mut found = index.manifests.iter().filter(begins).filter_map(id_of);
+    let first = found.next().ok_or_else(absent)?;
+    if found.any(|other| other != first) {
+        return invalid(format!(
             "several images begin with {hex}: give more of the id"
-        )),
-        (None, _) => Err(absent()),
+        ));
     }
+    of(first, Asked::Id)
 }
 
 /// The value of an image's configuration as it came, for those who show it.
@@ -465,13 +497,13 @@ mod tests {
         let all = images(&index);
         assert_eq!(all.len(), 2);
         assert_eq!(all.iter().find(|i| i.id == a.id).unwrap().names, []);
-        assert_eq!(find(all.clone(), "x:1").unwrap().0.id, b.id);
-        assert_eq!(find(all.clone(), &a.id.hex()[..5]).unwrap().0.id, a.id);
-        assert_eq!(find(all, &a.id.to_string()).unwrap().1, Asked::Id);
+        assert_eq!(find(&index, "x:1").unwrap().0.id, b.id);
+        assert_eq!(find(&index, &a.id.hex()[..5]).unwrap().0.id, a.id);
+        assert_eq!(find(&index, &a.id.to_string()).unwrap().1, Asked::Id);
         // A name again, and the nameless entry is gone.
         assign(&mut index, &a, Some(&Reference::parse("y").unwrap()));
         assert_eq!(index.manifests.len(), 2);
-        assert!(find(images(&index), "z").is_err());
+        assert!(find(&index, "z").is_err());
     }
 
     #[test]
@@ -486,9 +518,8 @@ mod tests {
         assign(&mut index, &a, Some(&name("h.example/y:2")));
         // The tag goes to another image, the digest stays.
         assign(&mut index, &image(2), Some(&name("x:1")));
-        let all = images(&index);
         let text = format!("x@{}", Digest::of(b"index"));
-        let (found, asked) = find(all.clone(), &text).unwrap();
+        let (found, asked) = find(&index, &text).unwrap();
         assert_eq!((found.id, found.names.len()), (a.id, 1));
         assert_eq!(asked, Asked::Digest(called("x", b"index")));
         assert_eq!(found.digests[1].familiar(), text);
@@ -501,7 +532,7 @@ mod tests {
             format!("y@{}", Digest::of(b"index")),
             format!("x@{}", Digest::of(b"no")),
         ] {
-            assert!(find(all.clone(), &other).is_err(), "{other}");
+            assert!(find(&index, &other).is_err(), "{other}");
         }
     }
 

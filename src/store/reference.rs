@@ -203,18 +203,24 @@ pub fn host_and_port(authority: &str) -> (&str, Option<&str>) {
 
 /// Lower-case words joined by one `.`, one or two `_`, or any `-`; `/` between.
 fn is_path(path: &str) -> bool {
-    path.split('/').all(|component| {
-        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = component.as_bytes();
-        let ends =
-            bytes.first().is_some_and(|b| word(*b)) && bytes.last().is_some_and(|b| word(*b));
-        let joints = component
-            .split(|c: char| c.is_ascii() && word(c as u8))
-            .filter(|joint| !joint.is_empty());
-        ends && joints
-            .into_iter()
-            .all(|j| matches!(j, "." | "_" | "__") || j.bytes().all(|b| b == b'-'))
-    })
+    path.split('/').all(|part| is_component(part.as_bytes()))
+}
+
+fn is_component(mut rest: &[u8]) -> bool {
+    let word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    loop {
+        let end = rest.iter().position(|b| !word(b)).unwrap_or(rest.len());
+        let (first, after) = rest.split_at(end);
+        if first.is_empty() || after.is_empty() {
+            return !first.is_empty();
+        }
+        let end = after.iter().position(word).unwrap_or(after.len());
+        let (joint, after) = after.split_at(end);
+        if !matches!(joint, b"." | b"_" | b"__") && !joint.iter().all(|b| *b == b'-') {
+            return false;
+        }
+        rest = after;
+    }
 }
 
 fn is_tag(tag: &str) -> bool {

@@ -2,9 +2,9 @@
 
 use super::Store;
 use super::digest::Digest;
-use super::document::{Descriptor, Index, REF_NAME};
+use super::document::REF_NAME;
 use super::error::{Error, Result};
-use super::image::{Asked, Image, RepoDigest, find, images, set_digests};
+use super::image::{Asked, ID, Image, RepoDigest, entries_of, find, set_digests};
 use super::reference::Reference;
 
 /// A container, as far as images are concerned.
@@ -53,7 +53,7 @@ impl Store {
     ) -> Result<Vec<Removed>> {
         let _lock = self.lock()?;
         let mut index = self.read_index()?;
-        let (image, asked) = find(images(&index), text)?;
+        let (image, asked) = find(&index, text)?;
         let users: Vec<User> = users()?
             .into_iter()
             .filter(|u| u.image == image.id)
@@ -77,10 +77,10 @@ impl Store {
                     .retain(|d| d.annotation(REF_NAME) != Some(&full));
             }
         }
-        let left = images(&index).into_iter().any(|i| i.id == id);
+        let text = id.to_string();
+        let left = entries_of(&index, &text).next().is_some();
         if delete {
-            let entries = images_of(&index, &id);
-            index.manifests.retain(|d| !entries.contains(d));
+            index.manifests.retain(|d| d.annotation(ID) != Some(&text));
             removed.push(Removed::Image(id));
         } else if !left {
             index.manifests.push(image.entry(None));
@@ -89,19 +89,6 @@ impl Store {
         self.write_index(&index)?;
         Ok(removed)
     }
-}
-
-fn images_of(index: &Index, id: &Digest) -> Vec<Descriptor> {
-    let all = index.manifests.iter();
-    all.filter(|d| {
-        let alone = Index {
-            manifests: vec![(*d).clone()],
-            ..Index::default()
-        };
-        images(&alone).iter().any(|i| i.id == *id)
-    })
-    .cloned()
-    .collect()
 }
 
 /// A name goes; with the last one the image does, unless it is in use.

@@ -15,7 +15,7 @@ use super::document::{
     MAX_MANIFEST, Platform, REF_NAME, parse,
 };
 use super::error::{Context, Error, Result, invalid};
-use super::image::{Asked, Image, find};
+use super::image::{Asked, Image, find, images};
 use super::pipeline::Encoding;
 use super::reference::{Name, Reference};
 use super::tarwriter::{TarWriter, copy_exactly};
@@ -65,7 +65,8 @@ impl Store {
     /// # Errors
     /// When one is not there.
     pub fn wanted(&self, texts: &[String]) -> Result<Vec<Wanted>> {
-        let images = self.images()?;
+        let index = self.read_index()?;
+        let images = images(&index);
         let mut out: Vec<Wanted> = Vec::new();
         let mut add = |image: &Image, name: Option<&Reference>| {
             let at = out.iter().position(|w| w.image.id == image.id);
@@ -98,7 +99,7 @@ impl Store {
                 }
             }
             if !found {
-                match find(images.clone(), text)? {
+                match find(&index, text)? {
                     (image, Asked::Name(name)) if image.names.contains(&name) => {
                         add(&image, Some(&name));
                     }
@@ -189,10 +190,9 @@ impl Store {
                 .and_then(|path| path.rsplit('/').next())
                 .map(str::to_owned);
             for name in names {
-                let annotations = Annotations::from([
-                    (CONTAINERD_NAME.to_owned(), name.to_string()),
-                    (REF_NAME.to_owned(), name.tag().to_owned()),
-                ]);
+                let mut annotations = Annotations::default();
+                annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
+                annotations.insert(REF_NAME.to_owned(), name.tag().to_owned());
                 index.manifests.push(Descriptor {
                     annotations: Some(annotations),
                     ..manifest.clone()

@@ -2,7 +2,7 @@
 
 use super::document::{Index, REF_NAME};
 use super::error::{Result, invalid, show};
-use super::image::{ID, assign, find, images};
+use super::image::{assign, entries_of, find};
 use super::reference::Name;
 use super::{Digest, Store};
 
@@ -29,7 +29,7 @@ impl Store {
         }
         let _lock = self.lock()?;
         let mut index = self.read_index()?;
-        let (image, _) = find(images(&index), source)?;
+        let (image, _) = find(&index, source)?;
         assign(&mut index, &image, Some(&name.reference));
         let full = name.reference.to_string();
         for entry in &mut index.manifests {
@@ -45,10 +45,7 @@ impl Store {
 
 /// When an image last got a name by [`Store::tag`].
 pub fn last_tagged<'a>(index: &'a Index, id: &Digest) -> Option<&'a str> {
-    let id = id.to_string();
-    let entries = index.manifests.iter();
-    entries
-        .filter(|e| e.annotation(ID) == Some(&id))
+    entries_of(index, &id.to_string())
         .filter_map(|e| e.annotation(TAGGED))
         .max()
 }

@@ -13,7 +13,7 @@ pub fn data(from: impl AsFd, to: impl AsFd, size: u64, reflink: bool) -> Result<
     if size == 0 {
         return Ok(());
     }
-    hit()?;
+    hit("ficlone")?;
     if reflink && rfs::ioctl_ficlone(&to, &from).is_ok() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub fn data(from: impl AsFd, to: impl AsFd, size: u64, reflink: bool) -> Result<
 
 /// Make the empty file `to` share all data of `from`; false if that cannot be.
 pub fn clone(from: impl AsFd, to: impl AsFd) -> bool {
-    hit().is_ok() && rfs::ioctl_ficlone(&to, &from).is_ok()
+    hit("ficlone").is_ok() && rfs::ioctl_ficlone(&to, &from).is_ok()
 }
 
 /// Copy the bytes `start..end` to the same place, holes as zeros.
@@ -52,7 +52,7 @@ pub fn part(from: impl AsFd, to: impl AsFd, start: u64, end: u64) -> Result<()> 
 fn range(from: &impl AsFd, to: &impl AsFd, start: u64, end: u64) -> Result<()> {
     let (mut off_in, mut off_out) = (start, start);
     while off_in < end {
-        hit()?;
+        hit("copy_file_range")?;
         let len = usize::try_from(end - off_in)
             .unwrap_or(usize::MAX)
             .min(1 << 30);
@@ -103,6 +103,6 @@ pub fn file_range(
     mut off_out: u64,
     len: usize,
 ) -> Result<usize> {
-    hit()?;
+    hit("copy_file_range")?;
     rfs::copy_file_range(from, Some(&mut off_in), to, Some(&mut off_out), len)
 }

@@ -1,6 +1,6 @@
 //! Reading directories by their cookies.
 
-use super::{Errno, Result};
+use super::{Errno, Result, fail::hit_read};
 use rustix::fs::{self as rfs, RawDir, SeekFrom};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,6 +43,7 @@ pub fn read(fd: impl AsFd, cookie: u64, mut each: impl FnMut(Entry<'_>) -> bool)
 /// # Errors
 /// As lseek(2) and getdents64(2).
 pub fn read_all(fd: impl AsFd, cookie: u64, mut each: impl FnMut(Entry<'_>) -> bool) -> Result<()> {
+    hit_read("getdents")?;
     rfs::seek(&fd, SeekFrom::Start(cookie))?;
     let mut buf: Vec<u8> = Vec::with_capacity(32 * 1024);
     let mut iter = RawDir::new(fd, buf.spare_capacity_mut());

@@ -12,19 +12,30 @@ pub fn get_flags(fd: impl AsFd) -> Result<u32> {
     rfs::ioctl_getflags(fd).map(|f| f.bits())
 }
 
-/// Is it immutable, or may only be appended to (as statx(2) says; false where
-/// the file system does not).
+/// Is it immutable (as statx(2) says; false where the file system does not).
+///
+/// # Errors
+/// As statx(2).
+pub fn is_immutable(at: At<'_>) -> Result<bool> {
+    Ok(attributes(at)?.contains(rfs::StatxAttributes::IMMUTABLE))
+}
+
+/// Is it immutable, or may only be appended to.
 ///
 /// # Errors
 /// As statx(2).
 pub fn is_protected(at: At<'_>) -> Result<bool> {
+    let protects = rfs::StatxAttributes::IMMUTABLE | rfs::StatxAttributes::APPEND;
+    Ok(attributes(at)?.intersects(protects))
+}
+
+fn attributes(at: At<'_>) -> Result<rfs::StatxAttributes> {
     let none = rfs::StatxFlags::empty();
-    let stat = match at {
+    match at {
         At::Name(dir, name) => rfs::statx(dir, name, rfs::AtFlags::SYMLINK_NOFOLLOW, none),
         At::Fd(fd) => rfs::statx(fd, c"", rfs::AtFlags::EMPTY_PATH, none),
-    }?;
-    let protects = rfs::StatxAttributes::IMMUTABLE | rfs::StatxAttributes::APPEND;
-    Ok(stat.stx_attributes.intersects(protects))
+    }
+    .map(|stat| stat.stx_attributes)
 }
 
 /// Set inode flags as `FS_IOC_SETFLAGS` does.
@@ -32,7 +43,7 @@ pub fn is_protected(at: At<'_>) -> Result<bool> {
 /// # Errors
 /// As ioctl(2).
 pub fn set_flags(fd: impl AsFd, flags: u32) -> Result<()> {
-    hit()?;
+    hit("setflags")?;
     rfs::ioctl_setflags(fd, rfs::IFlags::from_bits_retain(flags))
 }
 
@@ -59,7 +70,7 @@ pub fn get_fsxattr(fd: impl AsFd) -> Result<FsXattr> {
 /// # Errors
 /// As ioctl(2).
 pub fn set_fsxattr(fd: impl AsFd, value: &FsXattr) -> Result<()> {
-    hit()?;
+    hit("fssetxattr")?;
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: the ioctl reads one struct fsxattr, 28 bytes, as `value` has.
     check(unsafe { libc::ioctl(fd, FS_IOC_FSSETXATTR as _, value.as_ptr()).into() }).map(drop)

@@ -1,6 +1,9 @@
 //! Files and names: open, stat, create, rename, remove, set attributes.
 
-use super::{At, Errno, Result, c_name, check, fail::hit};
+use super::{
+    At, Errno, Result, c_name, check,
+    fail::{hit, hit_read},
+};
 use rustix::fs::{self as rfs, AtFlags, FileType as RType, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -99,7 +102,9 @@ impl From<rfs::Stat> for Stat {
 /// As openat(2).
 pub fn open(dir: impl AsFd, name: &OsStr, flags: i32, mode: u32) -> Result<OwnedFd> {
     if flags & (libc::O_CREAT | libc::O_TRUNC) != 0 {
-        hit()?;
+        hit("open")?;
+    } else {
+        hit_read("open")?;
     }
     let flags = OFlags::from_bits_retain(flags.unsigned_abs())
         | OFlags::CLOEXEC
@@ -129,7 +134,7 @@ pub fn open_path(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
 /// # Errors
 /// As openat(2); `EOPNOTSUPP` where the file system has none.
 pub fn open_tmpfile(dir: impl AsFd) -> Result<OwnedFd> {
-    hit()?;
+    hit("open")?;
     rfs::openat(
         dir,
         ".",
@@ -143,6 +148,7 @@ pub fn open_tmpfile(dir: impl AsFd) -> Result<OwnedFd> {
 /// # Errors
 /// As open(2) of `/proc/self/fd/N`.
 pub fn reopen(fd: impl AsFd, flags: i32) -> Result<OwnedFd> {
+    hit_read("open")?;
     let flags =
         OFlags::from_bits_retain(flags.unsigned_abs()) | OFlags::CLOEXEC | OFlags::LARGEFILE;
     rfs::open(proc_path(fd.as_fd()), flags, Mode::empty())
@@ -155,7 +161,10 @@ pub fn reopen(fd: impl AsFd, flags: i32) -> Result<OwnedFd> {
 pub fn path_of(at: At<'_>) -> Result<OwnedFd> {
     match at {
         At::Name(dir, name) => open_path(dir, name),
-        At::Fd(fd) => rustix::io::fcntl_dupfd_cloexec(fd, 0),
+        At::Fd(fd) => {
+            hit_read("dup")?;
+            rustix::io::fcntl_dupfd_cloexec(fd, 0)
+        }
     }
 }
 
@@ -169,6 +178,7 @@ pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
 /// # Errors
 /// As fstatat(2).
 pub fn stat(at: At<'_>) -> Result<Stat> {
+    hit_read("stat")?;
     match at {
         At::Name(dir, name) => rfs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
         At::Fd(fd) => rfs::fstat(fd),
@@ -210,7 +220,7 @@ pub fn absent<T>(result: Result<T>) -> Result<Option<T>> {
 /// # Errors
 /// As mkdirat(2).
 pub fn mkdir(dir: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
-    hit()?;
+    hit("mkdir")?;
     rfs::mkdirat(dir, name, Mode::from_bits_retain(mode & 0o7777))
 }
 
@@ -219,7 +229,7 @@ pub fn mkdir(dir: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
 /// # Errors
 /// As mknodat(2).
 pub fn mknod(dir: impl AsFd, name: &OsStr, mode: u32, rdev: u64) -> Result<()> {
-    hit()?;
+    hit("mknod")?;
     rfs::mknodat(
         dir,
         name,
@@ -234,7 +244,7 @@ pub fn mknod(dir: impl AsFd, name: &OsStr, mode: u32, rdev: u64) -> Result<()> {
 /// # Errors
 /// As symlinkat(2).
 pub fn symlink(target: &OsStr, dir: impl AsFd, name: &OsStr) -> Result<()> {
-    hit()?;
+    hit("symlink")?;
     rfs::symlinkat(target, dir, name)
 }
 
@@ -243,7 +253,7 @@ pub fn symlink(target: &OsStr, dir: impl AsFd, name: &OsStr) -> Result<()> {
 /// # Errors
 /// As linkat(2).
 pub fn link(at: At<'_>, dir: impl AsFd, name: &OsStr) -> Result<()> {
-    hit()?;
+    hit("link")?;
     match at {
         At::Name(from, old) => rfs::linkat(from, old, dir, name, AtFlags::empty()),
         // Unlike AT_EMPTY_PATH this needs no CAP_DAC_READ_SEARCH.
@@ -275,7 +285,7 @@ pub fn rename(
     new: &OsStr,
     how: Replace,
 ) -> Result<()> {
-    hit()?;
+    hit("rename")?;
     let flags = match how {
         Replace::Yes => rfs::RenameFlags::empty(),
         Replace::No => rfs::RenameFlags::NOREPLACE,
@@ -293,7 +303,7 @@ pub fn rename(
 /// # Errors
 /// As unlinkat(2).
 pub fn unlink(parent: impl AsFd, name: &OsStr, dir: bool) -> Result<()> {
-    hit()?;
+    hit("unlink")?;
     let flags = if dir {
         AtFlags::REMOVEDIR
     } else {
@@ -307,6 +317,7 @@ pub fn unlink(parent: impl AsFd, name: &OsStr, dir: bool) -> Result<()> {
 /// # Errors
 /// As readlinkat(2).
 pub fn readlink(at: At<'_>) -> Result<OsString> {
+    hit_read("readlink")?;
     let target = match at {
         At::Name(dir, name) => rfs::readlinkat(dir, name, Vec::with_capacity(256)),
         At::Fd(fd) => rfs::readlinkat(fd, "", Vec::with_capacity(256)),
@@ -322,7 +333,7 @@ const SYS_FCHMODAT2: libc::c_long = 452;
 /// # Errors
 /// As chmod(2); `EOPNOTSUPP` for a symlink.
 pub fn chmod(at: At<'_>, mode: u32) -> Result<()> {
-    hit()?;
+    hit("chmod")?;
     let bits = Mode::from_bits_retain(mode & 0o7777);
     let (dir, name) = match at {
         At::Fd(fd) => return rfs::chmod(proc_path(fd), bits),
@@ -353,7 +364,7 @@ pub fn chmod(at: At<'_>, mode: u32) -> Result<()> {
 /// # Errors
 /// As fchownat(2).
 pub fn chown(at: At<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-    hit()?;
+    hit("chown")?;
     let (uid, gid) = (uid.map(rfs::Uid::from_raw), gid.map(rfs::Gid::from_raw));
     match at {
         At::Name(dir, name) => rfs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
@@ -386,7 +397,7 @@ pub enum SetTime {
 /// # Errors
 /// As utimensat(2).
 pub fn utimens(at: At<'_>, atime: SetTime, mtime: SetTime) -> Result<()> {
-    hit()?;
+    hit("utimensat")?;
     let spec = |t: SetTime| match t {
         SetTime::Keep => rfs::Timespec {
             tv_sec: 0,
@@ -416,7 +427,7 @@ pub fn utimens(at: At<'_>, atime: SetTime, mtime: SetTime) -> Result<()> {
 /// # Errors
 /// As ftruncate(2).
 pub fn truncate(fd: impl AsFd, size: u64) -> Result<()> {
-    hit()?;
+    hit("ftruncate")?;
     rfs::ftruncate(fd, size)
 }
 
@@ -425,7 +436,7 @@ pub fn truncate(fd: impl AsFd, size: u64) -> Result<()> {
 /// # Errors
 /// As fsync(2).
 pub fn sync(fd: impl AsFd, data_only: bool) -> Result<()> {
-    hit()?;
+    hit(if data_only { "fdatasync" } else { "fsync" })?;
     if data_only {
         rfs::fdatasync(fd)
     } else {
@@ -447,6 +458,7 @@ pub fn sync_dir(dir: impl AsFd) -> Result<()> {
 /// # Errors
 /// As pread(2).
 pub fn read_at(fd: impl AsFd, buf: &mut [u8], offset: u64) -> Result<usize> {
+    hit_read("pread")?;
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|r| !r.is_empty()) {
         match rustix::io::pread(&fd, rest, offset + done as u64) {
@@ -465,7 +477,7 @@ pub fn read_at(fd: impl AsFd, buf: &mut [u8], offset: u64) -> Result<usize> {
 /// # Errors
 /// As pwrite(2).
 pub fn write_at(fd: impl AsFd, buf: &[u8], offset: u64) -> Result<usize> {
-    hit()?;
+    hit("pwrite")?;
     let mut done = 0;
     while let Some(rest) = buf.get(done..).filter(|r| !r.is_empty()) {
         match rustix::io::pwrite(&fd, rest, offset + done as u64) {
@@ -483,7 +495,7 @@ pub fn write_at(fd: impl AsFd, buf: &[u8], offset: u64) -> Result<usize> {
 /// # Errors
 /// As fallocate(2).
 pub fn fallocate(fd: impl AsFd, mode: i32, offset: u64, len: u64) -> Result<()> {
-    hit()?;
+    hit("fallocate")?;
     let mode = rfs::FallocateFlags::from_bits_retain(mode.unsigned_abs());
     rfs::fallocate(fd, mode, offset, len)
 }

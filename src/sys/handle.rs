@@ -1,6 +1,6 @@
 //! File handles and file system ids: what origins and the index are made of.
 
-use super::{At, Errno, Result, c_name, check};
+use super::{At, Errno, Result, c_name, check, fail::hit_read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// A file handle as name_to_handle_at(2) gives it.
@@ -52,6 +52,7 @@ struct RawHandle {
 /// # Errors
 /// As name_to_handle_at(2); `EOPNOTSUPP` where the file system has none.
 pub fn encode(at: At<'_>) -> Result<Handle> {
+    hit_read("name_to_handle_at")?;
     let mut raw = RawHandle {
         len: MAX_HANDLE as u32,
         kind: 0,
@@ -88,6 +89,7 @@ pub fn encode(at: At<'_>) -> Result<Handle> {
 /// As open_by_handle_at(2): `ESTALE`, and `EPERM` without
 /// `CAP_DAC_READ_SEARCH`.
 pub fn open(mount: impl AsFd, handle: &Handle, flags: i32) -> Result<OwnedFd> {
+    hit_read("open_by_handle_at")?;
     let mut raw = RawHandle {
         len: handle.bytes.len() as u32,
         kind: handle.kind,

@@ -13,6 +13,7 @@ pub mod fail;
 pub mod flags;
 pub mod fs;
 pub mod handle;
+pub mod map;
 pub mod mount;
 pub mod offer;
 pub mod place;

@@ -105,7 +105,7 @@ pub fn make_node(dir: impl AsFd, name: &OsStr, node: Node, mode: u32) -> Result<
 /// # Errors
 /// As futimens(3).
 pub fn set_times(fd: impl AsFd, time: super::fs::Time) -> Result<()> {
-    hit()?;
+    hit("futimens")?;
     let time = rfs::Timespec {
         tv_sec: time.sec,
         tv_nsec: time.nsec.into(),
@@ -124,7 +124,7 @@ pub fn set_times(fd: impl AsFd, time: super::fs::Time) -> Result<()> {
 /// # Errors
 /// As syncfs(2), write errors since the descriptor was opened included.
 pub fn sync_filesystem(fd: impl AsFd) -> Result<()> {
-    hit()?;
+    hit("syncfs")?;
     rfs::syncfs(fd)
 }
 
@@ -133,7 +133,7 @@ pub fn sync_filesystem(fd: impl AsFd) -> Result<()> {
 /// # Errors
 /// As rename(2).
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    hit()?;
+    hit("rename")?;
     rfs::rename(from, to)
 }
 

@@ -1,6 +1,10 @@
 //! Extended attributes of anything, names and values as bytes.
 
-use super::{At, Errno, Result, c_name, check, fail::hit, fs::proc_path};
+use super::{
+    At, Errno, Result, c_name, check,
+    fail::{hit, hit_read},
+    fs::proc_path,
+};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -65,6 +69,7 @@ fn on_target(at: At<'_>, call: impl Fn(&Target<'_>) -> Result<u64>) -> Result<u6
 /// # Errors
 /// As getxattr(2): `ENODATA`, `ERANGE`, `EOPNOTSUPP`.
 pub fn get_into(at: At<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    hit_read("getxattr")?;
     let ptr = buf.as_mut_ptr();
     let len = buf.len();
     on_target(at, |t| {
@@ -153,6 +158,7 @@ pub fn list_into(at: At<'_>, out: &mut Vec<u8>) -> Result<()> {
 }
 
 fn list_raw(at: At<'_>, buf: &mut [u8]) -> Result<usize> {
+    hit_read("listxattr")?;
     let ptr = buf.as_mut_ptr();
     let len = buf.len();
     on_target(at, |t| {
@@ -195,7 +201,7 @@ pub fn names(list: &[u8]) -> impl Iterator<Item = &CStr> {
 /// # Errors
 /// As setxattr(2).
 pub fn set(at: At<'_>, name: &CStr, value: &[u8], flags: i32) -> Result<()> {
-    hit()?;
+    hit("setxattr")?;
     on_target(at, |t| {
         let ret = match t {
             Target::At(dir, path) => {
@@ -251,7 +257,7 @@ pub fn set(at: At<'_>, name: &CStr, value: &[u8], flags: i32) -> Result<()> {
 /// # Errors
 /// As removexattr(2): `ENODATA`, `EOPNOTSUPP`.
 pub fn remove(at: At<'_>, name: &CStr) -> Result<()> {
-    hit()?;
+    hit("removexattr")?;
     on_target(at, |t| {
         let ret = match t {
             // SAFETY: both strings are NUL-terminated and outlive the call.

@@ -70,7 +70,10 @@ impl Union {
         };
         let stat = match (last, lower) {
             (Some(stat), _) => *stat,
-            (None, Some(layer)) => self.stat_lower(layer, self.place(node)?.at())?,
+            (None, Some(layer)) => match self.known_attr(node) {
+                Some(stat) => stat,
+                None => self.stat_lower(layer, self.place(node)?.at())?,
+            },
             (None, None) => self.stat(self.place(node)?.at())?,
         };
         self.show(node, stat)
@@ -87,7 +90,7 @@ impl Union {
                 s.index.clone(),
                 s.orphan.clone(),
                 s.lower.clone(),
-                s.lowers.first().cloned(),
+                s.lowers.top().cloned(),
             )
         };
         if let Some(fd) = orphan {
@@ -119,8 +122,7 @@ impl Union {
         }
         let mut state = node.state.lock();
         if node.is_dir() {
-            let merged =
-                state.lowers.len() > 1 || (state.upper != InUpper::No && !state.lowers.is_empty());
+            let merged = state.lowers.is_merged() || (state.in_upper() && !state.lowers.is_empty());
             if merged || self.options.static_nlink {
                 stat.nlink = 1;
             }
@@ -345,7 +347,10 @@ impl Union {
         let node = self.node(id)?;
         let _moving = self.topology.read();
         let _named = node.named();
-        fs::readlink(self.place(&node)?.at())
+        match self.known_target(&node) {
+            Some(target) => Ok(target),
+            None => fs::readlink(self.place(&node)?.at()),
+        }
     }
 
     /// File system statistics: those of the upper, or of the topmost lower.

@@ -50,6 +50,13 @@ impl Union {
             return Ok(node);
         }
         if node.is_dir() {
+            // Those above it are not what is changed.
+            let lower = node.state.lock().lowers.top().cloned();
+            if let Some(lower) = lower
+                && flags::is_immutable(At::Fd(self.lower_dir(&lower)?.as_fd()))?
+            {
+                return Err(Errno::PERM);
+            }
             self.copy_up_dirs(&node)?;
             return Ok(node);
         }
@@ -113,15 +120,12 @@ impl Union {
     fn copy_up_dir(&self, node: &Arc<Node>) -> Result<()> {
         let lower = {
             let state = node.state.lock();
-            state.lowers.first().cloned().ok_or(Errno::STALE)?
+            state.lowers.top().cloned().ok_or(Errno::STALE)?
         };
         let from = self.lower_dir(&lower)?;
         let from = At::Fd(from.as_fd());
         let stat = self.stat_lower(lower.layer, from)?;
         self.owner_is_known(lower.layer, from, &stat)?;
-        if flags::is_protected(from)? {
-            return Err(Errno::PERM);
-        }
         let staged = self.upper()?.work.dir()?;
         self.copy_attributes(from, &stat, staged.at())?;
         if let Some(origin) = self.origin_of(from, stat.dev)? {
@@ -409,9 +413,18 @@ impl Union {
     /// the daemon, the kernel allows no other backing file for this node, so
     /// the name goes over to a new one.
     pub(super) fn succeed(&self, node: &Arc<Node>) -> Arc<Node> {
+        let is_due = |s: &State| {
+            let changes = s.upper == InUpper::Data || s.partial.is_some();
+            changes && s.io == IoMode::PassLower
+        };
+        if !is_due(&node.state.lock()) {
+            return node.clone();
+        }
+        // Who is about to change its names looks again at whose they are.
+        let _moving = self.topology.read();
+        let _naming = node.naming.write();
         let mut old = node.state.lock();
-        let moved = old.upper == InUpper::Data || old.partial.is_some();
-        if !moved || old.io != IoMode::PassLower {
+        if !is_due(&old) {
             return node.clone();
         }
         let state = State {

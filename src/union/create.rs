@@ -177,7 +177,8 @@ impl Union {
     /// Another name for a file.
     ///
     /// # Errors
-    /// `EEXIST`, `EPERM` for a directory, errors of the upper.
+    /// `EEXIST`, `EPERM` for a directory, `ESTALE` where the file's names belong
+    /// to another node since a copy-up, errors of the upper.
     pub fn link(&self, id: u64, parent: u64, name: &OsStr) -> Result<Attr> {
         if name.len() > 255 {
             return Err(Errno::NAMETOOLONG);
@@ -203,6 +204,9 @@ impl Union {
         let dir = self.upper_dir(&parent)?;
         let (under, _) = self.vacant(&parent, &dir, name)?;
         let naming = node.naming.write();
+        if node.has_successor() {
+            return Err(Errno::STALE);
+        }
         let place = self.place(&node)?;
         let at = place.at();
         if marks::is_wh(name) {

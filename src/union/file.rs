@@ -166,6 +166,12 @@ impl Union {
         }
         // An inode that is open when its last name goes is kept.
         let _moving = self.topology.read();
+        if writes && !truncates {
+            // The kernel opens a backing file after the answer, and then makes
+            // EIO of what is an upper that became read-only or a file that may
+            // only be appended to.
+            drop(self.open_upper(&node, flags & (ACCESS | libc::O_APPEND))?);
+        }
         let _named = node.named();
         let mut state = node.state.lock();
         if state.successor.is_some() || state.is_lost() {

@@ -5,6 +5,7 @@ use super::{
     dirs::LowerDir,
     lower::{InLowers, Search},
     node::{Count, InUpper, Link, LowerFile, Node, State},
+    stack::Stack,
 };
 use crate::layer::marks::{self, Belief, Marks, Opaque};
 use crate::sys::{
@@ -27,7 +28,7 @@ pub(super) struct Found {
     pub index: Option<OsString>,
     pub nlink: Option<Count>,
     pub lower: Option<LowerFile>,
-    pub lowers: Vec<Arc<LowerDir>>,
+    pub lowers: Stack,
     pub redirect: Option<OsString>,
     pub impure: bool,
     /// It was copied up from a lower inode.
@@ -45,7 +46,7 @@ impl Found {
             index: None,
             nlink: None,
             lower: None,
-            lowers: Vec::new(),
+            lowers: Stack::default(),
             redirect: None,
             impure: false,
             origin: false,
@@ -115,6 +116,7 @@ impl Union {
             if node.kind == kind && !state.removed && (has || !node.is_dir()) {
                 if !has {
                     state.links.push(link());
+                    state.last = None;
                 }
                 state.origin |= found.origin;
                 if state.lower.is_none() {
@@ -198,7 +200,7 @@ impl Union {
         let foreign_opaque = self.has_upper_wh(parent, fd)? && self.is_wh_whiteout(fd, name)?;
         if marks.opaque != Opaque::Yes && !foreign_opaque && !self.has_wh_opaque(fd, name)? {
             let below = match (&marks.redirect, self.follows_redirects()) {
-                (Some(to), true) => self.find_below(parent, Search::redirect(to))?,
+                (Some(to), true) => self.find_below(parent, Search::redirect(to)?)?,
                 _ => self.find_below(parent, Search::Name(name.to_owned()))?,
             };
             if let InLowers::Dirs(stat, dirs) = below {
@@ -223,7 +225,7 @@ impl Union {
         found.upper = InUpper::Data;
         if marks.metacopy && stat.is_file() {
             let search = match &marks.redirect {
-                Some(to) => Search::redirect(to),
+                Some(to) => Search::redirect(to)?,
                 None => Search::Name(name.to_owned()),
             };
             let InLowers::File(_, lower) = self.find_below(parent, search)? else {
@@ -267,9 +269,12 @@ impl Union {
             };
             (state.lowers.clone(), from)
         };
-        match from {
-            Some(from) => self.find_lower(&lowers, search, from),
-            None => Ok(InLowers::None),
+        match (lowers, &search, from) {
+            (Stack::Known(parent), Search::Name(name), _) => self.find_known(&parent, name),
+            (Stack::Dirs(dirs), _, Some(from)) => self.find_lower(&dirs, search, from),
+            // A path begins at the layers' roots.
+            (Stack::Known(_), Search::Path(_), _) => self.find_lower(&[], search, 0),
+            (Stack::Dirs(_), _, None) => Ok(InLowers::None),
         }
     }
 
@@ -330,7 +335,7 @@ impl Union {
         parents: &[Arc<LowerDir>],
         redirect: &OsStr,
     ) -> Result<InLowers> {
-        self.find_lower(parents, Search::redirect(redirect), 0)
+        self.find_lower(parents, Search::redirect(redirect)?, 0)
     }
 
     /// The marks of an inode; none without asking where it can have none.

@@ -1,7 +1,7 @@
 //! Finding a name in the stack of lower layers: whiteouts, opaque
 //! directories, redirects and metacopies on the way down.
 
-use super::{Union, dirs::LowerDir, node::LowerFile};
+use super::{Union, dirs::LowerDir, node::LowerFile, stack::Stack};
 use crate::layer::marks::{self, Marks, Opaque};
 use crate::sys::{
     At, Errno, Result,
@@ -24,7 +24,7 @@ pub(super) enum InLowers {
     None,
     File(Stat, LowerFile),
     /// The stat of the topmost, and the stack.
-    Dirs(Stat, Vec<Arc<LowerDir>>),
+    Dirs(Stat, Stack),
 }
 
 /// What to look for in the layers below.
@@ -38,21 +38,39 @@ pub(super) enum Search {
 
 impl Search {
     /// What a redirect that was found in an upper layer says.
-    pub(super) fn redirect(value: &OsStr) -> Search {
-        if is_absolute(value) {
-            Search::Path(value.to_owned())
-        } else {
-            Search::Name(value.to_owned())
-        }
+    pub(super) fn redirect(value: &OsStr) -> Result<Search> {
+        check_redirect(value)?;
+        Ok(match is_absolute(value) {
+            true => Search::Path(value.to_owned()),
+            false => Search::Name(value.to_owned()),
+        })
     }
 
     /// The search below a directory or metacopy that has a redirect.
-    fn redirected(&self, value: &OsStr) -> Search {
+    fn redirected(&self, value: &OsStr) -> Result<Search> {
         match self {
-            Search::Path(path) if !is_absolute(value) => Search::Path(replace_last(path, value)),
+            Search::Path(path) if !is_absolute(value) => {
+                check_redirect(value)?;
+                Ok(Search::Path(replace_last(path, value)))
+            }
             _ => Search::redirect(value),
         }
     }
+}
+
+/// Layers come from anywhere: a redirect that the kernel would not take, be it
+/// one that leads upwards or by way of a symlink out of the layer, is an error
+/// of the layer. It is one name, or a path of names from the root.
+fn check_redirect(value: &OsStr) -> Result<()> {
+    let bytes = value.as_bytes();
+    let names = bytes.strip_prefix(b"/");
+    let separate = |b: &u8| names.is_some() && *b == b'/';
+    let one = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/');
+    if names.unwrap_or(bytes).split(separate).all(one) {
+        return Ok(());
+    }
+    log::warn!("a layer has a bad redirect: {value:?}");
+    Err(Errno::IO)
 }
 
 /// The first of these directories, top first, in layer `from` or below.
@@ -122,6 +140,7 @@ impl Union {
                         dir,
                         name,
                         data: None,
+                        known: None,
                     };
                     return self.with_data(parents, search, next, stat, marks, file);
                 }
@@ -133,13 +152,13 @@ impl Union {
                         // An opaque directory on the way here hides its own
                         // path below, not this one.
                         stop &= !is_absolute(to);
-                        search = search.redirected(to);
+                        search = search.redirected(to)?;
                     }
                 }
             }
         }
         Ok(match top {
-            Some(stat) => InLowers::Dirs(stat, dirs),
+            Some(stat) => InLowers::Dirs(stat, Stack::Dirs(dirs)),
             None => InLowers::None,
         })
     }
@@ -156,7 +175,7 @@ impl Union {
     ) -> Result<InLowers> {
         if marks.metacopy && stat.is_file() {
             let search = match &marks.redirect {
-                Some(to) => search.redirected(to),
+                Some(to) => search.redirected(to)?,
                 None => search,
             };
             match self.find_lower(parents, search, next)? {
@@ -202,9 +221,6 @@ impl Union {
         let Some((last, above)) = names.split_last() else {
             return Ok(walked);
         };
-        if names.iter().any(|n| matches!(*n, b"." | b"..")) {
-            return Err(Errno::IO);
-        }
         let mut dir = root.clone();
         let mut below: Vec<u8> = Vec::new();
         for (at, name) in above.iter().enumerate() {
@@ -223,7 +239,9 @@ impl Union {
                 }
             };
             walked.stop |= marks.opaque == Opaque::Yes;
-            match self.followed(&marks) {
+            let to = self.followed(&marks);
+            to.map(check_redirect).transpose()?;
+            match to {
                 Some(to) if is_absolute(to) => {
                     below = to.as_bytes().to_vec();
                     walked.stop = false;
@@ -302,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_relative_redirect_replaces_the_last_name() {
-        let to = |search: &Search, value| match search.redirected(OsStr::new(value)) {
+        let to = |search: &Search, value| match search.redirected(OsStr::new(value)).unwrap() {
             Search::Name(name) => format!("name {}", name.display()),
             Search::Path(path) => format!("path {}", path.display()),
         };
@@ -312,5 +330,17 @@ mod tests {
         assert_eq!(to(&name, "/y/b"), "path /y/b");
         assert_eq!(to(&path, "b"), "path /x/b");
         assert_eq!(to(&path, "/b"), "path /b");
+    }
+
+    #[test]
+    fn a_redirect_does_not_lead_out_of_its_layer() {
+        for bad in [
+            "", ".", "..", "../x", "a/b", "/", "//a", "/a/", "/a//b", "/..", "/a/./b",
+        ] {
+            for search in [Search::Name("a".into()), Search::Path("/x/a".into())] {
+                let to = search.redirected(OsStr::new(bad));
+                assert_eq!(to.err(), Some(Errno::IO), "{bad}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! own. Errors are errnos, as the caller of the file system call gets them.
 
 mod attr;
+pub mod catalog;
 mod chunks;
 mod copy_up;
 mod create;
@@ -22,6 +23,7 @@ mod path;
 mod readdir;
 mod remove;
 mod rename;
+mod stack;
 mod xattr;
 
 pub use attr::SetAttr;
@@ -82,6 +84,8 @@ pub struct Union {
     /// Top first.
     lowers: Vec<Layer>,
     roots: Vec<Arc<LowerDir>>,
+    /// What the lowers merge to, where that is written down.
+    catalog: Option<catalog::Merged>,
     /// The hard link index; none = off.
     links: Option<links::Links>,
     inos: ino::Inos,
@@ -210,6 +214,11 @@ impl Union {
     /// The kernel will not read or write files past us.
     pub fn disable_passthrough(&mut self) {
         self.features = self.features.without(Features::PASSTHROUGH);
+    }
+
+    /// Is it known what the lowers merge to.
+    pub fn has_catalog(&self) -> bool {
+        self.catalog.is_some()
     }
 
     /// The kernel opens files without a word to us, nor one of their release:

@@ -1,6 +1,6 @@
 //! Nodes: what the kernel knows by number, and the table that holds them.
 
-use super::{dirs::LowerDir, partial::Partial};
+use super::{dirs::LowerDir, partial::Partial, stack::Stack};
 use crate::sys::fs::Stat;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -46,6 +46,8 @@ pub(super) struct LowerFile {
     pub name: OsString,
     /// It is a metacopy itself: where its data is.
     pub data: Option<Box<LowerFile>>,
+    /// Its inode in the catalog.
+    pub known: Option<u32>,
 }
 
 impl LowerFile {
@@ -122,7 +124,7 @@ pub(super) struct State {
     /// It is being copied up, without a name yet.
     pub partial: Option<Arc<Partial>>,
     /// Directories: what is merged, top first.
-    pub lowers: Vec<Arc<LowerDir>>,
+    pub lowers: Stack,
     /// It was copied up from a lower inode, whose number it shows.
     pub origin: bool,
     /// The redirect of the upper directory, an absolute path.
@@ -169,8 +171,18 @@ impl State {
         if self.in_upper() {
             return None;
         }
-        let dir = self.lowers.first().map(|d| d.layer);
+        let dir = self.lowers.top().map(|d| d.layer);
         dir.or(self.lower.as_ref().map(|f| f.dir.layer))
+    }
+
+    /// Its inode in the catalog, which has its attributes as long as nothing of
+    /// it is in the upper.
+    pub(super) fn known(&self) -> Option<u32> {
+        if self.in_upper() || self.orphan.is_some() {
+            return None;
+        }
+        let dir = self.lowers.known().map(|known| known.inode);
+        dir.or(self.lower.as_ref().and_then(|file| file.known))
     }
 
     /// Is anything of it in the upper.
@@ -264,6 +276,11 @@ impl Node {
         }
     }
 
+    /// Have its names gone over to another node.
+    pub(super) fn has_successor(&self) -> bool {
+        self.state.lock().successor.is_some()
+    }
+
     /// Does it still have this name.
     pub(super) fn has(&self, link: &Link) -> bool {
         let state = self.state.lock();
@@ -329,6 +346,11 @@ impl Table {
     /// A number that is never given twice.
     pub(super) fn serial(&self) -> u64 {
         self.serial.fetch_add(1, Relaxed) + 1
+    }
+
+    /// The first of so many.
+    pub(super) fn serials(&self, count: u64) -> u64 {
+        self.serial.fetch_add(count, Relaxed) + 1
     }
 
     /// The node that the kernel calls `id`.

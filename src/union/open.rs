@@ -10,6 +10,7 @@ use super::{
     node::{InUpper, State, Table},
     options::Options,
     partial::Partials,
+    stack::Stack,
 };
 use crate::layer::{
     Layer,
@@ -128,6 +129,7 @@ impl Union {
             upper,
             lowers,
             roots,
+            catalog: None,
             links: index,
             inos,
             table,
@@ -138,6 +140,9 @@ impl Union {
             files: OpenFiles::new(budget() / 4),
             partials: Partials::default(),
         };
+        if let Some(file) = &layers.catalog {
+            union.adopt(file);
+        }
         union.open_root().map_err(|errno| SetupError {
             what: "cannot read the root of",
             path: union
@@ -153,7 +158,6 @@ impl Union {
 
     /// Which roots are merged, and the number of the merged one.
     fn open_root(&mut self) -> Result<()> {
-        let mut lowers = self.roots.clone();
         let mut state = State::default();
         let mut stat = None;
         if let Some(upper) = &self.upper {
@@ -164,20 +168,30 @@ impl Union {
             state.impure = marks.impure;
             stat = Some(s);
         }
-        for (i, layer) in self.lowers.iter().enumerate() {
-            let s = fs::stat_fd(&layer.root)?;
-            stat = stat.or(Some(s));
-            let wh = OsStr::new(marks::WH_OPAQUE);
-            if fs::absent(fs::stat_at(&*layer.root, wh))?.is_some() {
-                lowers.truncate(i + 1);
-                break;
-            }
+        if let (None, Some(layer)) = (stat, self.lowers.first()) {
+            stat = Some(fs::stat_fd(&layer.root)?);
         }
-        state.lowers = lowers;
+        state.lowers = match self.known_root() {
+            Some(known) => known,
+            None => Stack::Dirs(self.merged_roots()?),
+        };
         let s = stat.ok_or(Errno::INVAL)?;
         let ino = self.inos.map(s.dev, s.ino);
         self.root = self.table.insert(ino, libc::S_IFDIR, true, state);
         Ok(())
+    }
+
+    /// The layers' roots, down to one that hides those below.
+    fn merged_roots(&self) -> Result<Vec<Arc<LowerDir>>> {
+        let mut roots = self.roots.clone();
+        for (i, layer) in self.lowers.iter().enumerate() {
+            let wh = OsStr::new(marks::WH_OPAQUE);
+            if fs::absent(fs::stat_at(&*layer.root, wh))?.is_some() {
+                roots.truncate(i + 1);
+                break;
+            }
+        }
+        Ok(roots)
     }
 
     /// Remove index entries whose last name is gone: a kill between the

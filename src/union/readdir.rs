@@ -11,6 +11,7 @@ use super::{
     Union,
     dirs::LowerDir,
     node::{InUpper, Node},
+    stack::Stack,
 };
 use crate::layer::marks;
 use crate::sys::{At, Errno, Result, dir, fs};
@@ -41,13 +42,14 @@ enum Cover {
     Entry,
 }
 
+/// A name that the lowers list.
 #[derive(Debug)]
-struct LowerName {
-    name: Arc<OsStr>,
-    ino: u64,
-    kind: u32,
+pub(super) struct LowerName {
+    pub name: Arc<OsStr>,
+    pub ino: u64,
+    pub kind: u32,
     /// The topmost layer that has it.
-    layer: u16,
+    pub layer: u16,
     cover: Cover,
 }
 
@@ -65,6 +67,11 @@ pub(super) struct Listing {
 }
 
 impl Listing {
+    fn add(&mut self, name: LowerName) {
+        self.places.insert(name.name.clone(), self.lower.len());
+        self.lower.push(name);
+    }
+
     fn set(&mut self, name: &OsStr, cover: Cover) {
         if let Some(place) = self.places.get(name) {
             if let Some(lower) = self.lower.get_mut(*place) {
@@ -149,14 +156,21 @@ impl Union {
         if removed {
             return Ok(());
         }
-        match (in_upper, lowers.as_slice()) {
-            (true, []) => {
+        match (in_upper, &lowers) {
+            (true, lowers) if lowers.is_empty() => {
                 let fd = self.upper_dir(&node)?;
                 self.list_one(&node, &fd, impure, false, offset, &mut sink)
             }
-            (false, [only]) => {
+            (false, Stack::Dirs(dirs)) if dirs.len() == 1 => {
+                let only = lowers.top().ok_or(Errno::IO)?;
                 let fd = self.lower_dir(only)?;
                 self.list_one(&node, &fd, false, only.xwhiteouts, offset, &mut sink)
+            }
+            (false, Stack::Known(known)) => {
+                if self.list_dots(&node, offset, &mut sink) {
+                    self.list_known(known.dir, DOTS, offset, &mut sink);
+                }
+                Ok(())
             }
             _ => self.list_merged(&node, offset, &mut sink),
         }
@@ -167,6 +181,24 @@ impl Union {
         [(node.ino, "."), (above, "..")]
     }
 
+    /// `.` and `..` where positions are ours; false if there is no more room.
+    fn list_dots(
+        &self,
+        node: &Arc<Node>,
+        offset: u64,
+        sink: &mut dyn FnMut(&Entry) -> bool,
+    ) -> bool {
+        (0..).zip(self.dots(node)).all(|(i, (ino, name))| {
+            let entry = Entry {
+                ino,
+                kind: libc::S_IFDIR,
+                next: i + 1,
+                name: name.into(),
+            };
+            i < offset || sink(&entry)
+        })
+    }
+
     fn list_merged(
         &self,
         node: &Arc<Node>,
@@ -174,16 +206,8 @@ impl Union {
         sink: &mut dyn FnMut(&Entry) -> bool,
     ) -> Result<()> {
         self.load_listing(node)?;
-        for (i, (ino, name)) in (0..).zip(self.dots(node)) {
-            let entry = Entry {
-                ino,
-                kind: libc::S_IFDIR,
-                next: i + 1,
-                name: name.into(),
-            };
-            if i >= offset && !sink(&entry) {
-                return Ok(());
-            }
+        if !self.list_dots(node, offset, sink) {
+            return Ok(());
         }
         let mut from = offset.saturating_sub(DOTS);
         loop {
@@ -335,6 +359,9 @@ impl Union {
             })?;
             return result.map(|()| empty);
         }
+        if let (false, Some(known)) = (in_upper, lowers.known()) {
+            return Ok(self.is_known_empty(known.dir));
+        }
         self.load_listing(node)?;
         Ok(node
             .state
@@ -353,16 +380,45 @@ impl Union {
             }
             (state.upper, state.lowers.clone())
         };
-        let mut listing = Listing::default();
-        let mut hidden = HashSet::new();
-        for lower in &lowers {
-            self.load_lower(lower, &mut listing, &mut hidden)?;
-        }
+        let mut listing = match &lowers {
+            Stack::Dirs(dirs) => self.load_lowers(dirs)?,
+            Stack::Known(known) => self.load_known(known.dir),
+        };
         if upper != InUpper::No {
             self.load_upper(node, &mut listing)?;
         }
         node.state.lock().listing = Some(Box::new(listing));
         Ok(())
+    }
+
+    /// The names in a stack of lower directories.
+    pub(super) fn lower_names(&self, lowers: &[Arc<LowerDir>]) -> Result<Vec<LowerName>> {
+        Ok(self.load_lowers(lowers)?.lower)
+    }
+
+    /// As [`Union::load_lowers`] from the catalog, in the order in which that
+    /// is listed: a listing can go on where one of the catalog ended.
+    fn load_known(&self, dir: u32) -> Listing {
+        let mut listing = Listing::default();
+        for entry in self.known_entries(dir, 0) {
+            listing.add(LowerName {
+                name: entry.name.into(),
+                ino: entry.ino,
+                kind: entry.kind,
+                layer: entry.layer,
+                cover: Cover::Nothing,
+            });
+        }
+        listing
+    }
+
+    fn load_lowers(&self, lowers: &[Arc<LowerDir>]) -> Result<Listing> {
+        let mut listing = Listing::default();
+        let mut hidden = HashSet::new();
+        for lower in lowers {
+            self.load_lower(lower, &mut listing, &mut hidden)?;
+        }
+        Ok(listing)
     }
 
     fn load_lower(
@@ -393,10 +449,8 @@ impl Union {
                 return true;
             };
             if !hidden.contains(e.name) && !listing.places.contains_key(e.name) {
-                let name: Arc<OsStr> = e.name.into();
-                listing.places.insert(name.clone(), listing.lower.len());
-                listing.lower.push(LowerName {
-                    name,
+                listing.add(LowerName {
+                    name: e.name.into(),
                     ino: self.inos.map(dev, e.ino),
                     kind,
                     layer: lower.layer,
@@ -473,10 +527,8 @@ mod tests {
     fn positions_outlive_changes() {
         let mut l = Listing::default();
         for (i, n) in ["a", "b"].iter().enumerate() {
-            let name: Arc<OsStr> = OsStr::new(n).into();
-            l.places.insert(name.clone(), i);
-            l.lower.push(LowerName {
-                name,
+            l.add(LowerName {
+                name: OsStr::new(n).into(),
                 ino: 1,
                 kind: libc::S_IFREG,
                 layer: i as u16,

@@ -6,6 +6,7 @@ use super::{
     copy_up::Want,
     lookup::Found,
     node::{InUpper, Node},
+    rename::TRIES,
 };
 use crate::layer::work::Onto;
 use crate::sys::{At, Errno, Result, flags, fs};
@@ -46,11 +47,20 @@ impl Union {
         let parent = self.node(parent)?;
         self.copy_up(&parent, Want::Meta)?;
         // Mostly nothing is to be done first, so it is seen to only then.
-        if let Some(node) = self.try_remove(&parent, name, is_dir, true)? {
-            self.copy_up(&node, Want::Meta)?;
-            self.try_remove(&parent, name, is_dir, false)?;
+        let mut indexed = true;
+        for _ in 0..TRIES {
+            match self.try_remove(&parent, name, is_dir, indexed) {
+                Ok(None) => return Ok(()),
+                Ok(Some(node)) => {
+                    self.copy_up(&node, Want::Meta)?;
+                    indexed = false;
+                }
+                // The name went over to another node.
+                Err(Errno::AGAIN) => {}
+                Err(e) => return Err(e),
+            }
         }
-        Ok(())
+        Err(Errno::STALE)
     }
 
     /// Removes a name, or, where `indexed` asks for it, says what must be in
@@ -85,6 +95,9 @@ impl Union {
         }
         let dir = self.upper_dir(parent)?;
         let _naming = node.naming.write();
+        if node.has_successor() {
+            return Err(Errno::AGAIN);
+        }
         let there = fs::absent(fs::stat_at(&*dir, name))?;
         let here = there.is_some();
         if let Some(now) = there.filter(|_| !is_dir) {
@@ -210,7 +223,7 @@ impl Union {
                 if s.links.is_empty() {
                     s.orphan = Some(Arc::new(fd));
                 }
-            } else if s.links.is_empty() && (gone || s.index.is_none()) {
+            } else if s.links.is_empty() && gone {
                 s.last = Some(Box::new(stat));
             }
             s.removed |= gone;

@@ -8,6 +8,7 @@ use super::{
     lower::InLowers,
     node::{InUpper, Link, Node},
     options::RedirectDir,
+    stack::Stack,
 };
 use crate::layer::{
     marks::{self, Mark},
@@ -26,8 +27,8 @@ use std::sync::Arc;
 /// into a block on most file systems.
 const REDIRECT_MAX: usize = 3500;
 
-/// How often a rename looks again for what another one has moved meanwhile.
-const TRIES: usize = 16;
+/// How often it is looked again for what another thread has moved meanwhile.
+pub(super) const TRIES: usize = 16;
 
 /// One side of a rename.
 struct Side {
@@ -122,11 +123,7 @@ impl Union {
         if dirs && !alone {
             return Err(Errno::AGAIN);
         }
-        let _naming = (!alone).then(|| Node::both_naming(&old_node, target));
-        if old_node.state.lock().upper == InUpper::No || !old.here {
-            return Err(Errno::STALE);
-        }
-        if let Some((target, _)) = &new.node {
+        if let Some(target) = target {
             if Arc::ptr_eq(target, &old_node) {
                 return Ok(());
             }
@@ -138,6 +135,12 @@ impl Union {
         }
         if how == Replace::Yes {
             self.may_replace(old_stat, &new)?;
+        }
+        let _naming = (!alone).then(|| Node::both_naming(&old_node, target));
+        // Copied up before the lock: lost again only to a rename in between.
+        let lost = old_node.state.lock().upper == InUpper::No || !old.here;
+        if lost || old_node.has_successor() || target.is_some_and(|t| t.has_successor()) {
+            return Err(Errno::STALE);
         }
         if marks::is_wh(new_name) {
             self.set_mark(At::Name(old.dir.as_fd(), name), Mark::Plain, b"y")?;
@@ -253,7 +256,7 @@ impl Union {
         let at = At::Name(old.dir.as_fd(), &old.name);
         if node.is_dir() {
             let lowers = node.state.lock().lowers.clone();
-            match lowers.first() {
+            match lowers.top() {
                 Some(top) => {
                     // As kernel overlayfs writes it, or else, where the stack
                     // came about in another way, the topmost one's own path.
@@ -316,9 +319,9 @@ impl Union {
         let InLowers::Dirs(_, found) = self.find_redirect(&[], redirect)? else {
             return Ok(false);
         };
-        let state = node.state.lock();
-        Ok(found.len() == state.lowers.len()
-            && found.iter().zip(&state.lowers).all(|(a, b)| a.same(b)))
+        let lowers = node.state.lock().lowers.clone();
+        let (found, lowers) = (self.dirs_of(&found), self.dirs_of(&lowers));
+        Ok(found.len() == lowers.len() && found.iter().zip(&lowers).all(|(a, b)| a.same(b)))
     }
 
     /// A metacopy finds its data by name: before its name changes, it gets a
@@ -389,9 +392,14 @@ impl Union {
             if target.is_dir() && new.here {
                 self.empty_of_whiteouts(target, new)?;
             }
+            let mut stat = *stat;
+            if new.here && !target.is_dir() {
+                // Another name may have come or gone until now.
+                stat.nlink = fs::stat_at(&*new.dir, &new.name)?.nlink;
+            }
             leaving = Some((
                 target,
-                *stat,
+                stat,
                 self.before_unlink(target, &new.parent, &new.dir, &new.name, new.here)?,
             ));
         }
@@ -435,7 +443,7 @@ impl Union {
         self.fds.forget(target.serial);
         staged.install(&*new.dir, &new.name, Onto::Anything)?;
         let mut state = target.state.lock();
-        state.lowers.clear();
+        state.lowers = Stack::default();
         state.listing = None;
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Extended attributes of callers.
 
-use super::{Union, copy_up::Want, create::Caller};
+use super::{Union, copy_up::Want, create::Caller, node::Node};
 use crate::layer::marks::{self, Family, Stored};
-use crate::sys::{At, Errno, Result, creds, xattr};
-use std::ffi::{CString, OsStr};
+use crate::sys::{Errno, Result, creds, xattr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 const ACCESS: &[u8] = b"system.posix_acl_access";
 const DEFAULT: &[u8] = b"system.posix_acl_default";
@@ -19,11 +20,8 @@ impl Union {
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
         let _named = node.named();
-        let place = self.place(&node)?;
-        let mut value = match xattr::get(place.at(), &stored)? {
-            Some(value) => value,
-            None => self.raw(place.at(), name)?.ok_or(Errno::NODATA)?,
-        };
+        let value = self.value(&node, &stored, name)?;
+        let mut value = value.ok_or(Errno::NODATA)?;
         self.map_acl(name, &mut value, |map, id| Ok(map.shown(id)))?;
         Ok(value)
     }
@@ -37,9 +35,10 @@ impl Union {
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
         let _named = node.named();
-        let place = self.place(&node)?;
         super::with_scratch(|list| {
-            xattr::list_into(place.at(), list)?;
+            if !self.known_xattrs(&node, list) {
+                xattr::list_into(self.place(&node)?.at(), list)?;
+            }
             let mut out = Vec::new();
             let known = std::cell::OnceCell::new();
             let privileged =
@@ -102,8 +101,7 @@ impl Union {
             let node = asked.latest();
             let _moving = self.topology.read();
             let _named = node.named();
-            let place = self.place(&node)?;
-            if xattr::get(place.at(), &stored)?.is_none() && self.raw(place.at(), name)?.is_none() {
+            if self.value(&node, &stored, name)?.is_none() {
                 return Err(Errno::NODATA);
             }
         }
@@ -146,12 +144,18 @@ impl Union {
         name.as_bytes().starts_with(other)
     }
 
-    fn raw(&self, at: At<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
-        if !self.is_raw(name) {
-            return Ok(None);
+    /// A node's attribute: by the name that it is stored as, or as it is. The
+    /// caller holds `topology` and the node's `naming`.
+    fn value(&self, node: &Arc<Node>, stored: &CStr, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        let get = |name: &CStr| match self.known_xattr(node, name) {
+            Some(known) => Ok(known),
+            None => xattr::get(self.place(node)?.at(), name),
+        };
+        let value = get(stored)?;
+        if value.is_some() || !self.is_raw(name) {
+            return Ok(value);
         }
-        let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
-        xattr::get(at, &name)
+        get(&CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?)
     }
 
     /// Translate the ids in an ACL's entries for named users and groups.

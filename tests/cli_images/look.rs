@@ -122,7 +122,7 @@ fn inspect_of_an_image() {
     let c = Cli::new();
     let id = built(&c);
     let all: Value = serde_json::from_str(&c.ok(&["inspect", "x:1"])).unwrap();
-    let image = &all[0];
+    let shown = &all[0];
     for (key, want) in [
         ("Id", json!(format!("sha256:{id}"))),
         ("RepoTags", json!(["x:1", "y:1"])),
@@ -144,9 +144,9 @@ fn inspect_of_an_image() {
             }),
         ),
     ] {
-        assert_eq!(image[key], want, "{key}");
+        assert_eq!(shown[key], want, "{key}");
     }
-    assert!(image["RepoDigests"].is_array());
+    assert!(shown["RepoDigests"].is_array());
     for (format, want) in [
         ("{{.Id}} {{.Size}}", format!("sha256:{id} 1241\n")),
         ("{{json .RepoTags}}", "[\"x:1\",\"y:1\"]\n".to_owned()),
@@ -166,6 +166,15 @@ fn inspect_of_an_image() {
     ] {
         assert_eq!(c.ok(&["inspect", "-f", format, "x:1"]), want, "{format}");
     }
+    // Where the image says nothing, its last step may.
+    let steps = json!([{"comment": "first"}, {"comment": "last", "empty_layer": true}]);
+    image(
+        &c,
+        json!({"os": "linux", "history": steps}),
+        &[layer("a", 1)],
+        &["z:1"],
+    );
+    assert_eq!(c.ok(&["inspect", "-f", "{{.Comment}}", "z:1"]), "last\n");
     let compact = c.ok(&["inspect", "--format", "json", "x:1"]);
     assert_eq!(compact.lines().count(), 1);
     assert_eq!(serde_json::from_str::<Value>(&compact).unwrap(), all);

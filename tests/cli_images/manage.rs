@@ -57,7 +57,7 @@ fn prune_takes_what_nobody_uses() {
     let freed = |args: &[&str], head: &str| {
         let before = taken(&c);
         let out = c.ok(args);
-        let size = units::size(before - taken(&c));
+        let size = units::fine_size(before - taken(&c));
         assert_ne!(size, "0B");
         assert_eq!(out, format!("{head}\nTotal reclaimed space: {size}\n"));
     };
@@ -174,6 +174,11 @@ fn mistyped_commands_get_a_suggestion() {
             done.err
         );
     }
+    // What is in a group only is suggested there only.
+    let done = c.run(&["imag"]);
+    assert!(!done.err.contains("prune"), "{}", done.err);
+    assert_eq!(c.run(&["image-prune", "-f"]).code, 1);
+    assert!(!c.ok(&["completion", "bash"]).contains("image-prune)"));
 }
 
 #[test]

@@ -163,8 +163,7 @@ impl Fixture {
 
     /// Puts upper and workdir on a filesystem of `size` (as tmpfs takes it) of their own.
     pub fn small_upper(self, size: &str) -> Self {
-        let script = r#"mount -t tmpfs -o "size=$2" tmpfs "$1""#;
-        self.upper_made_by(script, size)
+        self.upper_made_by(r#"mount -t tmpfs -o "size=$2" tmpfs "$1""#, size)
     }
 
     /// Puts upper and workdir on a filesystem with room, where `size` (as
@@ -180,20 +179,54 @@ impl Fixture {
         self.upper_made_by(script, size)
     }
 
-    /// The script mounts a filesystem at `$1`, of size `$2`.
-    fn upper_made_by(self, script: &str, size: &str) -> Self {
+    /// Puts upper and workdir on a disk of their own with a filesystem of that
+    /// kind: ext4, xfs or btrfs.
+    pub fn upper_on(self, kind: &str) -> Self {
+        let script = r#"
+            truncate -s 400m "$1.img"
+            case $2 in ext4) set -- "$1" ext4 -F ;; esac
+            mkfs.$2 -q ${3-} "$1.img"
+            mount -o loop "$1.img" "$1"
+        "#;
+        self.upper_made_by(script, kind)
+    }
+
+    /// Puts upper and workdir where nothing has attributes.
+    pub fn upper_without_attributes(self) -> Self {
+        self.upper_made_by(r#"mount -t ramfs ramfs "$1""#, "any")
+    }
+
+    /// Where the filesystem of the upper is mounted, if it has its own.
+    pub fn disk(&self) -> PathBuf {
+        self.path().join("small")
+    }
+
+    /// The power fails: nothing more gets to the disk of [`Fixture::upper_on`],
+    /// and every call there fails, until [`Fixture::power_on`].
+    pub fn power_off(&self, flags: u32) {
+        sys::shut_down(std::fs::File::open(self.disk()).unwrap(), flags).unwrap();
+    }
+
+    /// Mounts that disk again. Nothing may use it.
+    pub fn power_on(&self) {
+        let script = r#"umount "$1"; mount -o loop "$1.img" "$1""#;
+        run_script(script, &self.disk(), "");
+    }
+
+    /// Mounts that disk's filesystem otherwise, as `mount -o remount` takes it.
+    pub fn remount_disk(&self, how: &str) {
+        run_script(r#"mount -o "remount,$2" "$1""#, &self.disk(), how);
+    }
+
+    /// The script mounts a filesystem at `$1`, `$2` being `what`.
+    fn upper_made_by(self, script: &str, what: &str) -> Self {
         let small = self.path().join("small");
         std::fs::create_dir(&small).unwrap();
-        let status = Command::new("sh")
-            .args(["-ec", script, "sh"])
-            .arg(&small)
-            .arg(size)
-            .status()
-            .unwrap();
-        assert!(status.success(), "no filesystem of {size}");
+        run_script(script, &small, what);
         for sub in ["upper", "work"] {
             std::fs::create_dir(small.join(sub)).unwrap();
         }
+        rustix::fs::syncfs(std::fs::File::open(&small).unwrap()).unwrap();
         self
     }
 
@@ -298,6 +331,12 @@ impl Drop for Fixture {
     }
 }
 
+fn run_script(script: &str, dir: &Path, what: &str) {
+    let mut sh = Command::new("sh");
+    let status = sh.args(["-ec", script, "sh"]).arg(dir).arg(what).status();
+    assert!(status.unwrap().success(), "{what}: {script}");
+}
+
 /// A live mount.
 pub struct Mounted {
     target: Target,
@@ -331,13 +370,27 @@ impl Mounted {
 
     /// The memory that the daemon has, in MiB; 0 where there is none.
     pub fn daemon_mib(&self) -> u64 {
+        self.daemon_status("VmRSS:") / 1024
+    }
+
+    /// A number of the daemon's from /proc/PID/status; 0 where there is none.
+    pub fn daemon_status(&self, field: &str) -> u64 {
         let status = self
             .daemon()
             .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok())
             .unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) / 1024
+        let line = status.lines().find_map(|l| l.strip_prefix(field));
+        let number = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+        number.unwrap_or(0)
+    }
+
+    /// Kills the daemon as nothing can be refused, and takes what is left of
+    /// the mount away; [`Mounted::start`] mounts again.
+    pub fn kill(&mut self) {
+        let pid = self.daemon().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        self.unmount();
     }
 
     /// Tells the watchdog that the test goes on.

@@ -331,6 +331,50 @@ pub fn shut_down(fd: impl AsFd, flags: u32) -> Result<(), Errno> {
     if done == 0 { Ok(()) } else { Err(last()) }
 }
 
+/// What ioctl(2) says of `request` with `argument`, which it may change.
+pub fn ioctl(fd: impl AsFd, request: u32, argument: &mut [u8]) -> Result<(), Errno> {
+    assert!(argument.len() >= (request >> 16 & 0x3fff) as usize);
+    // SAFETY: the kernel uses as many bytes of the argument as the request's
+    // number says, which are there (asserted).
+    let done = unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            libc::c_ulong::from(request) as _,
+            argument.as_mut_ptr(),
+        )
+    };
+    if done < 0 { Err(last()) } else { Ok(()) }
+}
+
+/// What swapon(2) says of a file.
+pub fn swap_on(path: &Path) -> Result<(), Errno> {
+    let c = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    let done = unsafe { libc::swapon(c.as_ptr(), 0) };
+    if done == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// A lock on the bytes `start..start+len` by fcntl(2): `F_SETLK`, `F_SETLKW`,
+/// `F_OFD_SETLK` and their like, with `F_RDLCK`, `F_WRLCK` or `F_UNLCK`.
+pub fn lock(
+    fd: impl AsFd,
+    how: libc::c_int,
+    kind: libc::c_int,
+    start: i64,
+    len: i64,
+) -> Result<(), Errno> {
+    let lock = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    };
+    // SAFETY: the call reads one struct flock, which lives over it.
+    let done = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), how, &raw const lock) };
+    if done < 0 { Err(last()) } else { Ok(()) }
+}
+
 /// A detached mount of what is mounted at `path`, in which `count` ids of the
 /// file system from `inside` on are seen as those from `outside` on.
 pub fn idmapped_clone(

@@ -114,18 +114,33 @@ impl Case {
         .map_err(|e| format!("{} [{}]:\n{e}", self.name, variant.name))
     }
 
+    /// The lower layers, top first.
+    pub fn lowers(&self, variant: &Variant) -> Vec<String> {
+        let lowers = self.sections.iter().filter(|s| s.0 == "lower");
+        lowers
+            .map(|s| s.2.replace("OVL.", variant.family()))
+            .collect()
+    }
+
+    /// The upper before.
+    pub fn upper(&self, variant: &Variant) -> String {
+        let text = self.get("upper").map_or("", |s| s.2.as_str());
+        text.replace("OVL.", variant.family())
+    }
+
     fn run_in(&self, variant: &Variant, dir: &Path) -> Result<(), String> {
         let own = |text: &str| text.replace("OVL.", variant.family());
-        let lowers: Vec<String> = self
-            .sections
-            .iter()
-            .filter(|s| s.0 == "lower")
-            .map(|s| own(&s.2))
-            .collect();
-        let upper = self.get("upper").map_or(String::new(), |s| own(&s.2));
+        let lowers = self.lowers(variant);
+        let upper = self.upper(variant);
         Rig::build(dir, &lowers, Some(&upper));
-        let rig = Rig::new(dir, variant.options.clone(), variant.features);
+        let mut rig = Rig::new(dir, variant.options.clone(), variant.features);
+        if variant.is("catalog") && !lowers.is_empty() {
+            rig = rig.catalogued();
+        }
         rig.open()?;
+        if rig.uses_catalog() != (variant.is("catalog") && !lowers.is_empty()) {
+            return Err("the catalog is not used".into());
+        }
         let ops = self.get("ops").map_or("", |s| s.2.as_str());
         for line in ops.lines().map(str::trim).filter(|l| !l.is_empty()) {
             step(&rig, variant, line)?;

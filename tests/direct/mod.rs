@@ -11,9 +11,9 @@ pub mod view;
 
 use crate::common::lowers::Fingerprint;
 use crate::common::tree;
-use capas::layer::open::{OpenDir, OpenLayers};
+use capas::layer::open::{OpenDir, OpenFile, OpenLayers};
 use capas::sys::{Errno, fs, probe::Features};
-use capas::union::{Union, options::Options};
+use capas::union::{Union, catalog, options::Options};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -36,6 +36,8 @@ pub struct Rig {
     pub since: i64,
     before: Vec<Fingerprint>,
     has_upper: Cell<bool>,
+    /// A catalog of the lowers, where there is to be one.
+    pub catalog: Option<PathBuf>,
 }
 
 /// `{x*N}` is x repeated N times.
@@ -88,6 +90,21 @@ pub fn upper_root(dir: &Path) -> PathBuf {
     }
 }
 
+fn open_file(path: &Path) -> OpenFile {
+    OpenFile {
+        fd: std::fs::File::open(path).unwrap().into(),
+        path: path.to_owned(),
+    }
+}
+
+fn open_in(dir: &Path, name: &str) -> OpenDir {
+    OpenDir {
+        fd: fs::open_dir_path(CWD, dir.join(name).as_os_str()).unwrap(),
+        path: name.into(),
+        idmapped: false,
+    }
+}
+
 /// Seconds since 1970.
 pub fn now() -> i64 {
     let now = std::time::SystemTime::now();
@@ -129,29 +146,44 @@ impl Rig {
             since: now() - 600,
             before: before.collect(),
             has_upper: Cell::new(upper_root(dir).join("upper").exists()),
+            catalog: None,
         }
+    }
+
+    /// From now on opened with a catalog of its lowers.
+    pub fn catalogued(mut self) -> Rig {
+        let made = catalog::build(self.lowers(), &self.options, self.features).unwrap();
+        let path = self.dir.join("catalog");
+        std::fs::write(&path, made).unwrap();
+        self.catalog = Some(path);
+        self
+    }
+
+    /// The lower layers, opened.
+    pub fn lowers(&self) -> Vec<OpenDir> {
+        let lower = |i| open_in(&self.dir, &format!("lower{i}"));
+        (0..self.lowers).map(lower).collect()
     }
 
     /// Start it.
     pub fn open(&self) -> Result<(), String> {
-        let open_in = |dir: &Path, name: &str| OpenDir {
-            fd: fs::open_dir_path(CWD, dir.join(name).as_os_str()).unwrap(),
-            path: name.into(),
-            idmapped: false,
-        };
         let open = |name: &str| open_in(&upper_root(&self.dir), name);
         let upper = self.has_upper.get();
         let layers = OpenLayers {
-            lower: (0..self.lowers)
-                .map(|i| open_in(&self.dir, &format!("lower{i}")))
-                .collect(),
+            lower: self.lowers(),
             upper: upper.then(|| open("upper")),
             work: upper.then(|| open("work")),
             locks: Vec::new(),
+            catalog: self.catalog.as_deref().map(open_file),
         };
         let union = Union::open(layers, &self.options, self.features);
         *self.union.borrow_mut() = Some(union.map_err(|e| e.to_string())?);
         Ok(())
+    }
+
+    /// Is it running with a catalog.
+    pub fn uses_catalog(&self) -> bool {
+        self.with(Union::has_catalog)
     }
 
     /// Is it running.

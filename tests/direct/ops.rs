@@ -10,6 +10,7 @@
 //! setattr /f mode=0600 uid=1 gid=2 size=0 mtime=5.5
 //! setxattr /f user.k "v" [create|replace] removexattr /f user.k
 //! copyup /f|touch (open for writing)      trunc /f (open with O_TRUNC)
+//! fsync /f   fdatasync /f
 //! flags /f 64                             copy /from 0 /to 0 10
 //! ino L /f   same L /f   differs L /f     st_ino is remembered, compared
 //! open L /f [w]  release L                an open descriptor
@@ -272,6 +273,8 @@ impl Rig {
                 let id = self.id(path)?;
                 self.with(|u| u.set_flags(id, number(flags) as u32))?;
             }
+            ["fsync", path] => self.with(|u| u.fsync(self.id(path)?, false))?,
+            ["fdatasync", path] => self.with(|u| u.fsync(self.id(path)?, true))?,
             ["truncate", path, size] => self.setattr(path, &[&format!("size={size}")], caller)?,
             ["chmod", path, mode] => self.setattr(path, &[&format!("mode={mode}")], caller)?,
             ["chown", path, ids] => {

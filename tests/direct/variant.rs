@@ -20,7 +20,8 @@ impl Variant {
 
     /// `+`-separated: an ability's name is one that is absent, `key=value` an
     /// option, `userns` says that this runs in a user namespace, `ramfs` that
-    /// the upper lies on a file system without attributes.
+    /// the upper lies on a file system without attributes, `catalog` that there
+    /// is one of the lowers.
     pub fn named(name: &str) -> Variant {
         let mut options = Options {
             // Syncs are for the fault tests; here they only take time.
@@ -30,7 +31,7 @@ impl Variant {
         let mut features = Features::all();
         for word in name.split('+') {
             match word {
-                "default" | "userns" | "ramfs" => {}
+                "default" | "userns" | "ramfs" | "catalog" => {}
                 "userxattr" => options.userxattr = true,
                 "redirect_dir=follow" => options.redirect_dir = RedirectDir::Follow,
                 "redirect_dir=off" => options.redirect_dir = RedirectDir::NoFollow,

@@ -1,7 +1,7 @@
 //! Owners, modes, times, ACLs, capabilities.
 
 use super::{Target, mode, mounted};
-use crate::common::sys::{as_user, with_umask, xattr, xattr_names};
+use crate::common::sys::{as_user, ioctl, with_umask, xattr, xattr_names};
 use crate::common::tree::{DumpOptions, Mtime, assert_tree};
 use std::fs;
 use std::io::Write;
@@ -20,7 +20,8 @@ fn write_as_other(path: &Path) {
 #[test]
 fn a_write_by_another_user_clears_set_id_bits() {
     // One file per way, small and large: large ones are written by passthrough.
-    let spec: String = ["w", "t", "o", "f", "p"]
+    let all = ["w", "t", "o", "f", "p", "c"];
+    let spec: String = all
         .iter()
         .map(|n| format!("/{n} file 6777 size=20 data=@1\n/{n}big file 6777 size=400000 data=@2\n"))
         .collect();
@@ -45,10 +46,12 @@ fn a_write_by_another_user_clears_set_id_bits() {
             let twice = open(at("p"));
             twice.write_all_at(b"1", 0).unwrap();
             twice.write_all_at(b"2", 1).unwrap();
+            let from = fs::File::open(at("w")).unwrap();
+            rustix::fs::copy_file_range(&from, None, open(at("c")), None, 3).unwrap();
         });
     }
     for _ in 0..2 {
-        for n in ["w", "t", "o", "f", "p"] {
+        for n in all {
             for big in ["", "big"] {
                 assert_eq!(mode(&m.at(&format!("{n}{big}"))), 0o777, "{n}{big}");
             }
@@ -63,22 +66,17 @@ fn set_id_bits_come_back_and_go_again_while_a_descriptor_is_open() {
         return;
     };
     let path = m.at("f");
-    as_user(1000, 1000, || {
+    let f = as_user(1000, 1000, || {
         let f = fs::OpenOptions::new().write(true).open(&path).unwrap();
         f.write_all_at(b"x", 0).unwrap();
-        for _ in 0..3 {
-            // The chmod is root's, from the other thread's point of view.
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            f.write_all_at(b"y", 1).unwrap();
-        }
         f
     });
-    let f = as_user(1000, 1000, || {
-        fs::OpenOptions::new().write(true).open(&path).unwrap()
-    });
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o4777)).unwrap();
-    as_user(1000, 1000, || f.write_all_at(b"z", 2).unwrap());
-    assert_eq!(mode(&path), 0o777);
+    for (at, bits) in [(1, 0o4000), (2, 0o2000), (3, 0o6000)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(bits | 0o777)).unwrap();
+        assert_eq!(mode(&path), bits | 0o777);
+        as_user(1000, 1000, || f.write_all_at(b"y", at).unwrap());
+        assert_eq!(mode(&path), 0o777);
+    }
 }
 
 #[test]
@@ -125,7 +123,9 @@ fn a_write_that_drops_a_capability_is_no_chown() {
 fn a_write_or_chown_removes_file_capabilities() {
     let spec = format!(
         "/w file 0777 data=\"x\" cap={CAP}\n/big file 0777 size=300000 data=@1 cap={CAP}\n\
-         /c file 0755 cap={CAP}\n/keep file 0755 cap={CAP}\n/t file 0777 data=\"xyz\" cap={CAP}"
+         /c file 0755 cap={CAP}\n/keep file 0755 cap={CAP}\n/t file 0777 data=\"xyz\" cap={CAP}\n\
+         /fa file 0777 data=\"x\" cap={CAP}\n/ot file 0777 data=\"x\" cap={CAP}\n\
+         /cf file 0777 data=\"x\" cap={CAP}\n/src file 0777 data=\"source\""
     );
     let Some((_fx, mut m)) = mounted(&[&spec], &[]) else {
         return;
@@ -142,9 +142,16 @@ fn a_write_or_chown_removes_file_capabilities() {
     as_user(1000, 1000, || {
         let f = fs::OpenOptions::new().write(true).open(m.at("t")).unwrap();
         f.set_len(1).unwrap();
+        let open = |n: &str| fs::OpenOptions::new().write(true).open(m.at(n)).unwrap();
+        let no_flags = rustix::fs::FallocateFlags::empty();
+        rustix::fs::fallocate(open("fa"), no_flags, 0, 5000).unwrap();
+        let mut cut = fs::OpenOptions::new();
+        cut.write(true).truncate(true).open(m.at("ot")).unwrap();
+        let from = fs::File::open(m.at("src")).unwrap();
+        rustix::fs::copy_file_range(&from, None, open("cf"), None, 3).unwrap();
     });
     for _ in 0..2 {
-        for gone in ["w", "big", "c", "t"] {
+        for gone in ["w", "big", "c", "t", "fa", "ot", "cf"] {
             let left = xattr_names(&m.at(gone)).unwrap();
             assert!(left.is_empty(), "{gone}: {left:?}");
         }
@@ -475,8 +482,8 @@ fn access_times_of_lower_files_stay() {
 #[test]
 fn inode_flags_can_be_read_and_set() {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-    let Some((_fx, m)) = mounted(
-        &["/f file data=\"x\""],
+    let Some((fx, mut m)) = mounted(
+        &["/f file data=\"x\"\n/d dir\n/g file data=\"y\""],
         &[(Target::FuseOverlayfs, "EIO (peers.md 1b)")],
     ) else {
         return;
@@ -488,12 +495,38 @@ fn inode_flags_can_be_read_and_set() {
     let flags = ioctl_getflags(&f).unwrap();
     ioctl_setflags(&f, flags | IFlags::NODUMP).unwrap();
     assert!(ioctl_getflags(&f).unwrap().contains(IFlags::NODUMP));
+    drop(f);
+    let dir = fs::File::open(m.at("d")).unwrap();
+    ioctl_setflags(&dir, ioctl_getflags(&dir).unwrap() | IFlags::NOATIME).unwrap();
+    drop(dir);
+    // The other form of the same: struct fsxattr, which begins with the flags.
+    const FSGETXATTR: u32 = 0x801c_581f;
+    const FSSETXATTR: u32 = 0x401c_5820;
+    const XFLAG_NODUMP: u32 = 0x80;
+    let xflags = |path: &Path| {
+        let (file, mut value) = (fs::File::open(path).unwrap(), [0; 28]);
+        ioctl(&file, FSGETXATTR, &mut value).unwrap();
+        (value, u32::from_ne_bytes(value[..4].try_into().unwrap()))
+    };
+    let (mut value, before) = xflags(&m.at("g"));
+    assert_eq!(before & XFLAG_NODUMP, 0);
+    value[..4].copy_from_slice(&(before | XFLAG_NODUMP).to_ne_bytes());
+    ioctl(fs::File::open(m.at("g")).unwrap(), FSSETXATTR, &mut value).unwrap();
+    for _ in 0..2 {
+        let flags = |name: &str| ioctl_getflags(fs::File::open(m.at(name)).unwrap()).unwrap();
+        assert!(flags("f").contains(IFlags::NODUMP));
+        assert!(flags("d").contains(IFlags::NOATIME));
+        assert!(flags("g").contains(IFlags::NODUMP));
+        assert_eq!(xflags(&m.at("g")).1, before | XFLAG_NODUMP);
+        assert_eq!(xflags(&fx.upper().join("g")).1 & XFLAG_NODUMP, XFLAG_NODUMP);
+        m.remount();
+    }
 }
 
 #[test]
 fn protected_lower_files_are_not_changed() {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-    let spec = "/i file data=\"x\"\n/a file data=\"x\"\n/d dir\n/d/f file\n/f file data=\"x\"";
+    let spec = "/i file data=\"x\"\n/a file data=\"x\"\n/d dir\n/d/f file\n/d/s/f file\n/f file data=\"x\"";
     let why = "copies what is protected";
     let Some((mut fx, mut m)) = mounted(&[spec], &[(Target::FuseOverlayfs, why)]) else {
         return;
@@ -522,8 +555,11 @@ fn protected_lower_files_are_not_changed() {
             assert_eq!(e.raw_os_error(), Some(libc::EPERM), "{what}");
         };
         for name in ["i", "a"] {
-            let open = fs::OpenOptions::new().write(true).open(m.at(name));
-            denied(open.map(drop), "open for writing");
+            let written = fs::OpenOptions::new()
+                .write(true)
+                .open(m.at(name))
+                .and_then(|f| f.write_all_at(b"y", 0));
+            denied(written, "write");
             let mode = fs::Permissions::from_mode(0o600);
             denied(fs::set_permissions(m.at(name), mode), "chmod");
             denied(fs::hard_link(m.at(name), m.at("link")), "link");
@@ -534,6 +570,7 @@ fn protected_lower_files_are_not_changed() {
         }
         denied(fs::write(m.at("d/new"), ""), "create");
         denied(fs::remove_file(m.at("d/f")), "unlink inside");
+        fs::write(m.at("d/s/new"), "those above it are not changed").unwrap();
         fs::write(m.at("f"), "not protected").unwrap();
     });
     m.unmount();
@@ -541,5 +578,4 @@ fn protected_lower_files_are_not_changed() {
     m.start().unwrap();
     refused.unwrap();
     fs::remove_file(m.at("i")).unwrap();
-    fs::write(m.at("d/new"), "").unwrap();
 }

@@ -239,3 +239,80 @@ fn symlinks_devices_and_fifos_are_copied_up_as_they_are() {
     symlink("over", m.at("new")).unwrap();
     assert_eq!(fs::read_link(m.at("new")).unwrap().to_str(), Some("over"));
 }
+
+/// The name goes while its file is copied: who opened it has a file without a
+/// name, or came too late.
+#[test]
+fn a_file_is_unlinked_while_it_is_copied_up() {
+    let spec: String = (0..12)
+        .map(|n| format!("/f{n} file size=6000000 data=@{n}\n/g{n} file size=100000 data=@{n}\n"))
+        .collect();
+    let Some((fx, mut m)) = mounted(&[&spec], &[]) else {
+        return;
+    };
+    for n in 0..12 {
+        for (name, size) in [(format!("f{n}"), 6_000_000), (format!("g{n}"), 100_000)] {
+            let path = m.at(&name);
+            let opened = std::thread::scope(|s| {
+                let open = s.spawn(|| fs::OpenOptions::new().read(true).append(true).open(&path));
+                std::thread::sleep(std::time::Duration::from_millis(n));
+                fs::remove_file(&path).unwrap();
+                open.join().unwrap()
+            });
+            match opened {
+                Ok(f) => {
+                    std::io::Write::write_all(&mut &f, b"tail").unwrap();
+                    let mut got = vec![0; size + 4];
+                    f.read_exact_at(&mut got, 0).unwrap();
+                    assert!(
+                        got[..size] == pattern(n, 0, size) && got.ends_with(b"tail"),
+                        "{name}"
+                    );
+                    assert_eq!(f.metadata().unwrap().nlink(), 0, "{name}");
+                }
+                Err(e) => assert_eq!(e.raw_os_error(), Some(libc::ENOENT), "{name}"),
+            }
+            assert!(!path.exists());
+        }
+    }
+    m.remount();
+    assert!(super::names(m.path()).is_empty());
+    assert_eq!(super::names(&fx.upper()).len(), 24, "whiteouts");
+    assert!(kib(&fx.upper()) < 200);
+    assert!(super::names(&fx.work().join("work")).is_empty());
+}
+
+/// To the nanosecond, of the file, of those that only get new attributes, and
+/// of the directories above.
+#[test]
+fn access_times_are_kept() {
+    let not_on = [(Target::FuseOverlayfs, "keeps none of directories")];
+    let spec = "/d/e/f file 0644 data=\"f\"\n/d/m file 0644 data=\"m\"\n/d/s/l symlink -> f\n\
+                /d/big file size=300000 data=@1\n/d/h1 file data=\"h\"\n/d/h2 link /d/h1";
+    let Some((_fx, mut m)) = mounted(&[spec], &not_on) else {
+        return;
+    };
+    // What the fixture gives all that is in a lower layer.
+    const OLD: (i64, i64) = (86_400, 7);
+    let all = [
+        "d", "d/e", "d/e/f", "d/m", "d/s", "d/s/l", "d/big", "d/h1", "d/h2",
+    ];
+    let atimes = |m: &super::Mounted, when: &str| {
+        for name in all {
+            let st = fs::symlink_metadata(m.at(name)).unwrap();
+            assert_eq!((st.atime(), st.atime_nsec()), OLD, "{name} {when}");
+        }
+    };
+    atimes(&m, "before");
+    for name in ["d/e/f", "d/big", "d/h1"] {
+        super::copied_up(&m.at(name));
+    }
+    fs::set_permissions(m.at("d/m"), fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::lchown(m.at("d/s/l"), Some(5), None).unwrap();
+    atimes(&m, "after a copy-up");
+    m.remount();
+    atimes(&m, "after a remount");
+    // The data of a metacopy comes later.
+    super::copied_up(&m.at("d/m"));
+    atimes(&m, "after the copy of its data");
+}

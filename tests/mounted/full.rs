@@ -1,6 +1,6 @@
 //! A full upper filesystem: the right errno, nothing half done, space given back.
 
-use super::{Target, names};
+use super::{Target, errno, names};
 use crate::common::fixture::{Fixture, Mounted};
 use crate::common::pattern;
 use std::fs;
@@ -55,10 +55,6 @@ fn a_quota_that_is_used_up_gives_edquot_and_nothing_half_done() {
 fn free(fx: &Fixture) -> u64 {
     let st = rustix::fs::statvfs(fx.upper()).unwrap();
     st.f_bfree * st.f_frsize
-}
-
-fn errno<T>(r: std::io::Result<T>) -> Option<i32> {
-    r.err().and_then(|e| e.raw_os_error())
 }
 
 /// Opens and writes: either of them copies up.

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 fn handles_open_again_after_caches_are_dropped() {
     let spec = "/d/f file data=\"text\"\n/d/g file data=\"gone\"";
     let not = "EOPNOTSUPP without nfs_export";
-    let Some((_fx, m)) = mounted(
+    let Some((_fx, mut m)) = mounted(
         &[spec],
         &[
             (Target::Overlay, not),
@@ -21,6 +21,7 @@ fn handles_open_again_after_caches_are_dropped() {
         return;
     };
     fs::write(m.at("d/up"), "upper").unwrap();
+    fs::write(m.at("d/moved"), "moved").unwrap();
     let root = fs::File::open(m.path()).unwrap();
     let h: Vec<_> = ["d/f", "d/up", "d"]
         .iter()
@@ -38,6 +39,26 @@ fn handles_open_again_after_caches_are_dropped() {
     }
     open_handle(&root, &h[2], libc::O_RDONLY | libc::O_DIRECTORY).unwrap();
     assert!(open_handle(&root, &gone, libc::O_RDONLY).is_err());
+    // Of files under another name since, in another directory, and after a remount.
+    let moved = handle_of(&m.at("d/moved")).unwrap();
+    fs::create_dir(m.at("e")).unwrap();
+    fs::rename(m.at("d/moved"), m.at("e/here")).unwrap();
+    fs::rename(m.at("d/f"), m.at("e/f")).unwrap();
+    drop(root);
+    for round in 0..2 {
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        let root = fs::File::open(m.path()).unwrap();
+        for (h, want) in [(&h[0], "TEXT"), (&h[1], "upper"), (&moved, "moved")] {
+            let fd = open_handle(&root, h, libc::O_RDONLY);
+            let fd = fd.unwrap_or_else(|e| panic!("{want}, round {round}: {e}"));
+            let mut buf = [0; 16];
+            let n = rustix::io::pread(&fd, &mut buf, 0).unwrap();
+            assert_eq!(&buf[..n], want.as_bytes(), "round {round}");
+        }
+        assert!(open_handle(&root, &gone, libc::O_RDONLY).is_err());
+        drop(root);
+        m.remount();
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What options of the mount do to what callers see.
 
-use super::{Mounted, Target, mode, sh};
+use super::{Mounted, Target, ino, mode, sh};
 use crate::common::fixture::Fixture;
+use crate::common::pattern;
 use crate::common::sys::{idmapped_clone, xattr};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
@@ -92,6 +94,119 @@ fn owner_and_mode_are_kept_in_attributes() {
     }
 }
 
+/// All kinds that an attribute stands for, and those that have none.
+#[test]
+fn every_kind_has_owner_and_mode_in_attributes() {
+    let lower = "/d dir 0755 1:2\n/d/f file 0640 3:4 data=\"f\"\n/d/link symlink -> f 5:6";
+    let Some((fx, mut m)) = with(lower, "xattr_permissions=2") else {
+        return;
+    };
+    sh(
+        &m,
+        r#"cd "$1"; mkdir dir; chown 7:8 dir; chmod 1770 dir; chown 7:8 d; chmod 2750 d
+        ln -s target sym; mkfifo pipe; chown 9:10 pipe; chmod 0620 pipe
+        mknod null c 1 3; chmod 0666 null; chown 1:1 null; mknod disk b 7 0
+        echo more >>d/f; chmod 4755 d/f"#,
+    )
+    .unwrap();
+    let said = |m: &Mounted| {
+        let script =
+            r#"cd "$1"; stat -c "%n %F %a %u:%g %t,%T" dir d sym pipe null disk d/f d/link"#;
+        sh(m, script).unwrap()
+    };
+    let want = "dir directory 1770 7:8 0,0\nd directory 2750 7:8 0,0\n\
+                sym symbolic link 777 0:0 0,0\npipe fifo 620 9:10 0,0\n\
+                null character special file 666 1:1 1,3\ndisk block special file 644 0:0 7,0\n\
+                d/f regular file 4755 3:4 0,0\nd/link symbolic link 777 5:6 0,0\n";
+    for _ in 0..2 {
+        assert_eq!(said(&m), want);
+        m.remount();
+    }
+    for name in ["pipe", "null", "disk"] {
+        let stored = fs::symlink_metadata(fx.upper().join(name)).unwrap();
+        assert!(stored.is_file() && stored.uid() == 0, "{name}");
+    }
+    // Set-id bits go as they do without the option.
+    fs::set_permissions(m.at("d"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(m.at("d/f"), fs::Permissions::from_mode(0o6777)).unwrap();
+    crate::common::sys::as_user(1000, 1000, || {
+        fs::OpenOptions::new()
+            .append(true)
+            .open(m.at("d/f"))
+            .unwrap()
+            .write_all(b"x")
+            .unwrap();
+    });
+    assert_eq!(mode(&m.at("d/f")), 0o777);
+    fs::set_permissions(m.at("d/f"), fs::Permissions::from_mode(0o6777)).unwrap();
+    chown(m.at("d/f"), Some(3), Some(3)).unwrap();
+    m.remount();
+    assert_eq!((mode(&m.at("d/f")), owner(&m.at("d/f"))), (0o777, (3, 3)));
+    // A copy-up takes the attribute of a lower over.
+    let upper = fx.upper();
+    m.unmount();
+    let mut second = Fixture::new();
+    second.add_lower_at(upper);
+    let m2 = second.mount(Target::Capasfs, "xattr_permissions=2");
+    super::copied_up(&m2.at("d/f"));
+    fs::set_permissions(m2.at("pipe"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!((mode(&m2.at("d/f")), owner(&m2.at("d/f"))), (0o777, (3, 3)));
+    let stat = sh(&m2, r#"cd "$1"; stat -c "%F %a %u:%g" pipe"#).unwrap();
+    assert_eq!(stat, "fifo 600 9:10\n");
+}
+
+#[test]
+fn without_metacopy_a_change_of_mode_copies_the_data() {
+    for (options, copied) in [("metacopy=on", false), ("metacopy=off", true)] {
+        let Some((fx, mut m)) = with("/f file 0644 size=300000 data=@5", options) else {
+            return;
+        };
+        fs::set_permissions(m.at("f"), fs::Permissions::from_mode(0o600)).unwrap();
+        let stored = fx.upper().join("f");
+        let same = fs::read(&stored).unwrap() == pattern(5, 0, 300_000);
+        assert_eq!(same, copied, "{options}");
+        let mark = xattr(&stored, b"trusted.overlay.metacopy");
+        assert_eq!(mark.is_err(), copied, "{options}");
+        m.remount();
+        assert!(fs::read(m.at("f")).unwrap() == pattern(5, 0, 300_000));
+        assert_eq!(mode(&m.at("f")), 0o600);
+    }
+}
+
+/// On two file systems, whose own numbers may be the same.
+#[test]
+fn xino_says_which_filesystem_a_number_is_of() {
+    for (options, composite) in [("xino=on", true), ("xino=auto", true), ("xino=off", false)] {
+        if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
+            return;
+        }
+        let fx = Fixture::new()
+            .lower("/low file data=\"x\"\n/d/low file")
+            .small_upper("8m");
+        let mut m = fx.mount(Target::Capasfs, options);
+        fs::write(m.at("up"), "").unwrap();
+        let numbers = |m: &Mounted| [m.at("low"), m.at("d/low"), m.at("up")].map(|p| ino(&p));
+        let own = [
+            fx.lowers()[0].join("low"),
+            fx.lowers()[0].join("d/low"),
+            fx.upper().join("up"),
+        ]
+        .map(|p| ino(&p));
+        let live = numbers(&m);
+        // The upper is the first file system: nothing is added to its numbers.
+        assert_eq!(live[2], own[2], "{options}");
+        assert_eq!(
+            live[..2] != own[..2],
+            composite,
+            "{options}: {live:?} {own:?}"
+        );
+        super::copied_up(&m.at("d/low"));
+        assert_eq!(numbers(&m), live, "{options} over a copy-up");
+        m.remount();
+        assert_eq!(numbers(&m), live, "{options} over a remount");
+    }
+}
+
 #[test]
 fn directories_have_one_link_with_static_nlink() {
     for (options, want) in [("", 3), ("static_nlink", 1)] {
@@ -123,6 +238,21 @@ fn names_and_attributes_are_asked_for_again_after_the_timeout() {
         let Some((fx, mut m)) = with("/d/f file", &format!("log_level=debug{options}")) else {
             return;
         };
+        // What somebody else changes in the upper is then seen.
+        fs::write(m.at("up"), "short").unwrap();
+        assert_eq!(fs::metadata(m.at("up")).unwrap().len(), 5);
+        assert!(!m.at("later").exists());
+        fs::write(fx.upper().join("up"), "longer text").unwrap();
+        fs::write(fx.upper().join("later"), "").unwrap();
+        let seen = (
+            fs::metadata(m.at("up")).unwrap().len(),
+            m.at("later").exists(),
+        );
+        assert_eq!(
+            seen,
+            if again { (11, true) } else { (5, false) },
+            "{options}"
+        );
         for _ in 0..5 {
             fs::metadata(m.at("d/f")).unwrap();
         }
@@ -197,43 +327,42 @@ fn it_can_be_a_lower_of_kernel_overlayfs() {
     assert!(m.at("d/up").exists());
 }
 
-#[test]
-fn access_times_as_the_option_says() {
+/// Are access times of files of the upper the same after one more read.
+fn access_times(option: &str, kept: bool) {
     if !crate::common::able_to_mount() || Target::from_env() == Target::FuseOverlayfs {
         return;
     }
-    for (options, kept) in [
-        ("noatime", true),
-        ("strictatime", false),
-        ("relatime", true),
-    ] {
-        let fx = Fixture::new().lower("/low file 0644 data=\"x\"");
-        let mut m = fx.mount(Target::from_env(), &format!(",{options}"));
-        fs::write(m.at("small"), "x").unwrap();
-        fs::write(m.at("big"), vec![1; 400_000]).unwrap();
-        fs::write(m.at("low"), "copied up").unwrap();
+    let fx = Fixture::new().lower("/low file 0644 data=\"x\"");
+    let mut m = fx.mount(Target::from_env(), &format!(",{option}"));
+    fs::write(m.at("small"), "x").unwrap();
+    fs::write(m.at("big"), vec![1; 400_000]).unwrap();
+    fs::write(m.at("low"), "copied up").unwrap();
+    for round in ["live", "remounted"] {
         for name in ["small", "big", "low"] {
             // Read since it was written, so `relatime` has no reason to note more.
             fs::read(m.at(name)).unwrap();
-            let read = || {
-                m.at(name).metadata().unwrap();
-                let before = fs::metadata(fx.upper().join(name)).unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                fs::read(m.at(name)).unwrap();
-                let after = fs::metadata(fx.upper().join(name)).unwrap();
-                let same = |m: &fs::Metadata| (m.atime(), m.atime_nsec());
-                assert_eq!(same(&before) == same(&after), kept, "{options} {name}");
-                let shown = fs::metadata(m.at(name)).unwrap();
-                assert_eq!(same(&shown), same(&after), "{options} {name}: as shown");
+            let time = |path: &Path| {
+                let st = fs::metadata(path).unwrap();
+                (st.atime(), st.atime_nsec())
             };
-            read();
+            let before = time(&fx.upper().join(name));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            fs::read(m.at(name)).unwrap();
+            let after = time(&fx.upper().join(name));
+            assert_eq!(before == after, kept, "{option} {name} {round}");
+            assert_eq!(time(&m.at(name)), after, "{option} {name} {round}: shown");
         }
         m.remount();
-        let before = fs::metadata(m.at("big")).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        fs::read(m.at("big")).unwrap();
-        let after = fs::metadata(m.at("big")).unwrap();
-        let same = |m: &fs::Metadata| (m.atime(), m.atime_nsec());
-        assert_eq!(same(&before) == same(&after), kept, "{options}: remounted");
     }
+}
+
+#[test]
+fn noatime_and_relatime_note_no_second_read() {
+    access_times("noatime", true);
+    access_times("relatime", true);
+}
+
+#[test]
+fn strictatime_notes_each_read() {
+    access_times("strictatime", false);
 }

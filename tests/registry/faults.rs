@@ -361,11 +361,35 @@ fn credentials_stay_with_the_host_they_are_for() {
         let done = person.run(&["pull", "-q", &format!("{}/app:1", served.host)], "");
         match works {
             true => assert_eq!((done.code, done.err.as_str()), (0, "")),
-            false => assert_refused(&person, &done, "401 Unauthorized"),
+            false => assert_refused(&person, &done, "authentication required"),
         }
     }
     assert_eq!(elsewhere.asked().len(), 2);
     assert!(elsewhere.asked().iter().all(|a| a.authorization.is_none()));
+}
+
+/// `urls` of a layer may name any host; a token went there once
+/// (CVE-2020-15157).
+#[test]
+fn layers_are_not_fetched_from_where_a_manifest_says() {
+    let mut image = sample();
+    let blob = image.layers[0].clone();
+    let elsewhere = Served::start(Content::new(), move |_, _| {
+        Some(Reply::new(200, &[], &blob))
+    });
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    manifest["layers"][0]["mediaType"] = foreign.into();
+    manifest["layers"][0]["urls"] = json!([format!("http://{}/layer", elsewhere.host)]);
+    image.manifest = manifest.to_string().into_bytes();
+    let mut content = content(&image);
+    let path = format!("/v2/app/blobs/{}", Digest::of(&image.layers[0]));
+    content.remove(&path).unwrap();
+    let served = Served::start(content, |_, _| None);
+    let person = with_password(&served.host);
+    let done = person.run(&["pull", "-q", &format!("{}/app:1", served.host)], "");
+    assert_refused(&person, &done, "blob unknown");
+    assert!(elsewhere.asked().is_empty());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::accounts::{Done, Guarded, Person, have, root};
 use crate::images::{Image, Pack, image, layer, noise};
 use crate::served::{Content, Reply, Served, put};
 use capas::store::Digest;
+use capas::sys::fail::HANGS;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -62,14 +63,14 @@ fn staged(person: &Person) -> bool {
     fs::read_dir(person.path("store/tmp")).is_ok_and(|d| d.flatten().next().is_some())
 }
 
-/// Is a file of the process open that has no name.
-fn writes_unnamed(pid: u32) -> bool {
-    let fds = fs::read_dir(format!("/proc/{pid}/fd"));
-    fds.is_ok_and(|fds| {
-        fds.flatten().any(|fd| {
-            let to = fs::read_link(fd.path()).unwrap_or_default();
-            to.to_string_lossy().ends_with("(deleted)")
-        })
+/// Has a thread come to the call where it is to hang.
+fn hangs(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().any(|thread| {
+        let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        name.trim_end().as_bytes() == HANGS.to_bytes()
     })
 }
 
@@ -176,16 +177,19 @@ fn what_is_saved_is_there_whole_or_as_it_was() {
     };
     for signal in ["INT", "TERM"] {
         // Written, but not named: it hangs where it would be synced.
-        save(&[], "2:hang", signal, &writes_unnamed);
+        save(&[], "2:hang", signal, &hangs);
         assert_eq!(names(&to), [""; 0]);
         fs::write(to.join("out"), "old").unwrap();
-        save(&[], "2:hang", signal, &writes_unnamed);
+        save(&[], "2:hang", signal, &hangs);
         assert_eq!(names(&to), ["out"]);
         assert_eq!(fs::read(to.join("out")).unwrap(), b"old");
         fs::remove_file(to.join("out")).unwrap();
-        save(&["--format", "oci-dir"], "1:hang", signal, &|_| {
-            let parts = names(&to);
-            parts.iter().any(|n| to.join(n).join("index.json").exists())
+        save(&["--format", "oci-dir"], "1:hang", signal, &|pid| {
+            // All is written, and only has no name.
+            hangs(pid)
+                && names(&to)
+                    .iter()
+                    .any(|n| to.join(n).join("index.json").exists())
         });
         assert_eq!(names(&to), [""; 0]);
     }
@@ -212,8 +216,8 @@ fn a_file_system_without_nameless_files_keeps_no_half_ones() {
         .args(["save", "app:1", "-o"])
         .arg(to.join("out"))
         .env("CAPAS_FAIL", "3:hang");
-    interrupt(command, b"", "INT", "nothing was changed", |_| {
-        names(&to).iter().any(|name| name.starts_with(".out."))
+    interrupt(command, b"", "INT", "nothing was changed", |pid| {
+        hangs(pid) && names(&to).iter().any(|name| name.starts_with(".out."))
     });
     let left = names(&to);
     let again = person.run(&["save", "app:1", "-o", "merged/out"], "");

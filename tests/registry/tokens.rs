@@ -1,6 +1,6 @@
 //! Bearer tokens: a token server with docker-registry, and tokens that run out.
 
-use crate::accounts::{Guarded, Person, have};
+use crate::accounts::{ALICE, Guarded, Person, have};
 use crate::images::{Pack, image, layer};
 use crate::pull::skopeo_push;
 use crate::served::{Content, Reply, Served, put};
@@ -30,7 +30,7 @@ fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
 }
 
 /// A token that docker-registry believes, signed with the key in `dir`.
-fn signed(dir: &Path, scopes: &[(String, Vec<String>)]) -> String {
+fn signed(dir: &Path, scopes: &[Scope]) -> String {
     let cert = fs::read_to_string(dir.join("cert.pem")).unwrap();
     let der: String = cert.lines().filter(|l| !l.starts_with('-')).collect();
     let now = SystemTime::now()
@@ -39,7 +39,7 @@ fn signed(dir: &Path, scopes: &[(String, Vec<String>)]) -> String {
         .as_secs();
     let access: Vec<_> = scopes
         .iter()
-        .map(|(name, actions)| json!({"type": "repository", "name": name, "actions": actions}))
+        .map(|s| json!({"type": s.kind, "name": s.name, "actions": s.actions}))
         .collect();
     let head = json!({"typ": "JWT", "alg": "RS256", "x5c": [der]});
     let claims = json!({
@@ -58,6 +58,86 @@ fn decoded(text: &str) -> String {
     text.replace("%3A", ":")
         .replace("%2F", "/")
         .replace("%2C", ",")
+        .replace("%2A", "*")
+}
+
+/// A registry that believes the tokens of a server of its own: everybody may
+/// pull `public`, Alice may do all.
+pub struct Tokens {
+    pub registry: Guarded,
+    /// Answers at `/token`.
+    pub server: Served,
+    _keys: tempfile::TempDir,
+}
+
+impl Tokens {
+    pub fn start() -> Tokens {
+        let keys = tempfile::tempdir().unwrap();
+        let dir: PathBuf = keys.path().to_owned();
+        let (key, cert) = (dir.join("key.pem"), dir.join("cert.pem"));
+        let (key, cert) = (key.to_str().unwrap(), cert.to_str().unwrap());
+        let mut request: Vec<&str> = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tests"
+            .split(' ')
+            .collect();
+        request.extend(["-keyout", key, "-out", cert]);
+        openssl(&request, b"");
+        let account = format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("{}:{}", ALICE.0, ALICE.1))
+        );
+        let signer = dir.clone();
+        let server = Served::start(Content::new(), move |asked, _| {
+            let alice = match asked.authorization.as_deref() {
+                None => false,
+                Some(key) if key == account => true,
+                Some(_) => return Some(Reply::new(401, &[], b"")),
+            };
+            let query = asked.what.split_once('?').unwrap().1;
+            let scopes = query.split('&').filter_map(|p| p.strip_prefix("scope="));
+            let allowed: Vec<Scope> = scopes.map(|s| Scope::allowed(&decoded(s), alice)).collect();
+            let token = signed(&signer, &allowed);
+            let body = json!({"access_token": token, "expires_in": 300}).to_string();
+            Some(Reply::new(
+                200,
+                &[("content-type", "application/json")],
+                body.as_bytes(),
+            ))
+        });
+        let realm = format!("http://{}/token", server.host);
+        let registry = Guarded::with(|_| {
+            format!(
+                "auth:\n  token:\n    realm: {realm}\n    service: service\n    issuer: tests\n    rootcertbundle: {cert}\n"
+            )
+        });
+        Tokens {
+            registry,
+            server,
+            _keys: keys,
+        }
+    }
+}
+
+/// What a token gives a right to.
+struct Scope {
+    kind: String,
+    name: String,
+    actions: Vec<String>,
+}
+
+impl Scope {
+    /// Of `kind:name:action,action` what is granted.
+    fn allowed(text: &str, alice: bool) -> Scope {
+        let mut parts = text.splitn(3, ':').map(str::to_owned);
+        let mut next = || parts.next().unwrap();
+        let (kind, name, wanted) = (next(), next(), next());
+        let granted = |a: &&str| alice || (name == "public" && *a == "pull");
+        let actions = wanted.split(',').filter(granted).map(str::to_owned);
+        Scope {
+            actions: actions.collect(),
+            kind,
+            name,
+        }
+    }
 }
 
 #[test]
@@ -65,64 +145,10 @@ fn a_registry_with_a_token_server() {
     if !have(&["docker-registry", "skopeo", "openssl"]) {
         return;
     }
-    let keys = tempfile::tempdir().unwrap();
-    let dir: PathBuf = keys.path().to_owned();
-    let (key, cert) = (dir.join("key.pem"), dir.join("cert.pem"));
-    openssl(
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=tests",
-            "-keyout",
-            key.to_str().unwrap(),
-            "-out",
-            cert.to_str().unwrap(),
-        ],
-        b"",
-    );
-    let account = format!("Basic {}", BASE64_STANDARD.encode("alice:secret"));
-    // Everybody may pull `public`, alice may do all.
-    let tokens = Served::start(Content::new(), move |asked, _| {
-        let alice = match asked.authorization.as_deref() {
-            None => false,
-            Some(key) if key == account => true,
-            Some(_) => return Some(Reply::new(401, &[], b"")),
-        };
-        let query = asked.what.split_once('?').unwrap().1;
-        let mut scopes = Vec::new();
-        for scope in query.split('&').filter_map(|p| p.strip_prefix("scope=")) {
-            let scope = decoded(scope);
-            let mut parts = scope.splitn(3, ':').skip(1).map(str::to_owned);
-            let (name, wanted) = (parts.next().unwrap(), parts.next().unwrap());
-            let allowed = |a: &&str| alice || (name == "public" && *a == "pull");
-            let actions = wanted
-                .split(',')
-                .filter(allowed)
-                .map(str::to_owned)
-                .collect();
-            scopes.push((name.clone(), actions));
-        }
-        let token = signed(&dir, &scopes);
-        let body = json!({"access_token": token, "expires_in": 300}).to_string();
-        Some(Reply::new(
-            200,
-            &[("content-type", "application/json")],
-            body.as_bytes(),
-        ))
-    });
-    let realm = format!("http://{}/token", tokens.host);
-    let registry = Guarded::with(|_| {
-        format!(
-            "auth:\n  token:\n    realm: {realm}\n    service: service\n    issuer: tests\n    rootcertbundle: {}\n",
-            cert.display()
-        )
-    });
+    let tokens = Tokens::start();
+    let Tokens {
+        registry, server, ..
+    } = &tokens;
     let host = registry.host.as_str();
     let person = Person::new();
     let image = image(&[
@@ -134,16 +160,17 @@ fn a_registry_with_a_token_server() {
     crate::images::layout(&person.path("x"), &top, &blobs);
     for name in ["public", "private"] {
         let to = format!("{host}/{name}:1");
-        skopeo_push(&person.path("x"), &to, &["--dest-creds", "alice:secret"]);
+        let creds = format!("{}:{}", ALICE.0, ALICE.1);
+        skopeo_push(&person.path("x"), &to, &["--dest-creds", &creds]);
     }
-    let before = tokens.asked().len();
+    let before = server.asked().len();
     let public = format!("{host}/public:1");
     assert_eq!(
         person.run(&["pull", "-q", &public], "").out,
         format!("{public}\n")
     );
     // One token is enough for all of it.
-    assert_eq!(tokens.asked().len(), before + 1);
+    assert_eq!(server.asked().len(), before + 1);
     let private = format!("{host}/private:1");
     let refused = person.run(&["pull", "-q", &private], "");
     assert_eq!(refused.code, 1);
@@ -154,7 +181,7 @@ fn a_registry_with_a_token_server() {
     let login =
         |secret: &str| person.run(&["login", "-u", "alice", "--password-stdin", host], secret);
     assert_eq!(login("wrong").code, 1);
-    assert_eq!(login("secret").code, 0);
+    assert_eq!(login(ALICE.1).code, 0);
     let pulled = person.run(&["pull", &private], "");
     assert!(
         pulled

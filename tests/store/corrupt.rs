@@ -464,9 +464,6 @@ fn any_change_of_a_header_is_an_error_or_another_layer() {
         assert_eq!(beside.len(), 1, "something is outside of the tree");
         capas::store::discard::remove_tree(&path).unwrap();
     }
-    assert!(
-        passed > 50 && passed < 1450,
-        "{passed} of 1500 were accepted"
-    );
+    assert!((20..480).contains(&passed), "{passed} of 500 were accepted");
     b.untouched();
 }

@@ -1,4 +1,35 @@
 //! Archives whose members want to be somewhere or something else.
+//!
+//! What is known to be tried with images, and where it is held. Each attempt
+//! ends in one clear line and leaves nothing in the store but what was there,
+//! unless it is harmless here; nothing around the store changes either way.
+//! `fuzz/` tries the same on the parsers with what nobody has thought of.
+//!
+//! | pattern | held by |
+//! |---|---|
+//! | `..`, absolute names, writing through symlinks | [`names_that_lead_out`], [`absolute_names_lie_in_the_layer`], [`symlinks_lead_nowhere_outside`]; fuzz `unpack` |
+//! | the link in one layer, the writing in the next | [`links_of_a_lower_layer_lead_nowhere_outside`] |
+//! | the root itself as something else | [`the_root_is_a_directory`] |
+//! | several entries of one name | [`of_several_entries_the_last_wins_but_keeps_nothing_secret`] |
+//! | hard links out of the tree, to directories, forwards | [`hard_links_lead_nowhere_outside`] |
+//! | whiteouts of nothing, through symlinks, out of order | [`whiteouts_of_nothing`], `load::whiteouts_hide_lower_layers_only_in_any_order` |
+//! | devices 0:0 and private attributes in a layer | [`whiteouts_of_nothing`], `load::private_attributes_are_left_out` |
+//! | redirects that lead out of a layer | `redirects_do_not_lead_out_of_their_layer` in `tests/semantics.rs`; fuzz `lookup` |
+//! | set-id programs and devices in reach of the host's users | [`layers_cannot_be_reached_from_outside`] |
+//! | owner and mode through a link | [`attributes_do_not_pass_through_links`] |
+//! | what two programs read differently: PAX sizes, sparse files, texts, documents of two kinds | [`archives_that_programs_read_differently`], [`sparse_maps_that_lie`], `load::sparse_files_of_both_kinds_are_whole`, `corrupt::documents_of_two_kinds`; fuzz `layer`, `pax`, `documents` |
+//! | bombs: ratio, entries, PAX records, attributes, depth, documents of many megabytes | [`names_that_lead_out`], `corrupt::{bombs, bombs_of_attributes_holes_and_members, counts_have_limits, ratios_have_limits}`; of a registry `faults::manifests_are_bounded_and_what_they_are_called` |
+//! | streams that end early, are corrupt, or no archive | `corrupt::{truncated_and_corrupt_streams, any_change_of_a_header_is_an_error_or_another_layer}`; `faults::a_cut_download_goes_on_where_it_stopped` |
+//! | programs in PATH or in the image | [`no_other_program_unpacks`] |
+//! | `/etc/passwd` of an image as a link or a FIFO | `container::user` in the crate; fuzz `container` |
+//! | wrong sizes and digests, digests that are none | `corrupt::digests_and_sizes_are_checked`, `faults::{blobs_are_what_their_descriptors_say, manifests_are_bounded_and_what_they_are_called}` |
+//! | members and links that an archive's manifest names | `corrupt::names_in_manifests_are_names_of_members` |
+//! | tokens and passwords for other hosts, or without TLS | `faults::{credentials_stay_with_the_host_they_are_for, nothing_secret_goes_without_tls, mirrors_are_asked_first_and_not_believed, layers_are_not_fetched_from_where_a_manifest_says}`; fuzz `registry` |
+//! | redirects without end | `faults::redirects_have_an_end` |
+//! | a store that was changed behind our back | `check` |
+//!
+//! `corrupt`, `load` and `check` are beside this; `faults` is in
+//! `tests/registry`.
 
 use super::support::*;
 use std::fs;
@@ -89,6 +120,68 @@ fn hard_links_lead_nowhere_outside() {
         .hardlink("h", "s/canary")
         .end();
     b.layer_refused(&layer, "not in the image");
+}
+
+/// One archive makes the link, another one writes through it (CVE-2025-45582).
+#[test]
+fn links_of_a_lower_layer_lead_nowhere_outside() {
+    let b = Bench::new();
+    let outside = b.dir.path().join("outside");
+    let canary = outside.join("canary");
+    let base = Tar::new()
+        .symlink("l", outside.to_str().unwrap())
+        .symlink("c", canary.to_str().unwrap())
+        .end();
+    let on_base = |top: Vec<u8>| {
+        let layers = [base.clone(), top];
+        docker_archive(&layers, &diffs(&layers), &["x:1"])
+    };
+    let top = Tar::new()
+        .file("l/new", "mine")
+        .file("c", "mine")
+        .hardlink("h", "c")
+        .end();
+    b.load(&on_base(top)).unwrap();
+    let tree = b.tree(1);
+    assert!(fs::symlink_metadata(tree.join("l")).unwrap().is_dir());
+    assert_eq!(fs::read(tree.join("l/new")).unwrap(), b"mine");
+    assert_eq!(fs::read(tree.join("h")).unwrap(), b"mine");
+    b.untouched();
+    let link = Tar::new().hardlink("h", "c").end();
+    b.refused(&on_base(link), "that is no file");
+    let through = Tar::new().hardlink("h", "l/canary").end();
+    b.refused(&on_base(through), "not in the image");
+    b.untouched();
+}
+
+/// What is found in PATH, or in an image, is not run (CVE-2019-14271,
+/// CVE-2026-41567).
+#[test]
+fn no_other_program_unpacks() {
+    let b = Bench::new();
+    let (bin, ran) = (b.dir.path().join("bin"), b.dir.path().join("ran"));
+    fs::create_dir(&bin).unwrap();
+    for name in ["tar", "gzip", "unpigz", "igzip", "zstd", "xz", "bzip2"] {
+        let path = bin.join(name);
+        fs::write(&path, format!("#!/bin/sh\n: >{}\n", ran.display())).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(path, mode).unwrap();
+    }
+    let layer = Tar::new().file("f", "x").end();
+    for wrap in [gzip as fn(&[u8]) -> Vec<u8>, zstd] {
+        let layers = std::slice::from_ref(&layer);
+        let archive = docker_archive(&[wrap(&layer)], &diffs(layers), &["x:1"]);
+        let path = b.write("program.tar.gz", &gzip(&archive));
+        let load = std::process::Command::new(env!("CARGO_BIN_EXE_capas"))
+            .arg("--root")
+            .arg(b.store.root())
+            .args(["load", "-q", "-i"])
+            .arg(path)
+            .env("PATH", &bin)
+            .status();
+        assert!(load.unwrap().success());
+    }
+    assert!(!ran.exists());
 }
 
 #[test]
@@ -324,4 +417,42 @@ fn sparse_maps_that_lie() {
         &sparse(&many.join(","), "90000", &"x".repeat(20_001)),
         "too many sparse",
     );
+    // In the form 1.0 the map is the beginning of the content.
+    let sparse = |name: &str, map: &str, size: &str, data: &str| {
+        let mut content = map.as_bytes().to_vec();
+        content.resize(content.len().next_multiple_of(512), 0);
+        content.extend_from_slice(data.as_bytes());
+        Tar::new()
+            .pax(&[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.name", name.as_bytes()),
+                ("GNU.sparse.realsize", size.as_bytes()),
+            ])
+            .add(&entry("GNUSparseFile.1/s", b'0'), &content)
+            .end()
+    };
+    let lie = |map, size, data, word| b.layer_refused(&sparse("s", map, size, data), word);
+    lie("1\n0\n3\n", "2", "abc", "leaves the file");
+    lie("2\n5\n3\n4\n1\n", "100", "abcd", "overlaps");
+    lie("1\n0\n3\n", "100", "abcd", "does not fit");
+    lie("2\n0\n3\n", "100", "abc", "bad tar archive");
+    lie("x\n0\n3\n", "100", "abc", "bad tar archive");
+    lie("1\n-1\n3\n", "100", "abc", "bad tar archive");
+    lie(
+        "1\n0\n18446744073709551616\n",
+        "100",
+        "abc",
+        "bad tar archive",
+    );
+    lie(
+        "1\n18446744073709551615\n3\n",
+        "100",
+        "abc",
+        "leaves the file",
+    );
+    lie("99999999999\n", "100", "", "bad tar archive");
+    lie("1\n0\n3", "100", "abc", "bad tar archive");
+    lie(&"0\n".repeat(1 << 20), "100", "", "does not fit");
+    b.layer_refused(&sparse("../outside/new", "1\n0\n3\n", "3", "abc"), "..");
 }

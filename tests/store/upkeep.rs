@@ -137,6 +137,102 @@ fn df_is_du_to_the_byte() {
 }
 
 #[test]
+fn df_column_by_column() {
+    let b = filled();
+    ok(&b, &["tag", "one:1", "one:2"]);
+    let short = |name: &str| b.store.find_image(name).unwrap().0.id.short();
+    let usage = b.store.usage(&[]).unwrap();
+    let fine = capas::cli::units::fine_size;
+    // The format docker has.
+    let line = |cells: [&str; 5], width: usize| {
+        let [kind, total, active, size, rest] = cells;
+        format!("{kind:16}{total:10}{active:10}{size:width$}   {rest}\n")
+    };
+    let (size, none) = (fine(usage.images), fine(usage.containers));
+    let width = size.len().max(none.len()).max(7);
+    let percent = usage.reclaimable * 100 / usage.images;
+    let free = format!("{} ({percent}%)", fine(usage.reclaimable));
+    let held = match usage.containers {
+        0 => "0B",
+        _ => "0B (0%)",
+    };
+    assert_eq!(
+        ok(&b, &["system", "df"]),
+        [
+            line(["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], width),
+            line(["Images", "3", "0", &size, &free], width),
+            line(["Containers", "0", "0", &none, held], width),
+            line(["Local Volumes", "0", "0", "0B", "0B"], width),
+            line(["Build Cache", "0", "0", "0B", "0B"], width),
+        ]
+        .concat()
+    );
+    // An image is there once, whatever its names.
+    let text = ok(&b, &["system", "df", "-v"]);
+    let part = |title: &str| -> Vec<Vec<&str>> {
+        let rest = text.split_once(&format!("{title}\n\n")).unwrap().1;
+        let lines = rest.lines().take_while(|l| !l.is_empty());
+        lines
+            .map(|l| {
+                l.split("   ")
+                    .map(str::trim)
+                    .filter(|c| !c.is_empty())
+                    .collect()
+            })
+            .collect()
+    };
+    let images = part("Images space usage:");
+    assert_eq!(
+        images[0],
+        [
+            "REPOSITORY",
+            "TAG",
+            "IMAGE ID",
+            "CREATED",
+            "SIZE",
+            "SHARED SIZE",
+            "UNIQUE SIZE",
+            "CONTAINERS"
+        ]
+    );
+    assert_eq!(images.len(), 4, "{text}");
+    let one = images.iter().find(|row| row[0] == "one").unwrap();
+    assert_eq!(
+        (one[1], one[2], one[7]),
+        ("1", short("one:1").as_str(), "0")
+    );
+    assert_eq!(
+        part("Containers space usage:")[0],
+        [
+            "CONTAINER ID",
+            "IMAGE",
+            "COMMAND",
+            "LOCAL VOLUMES",
+            "SIZE",
+            "CREATED",
+            "STATUS",
+            "NAMES"
+        ]
+    );
+    assert_eq!(
+        part("Local Volumes space usage:"),
+        [["VOLUME NAME", "LINKS", "SIZE"]]
+    );
+    assert_eq!(
+        part("Build cache usage: 0B"),
+        [[
+            "CACHE ID",
+            "CACHE TYPE",
+            "SIZE",
+            "CREATED",
+            "LAST USED",
+            "USAGE",
+            "SHARED"
+        ]]
+    );
+}
+
+#[test]
 fn shared_layers_cost_once() {
     let b = Bench::new();
     let base = base_layer();
@@ -198,7 +294,7 @@ fn prune_frees_what_it_says() {
         )),
         "{out}"
     );
-    let freed = capas::cli::units::size(before - size());
+    let freed = capas::cli::units::fine_size(before - size());
     assert!(
         out.ends_with(&format!("Total reclaimed space: {freed}\n")),
         "{freed}: {out}"
@@ -249,7 +345,7 @@ fn prune_frees_what_it_says() {
         out.contains("untagged: two:1\ndeleted: sha256:") && out.contains("untagged: three:1\n"),
         "{out}"
     );
-    let freed = capas::cli::units::size(before - size());
+    let freed = capas::cli::units::fine_size(before - size());
     assert!(
         out.ends_with(&format!("Total reclaimed space: {freed}\n")),
         "{freed}: {out}"

@@ -86,20 +86,10 @@ impl Helper {
             return Ok(None);
         }
         let out = self.succeeded("get", &ended)?;
-        let Ok(Answer { username, secret }) = serde_json::from_slice(out) else {
-            return self.nonsense("get");
-        };
-        Ok(match (username.as_str(), secret.is_empty()) {
-            ("", true) => None,
-            (TOKEN, _) => Some(Credentials {
-                username: String::new(),
-                secret: Secret::IdentityToken(secret),
-            }),
-            _ => Some(Credentials {
-                username,
-                secret: Secret::Password(secret),
-            }),
-        })
+        match login(out) {
+            Some(login) => Ok(login),
+            None => self.nonsense("get"),
+        }
     }
 
     /// Give it a login to keep.
@@ -139,9 +129,9 @@ impl Helper {
     pub fn list(&self) -> Result<Vec<String>> {
         let ended = self.run("list", b"")?;
         let out = self.succeeded("list", &ended)?;
-        match serde_json::from_slice::<Option<BTreeMap<String, String>>>(out) {
-            Ok(all) => Ok(all.unwrap_or_default().into_keys().collect()),
-            Err(_) => self.nonsense("list"),
+        match servers(out) {
+            Some(servers) => Ok(servers),
+            None => self.nonsense("list"),
         }
     }
 
@@ -257,6 +247,28 @@ fn listen(from: Option<impl Read + Send + 'static>) -> Receiver<std::io::Result<
         let _ = send.send(read.map(|_| heard));
     });
     receive
+}
+
+/// The answer to `get`, unless it is nonsense; an empty one is no login.
+pub fn login(answer: &[u8]) -> Option<Option<Credentials>> {
+    let Answer { username, secret } = serde_json::from_slice(answer).ok()?;
+    Some(match (username.as_str(), secret.is_empty()) {
+        ("", true) => None,
+        (TOKEN, _) => Some(Credentials {
+            username: String::new(),
+            secret: Secret::IdentityToken(secret),
+        }),
+        _ => Some(Credentials {
+            username,
+            secret: Secret::Password(secret),
+        }),
+    })
+}
+
+/// The answer to `list`, unless it is nonsense.
+pub fn servers(answer: &[u8]) -> Option<Vec<String>> {
+    let all: Option<BTreeMap<String, String>> = serde_json::from_slice(answer).ok()?;
+    Some(all.unwrap_or_default().into_keys().collect())
 }
 
 #[cfg(test)]

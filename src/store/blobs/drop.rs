@@ -1,8 +1,9 @@
 //! Dropping blobs.
 
-use super::{ImageLayer, own};
+use super::ImageLayer;
 use crate::store::digest::Digest;
 use crate::store::error::{Context, Error, Result};
+use crate::store::image::image_at;
 use crate::store::layer::LayerRecord;
 use crate::store::skeleton;
 use crate::store::staging::{Staging, remove_stale};
@@ -87,7 +88,7 @@ impl Store {
     /// these layers in all images, which may count on each other's blobs. Not
     /// those without a tree, and those of entries that others made.
     fn droppable(&self) -> Result<BTreeMap<Digest, Uses>> {
-        let foreign = self.live(&[], |entry| own(entry).is_none())?;
+        let foreign = self.live(&[], |entry| image_at(entry).is_none())?;
         let mut trees: HashMap<Digest, BTreeMap<Digest, Tree>> = HashMap::new();
         let mut without_tree = HashSet::new();
         let mut blobs = BTreeMap::new();

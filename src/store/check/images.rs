@@ -5,7 +5,7 @@ use crate::store::digest::Digest;
 use crate::store::document::{
     Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, Manifest, Top, parse_top,
 };
-use crate::store::image::{Image, images};
+use crate::store::image::{Image, image_at};
 use crate::store::layer::chain_ids;
 use std::collections::HashSet;
 
@@ -32,16 +32,10 @@ impl Check<'_> {
             if !seen.insert(entry.digest) {
                 continue;
             }
-            // One image may be here by several manifests, for example with its
-            // layers compressed and not.
-            let alone = Index {
-                manifests: vec![entry.clone()],
-                ..Index::default()
-            };
-            match images(&alone).first() {
+            match image_at(entry) {
                 Some(image) => {
                     ids.insert(image.id);
-                    layers.extend(self.image(image));
+                    layers.extend(self.image(&image));
                 }
                 // What another program has listed here need only be whole.
                 None => {
