@@ -258,6 +258,64 @@ fn a_listing_goes_on_after_a_copy_up() {
     assert_eq!(names.len(), 2 + 101);
 }
 
+/// What cannot be written down is asked of the layers.
+#[test]
+fn an_odd_inode_is_left_to_the_layers() {
+    if !direct::able() {
+        return;
+    }
+    // A file system that takes more attributes than can be listed.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let lower = "/d dir\n/d/f file data=\"f\"\n/g file\n/h file\n".to_owned();
+    Rig::build(dir.path(), &[lower], Some(""));
+    let odd = ["lower0/d", "lower0/g"].map(|name| dir.path().join(name));
+    for path in &odd {
+        for i in 0..300 {
+            let name = format!("trusted.{i:0240}");
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(path, name, b"", flags).unwrap();
+        }
+        let listed = rustix::fs::listxattr(path, &mut vec![0u8; 1 << 17]);
+        assert_eq!(listed, Err(rustix::io::Errno::TOOBIG));
+    }
+    let variant = Variant::default_one();
+    let new = || Rig::new(dir.path(), variant.options.clone(), variant.features);
+    let seen = |rig: Rig| {
+        rig.open().unwrap();
+        let mut out = Vec::new();
+        rig.with(|union| attributes(union, 1, "", &mut out));
+        assert_eq!(out.len(), 1, "but for the odd ones");
+        let lookup = |name| rig.with(|u| u.lookup(1, OsStr::new(name)).map(|attr| attr.stat));
+        (out, [lookup("d"), lookup("g")], rig.uses_catalog())
+    };
+    let (without, answers, no) = seen(new());
+    let rig = new().catalogued();
+    let catalog = Catalog::parse(std::fs::read(dir.path().join("catalog")).unwrap()).unwrap();
+    let what = |name: &[u8]| catalog.inode(catalog.find(0, name).unwrap()).what;
+    assert_eq!([what(b"d"), what(b"g")], [What::Live; 2]);
+    let (with, same_answers, yes) = seen(rig);
+    assert!(yes && !no);
+    assert_eq!(with, without);
+    assert_eq!(same_answers, answers);
+}
+
+/// Layers are read without a trace.
+#[test]
+fn making_one_leaves_no_access_time() {
+    if !direct::able() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lower = "/d dir\n/d/f file data=\"f\"\n/d/l symlink -> f\n".to_owned();
+    Rig::build(dir.path(), &[lower.clone(), lower], None);
+    for i in 0..2 {
+        common::lowers::age(&dir.path().join(format!("lower{i}")));
+    }
+    let variant = Variant::default_one();
+    let rig = Rig::new(dir.path(), variant.options, variant.features).catalogued();
+    assert_eq!(rig.lowers_changed(), None);
+}
+
 /// A catalog that does not fit is not used, and everything is there.
 #[test]
 fn a_foreign_or_damaged_one_is_done_without() {
@@ -305,6 +363,19 @@ fn a_foreign_or_damaged_one_is_done_without() {
     std::fs::write(lower.join("new"), "").unwrap();
     std::fs::remove_file(lower.join("new")).unwrap();
     assert!(!open(&good), "of a layer that was changed");
+    // Of who saw other owners, or no trusted attributes.
+    let fourth = tempfile::tempdir().unwrap();
+    let seen = rig(fourth.path());
+    let file = fourth.path().join("catalog");
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(open(&seen));
+    for (at, bit) in [(20, 4), (60, 1)] {
+        let mut other = bytes[..bytes.len() - 4].to_vec();
+        other[at] ^= bit;
+        other.extend_from_slice(&capas::catalog::check::checksum(&other));
+        std::fs::write(&file, other).unwrap();
+        assert!(!open(&seen), "made by others, byte {at}");
+    }
     // Other options.
     let mut options = variant.options.clone();
     let third = tempfile::tempdir().unwrap();

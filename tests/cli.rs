@@ -45,8 +45,7 @@ fn load_and_images() {
         "REPOSITORY            TAG       IMAGE ID       CREATED       SIZE"
     );
     let short = &id[..12];
-    let ago =
-        capas::cli::units::ago(capas::cli::units::parse_time("2024-05-01T10:00:00Z").unwrap());
+    let ago = capas::cli::units::ago(capas::store::time::parse("2024-05-01T10:00:00Z").unwrap());
     assert!(
         lines.contains(
             &format!("debian                12        {short}   {ago}   72.9kB").as_str()
@@ -123,8 +122,16 @@ fn errors_are_one_line() {
         c.fails(&["inspect", "none"], 1, "Error: No such object: none\n"),
         "[]\n"
     );
-    c.fails(&["create", "none"], 1, "Error: No such image: none\n");
-    c.fails(&["run", "none"], 125, "Error: No such image: none\n");
+    c.fails(
+        &["create", "--pull", "never", "none"],
+        1,
+        "Error: No such image: none\n",
+    );
+    c.fails(
+        &["run", "--pull=never", "none"],
+        125,
+        "Error: No such image: none\n",
+    );
     assert_eq!(c.run(&["run"]).code, 125);
     assert_eq!(c.run(&["lod"]).code, 1);
     assert!(c.run(&["lod"]).err.contains("'load'"));
@@ -214,13 +221,14 @@ fn containers_from_create_to_rm() {
             &image[..12]
         ),
     );
-    // By force the image goes, but not the layers of the container.
+    // By force the image goes, but not the layers of the container, and what
+    // they merge to.
     assert_eq!(
         c.ok(&["rmi", "-f", "x:1"]),
         format!("Untagged: x:1\nDeleted: sha256:{image}\n")
     );
     let layers = || std::fs::read_dir(c.bench.store.layers()).unwrap().count();
-    assert_eq!(layers(), 2);
+    assert_eq!(layers(), 3);
     assert_eq!(c.ok(&["rm", short]), format!("{short}\n"));
     assert_eq!(layers(), 0);
     assert_eq!(c.bench.contents(), Vec::<String>::new());
@@ -245,6 +253,21 @@ fn rmi_by_name_and_id() {
         format!("Untagged: x:2\nUntagged: y:1\nDeleted: sha256:{id}\n")
     );
     assert_eq!(c.bench.contents(), Vec::<String>::new());
+    // Several tags of one repository are several too.
+    c.load("x", &["x:1", "x:2"]);
+    c.fails(
+        &["rmi", &id],
+        1,
+        &format!(
+            "Error: conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories\n",
+            &id[..12]
+        ),
+    );
+    assert_eq!(c.ok(&["rmi", "x:2"]), "Untagged: x:2\n");
+    assert_eq!(
+        c.ok(&["rmi", &id]),
+        format!("Untagged: x:1\nDeleted: sha256:{id}\n")
+    );
 }
 
 #[test]

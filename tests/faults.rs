@@ -1,8 +1,9 @@
-//! Every mutating operation, with each call that changes a file system failing
-//! in turn, and with the process dying there. Afterwards the tree must be the
-//! old one or the new one: live, after a remount, and for whoever tries again.
+//! Every mutating operation, with each call that changes a file system, or that
+//! opens, looks or reads, failing in turn, and with the process dying there.
+//! Afterwards the tree must be the old one or the new one: live, after a
+//! remount, and for whoever tries again; and the error is that of the call.
 //!
-//! Without arguments, two errors and the kill; `--all`: every error, once and
+//! Without arguments, some errors and the kill; `--all`: every error, once and
 //! from then on, also with strict syncs and without each ability; a word
 //! chooses the operations that contain it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -47,6 +48,7 @@ const TOP: &str = r#"
 /mw/b file
 /rd/x file data="rd"
 /rd/sub/y file
+/low/pipe fifo
 /sym symlink -> /low/f
 /acl dir default=u::rwx,u:9:rwx,g::r-x,m::rwx,o::---
 "#;
@@ -160,8 +162,9 @@ struct Count {
 struct Expected {
     old: Dump,
     new: Dump,
-    /// The same for those who look after another mount.
+    /// Calls that change something, and those that only read.
     calls: u64,
+    reads: u64,
     index: usize,
     result: Result<(), Errno>,
     parts: bool,
@@ -216,10 +219,18 @@ fn expect(op: &Op, variant: &Variant) -> Expected {
     if let Some(diff) = compare(&new, &again) {
         panic!("{}: without a fault, after a remount:\n{diff}", op.name());
     }
+    let reads = {
+        let Bed { dir: _dir, rig } = bed(variant);
+        before(&rig, op);
+        fail::arm_reads(0, Action::Count);
+        let _ = rig.op(op.last());
+        fail::disarm()
+    };
     Expected {
         old,
         new,
         calls,
+        reads,
         index: index.max(rig.index().len()),
         result,
         parts: op.parts,
@@ -306,19 +317,39 @@ fn aftermath(
     }
 }
 
+/// Which calls fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Calls {
+    Changing,
+    Reading,
+}
+
 /// One error at one point.
 fn error_at(
     e: &Expected,
     op: &Op,
     variant: &Variant,
-    n: u64,
+    (calls, n): (Calls, u64),
     action: Action,
 ) -> Result<bool, String> {
     let Bed { dir: _dir, rig } = bed(variant);
     before(&rig, op);
-    fail::arm(n, action);
+    match calls {
+        Calls::Changing => fail::arm(n, action),
+        Calls::Reading => fail::arm_reads(n, action),
+    }
     let result = rig.op(op.last());
     fail::disarm();
+    let (Action::Error(injected) | Action::ErrorFrom(injected)) = action else {
+        return Err("no error".into());
+    };
+    if let Err(got) = result
+        && got != injected
+        && e.result != Err(got)
+        && op.last() != "remount"
+    {
+        return Err(format!("gave {got:?}"));
+    }
     if !rig.is_open() {
         // The mount failed, and is tried again.
         rig.open()?;
@@ -403,7 +434,7 @@ fn variant(name: &str) -> Variant {
 }
 
 /// All points of one operation, in this process: the counter is global.
-fn errors_of(op: &Op, variant: &Variant, actions: &[Action]) -> (Count, Vec<String>) {
+fn errors_of(op: &Op, variant: &Variant, actions: Actions) -> (Count, Vec<String>) {
     let e = expect(op, variant);
     let mut count = Count {
         calls: e.calls,
@@ -412,19 +443,26 @@ fn errors_of(op: &Op, variant: &Variant, actions: &[Action]) -> (Count, Vec<Stri
     let mut wrong = Vec::new();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let open = descriptors();
-    for n in 1..=e.calls {
-        let ends = |a: &&Action| matches!(a, Action::Error(_)) || in_one_call(&variant.name, op);
-        for action in actions.iter().filter(ends) {
-            count.errors += 1;
-            match error_at(&e, op, variant, n, *action) {
-                Ok(done) => count.done += usize::from(done),
-                Err(text) => wrong.push(format!(
-                    "{} [{}], {action:?} at call {n} of {}: {text}",
-                    op.name(),
-                    variant.name,
-                    e.calls
-                )),
-            }
+    let ends = |a: &Action| matches!(a, Action::Error(_)) || in_one_call(&variant.name, op);
+    let changing = (1..=e.calls).flat_map(|n| {
+        let these = actions.of(n).into_iter().filter(ends);
+        these.map(move |action| (Calls::Changing, n, action))
+    });
+    let reading = (1..=e.reads).flat_map(|n| {
+        let these = actions.of_reading(n).into_iter();
+        these.map(move |action| (Calls::Reading, n, action))
+    });
+    for (calls, n, action) in changing.chain(reading) {
+        count.errors += 1;
+        match error_at(&e, op, variant, (calls, n), action) {
+            Ok(done) => count.done += usize::from(done),
+            Err(text) => wrong.push(format!(
+                "{} [{}], {action:?} at {calls:?} call {n} of {} and {}: {text}",
+                op.name(),
+                variant.name,
+                e.calls,
+                e.reads
+            )),
         }
     }
     if descriptors() != open {
@@ -463,12 +501,39 @@ const ERRORS: [Errno; 6] = [
     Errno::MFILE,
 ];
 
-fn actions(all: bool) -> Vec<Action> {
-    if all {
-        let from = ERRORS.into_iter().map(Action::ErrorFrom);
-        return ERRORS.into_iter().map(Action::Error).chain(from).collect();
+/// Which errors each call meets: all of them, or a few that take turns.
+#[derive(Clone, Copy)]
+struct Actions {
+    all: bool,
+}
+
+impl Actions {
+    /// Of call number `n` of those that change something.
+    fn of(self, n: u64) -> Vec<Action> {
+        if self.all {
+            let from = ERRORS.into_iter().map(Action::ErrorFrom);
+            return ERRORS.into_iter().map(Action::Error).chain(from).collect();
+        }
+        let turn = match n % 3 {
+            0 => Action::Error(Errno::DQUOT),
+            1 => Action::ErrorFrom(Errno::ROFS),
+            _ => Action::Error(Errno::MFILE),
+        };
+        vec![
+            Action::Error(Errno::IO),
+            Action::ErrorFrom(Errno::NOSPC),
+            turn,
+        ]
     }
-    vec![Action::Error(Errno::IO), Action::ErrorFrom(Errno::NOSPC)]
+
+    /// Of those that only read.
+    fn of_reading(self, n: u64) -> Vec<Action> {
+        let both = [Errno::IO, Errno::MFILE].map(Action::Error);
+        match (self.all, n % 2) {
+            (true, _) => both.to_vec(),
+            (false, turn) => both.into_iter().skip(turn as usize).take(1).collect(),
+        }
+    }
 }
 
 const VARIANTS: &[&str] = &[
@@ -509,7 +574,7 @@ fn main() -> ExitCode {
         // A process of its own for the global counter.
         let (index, name) = part.split_once(':').unwrap();
         let op = &ops[index.parse::<usize>().unwrap()];
-        let (count, wrong) = errors_of(op, &variant(name), &actions(all));
+        let (count, wrong) = errors_of(op, &variant(name), Actions { all });
         eprintln!("{}", wrong.join("\n"));
         let about = ABOUT.load(SeqCst);
         let Count {

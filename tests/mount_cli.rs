@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::print_stderr, clippy::print_stdout, dead_code)]
 
+mod common;
 mod mount_support;
 
 use mount_support::{CAPASFS, Tree, code, ok, stderr, within};

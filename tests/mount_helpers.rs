@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::print_stderr, clippy::print_stdout, dead_code)]
 
+mod common;
 mod mount_support;
 
 use mount_support::{Tree, able_to_mount, ok, stderr};
@@ -160,7 +161,7 @@ fn in_a_user_namespace() {
     if !able_to_mount() {
         return;
     }
-    let tree = Tree::new();
+    let tree = Tree::new().unsealed();
     let out = tree.shell(
         "mknod fuse c 10 229; chmod 666 fuse; chown -R 65534:65534 l1 l2 u w m; chmod 755 .\n\
          cp $capasfs c; unshare -m sh -ec 'mount --bind fuse /dev/fuse\n\
@@ -176,17 +177,20 @@ fn a_user_with_fusermount3() {
     if !able_to_mount() {
         return;
     }
-    let tree = Tree::new();
+    let tree = Tree::new().unsealed();
     let out = tree.shell(
         "mknod fuse c 10 229; chmod 666 fuse; chown -R 65534:65534 l1 l2 u w m; chmod 755 .\n\
          cp $capasfs c; unshare -m sh -ec 'mount --bind fuse /dev/fuse\n\
          as() { setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"; }\n\
-         as ./c -o lowerdir=l1:l2,upperdir=u,workdir=w,noatime m; as ls m\n\
+         find l1 l2 -exec touch -ad @5 {} +\n\
+         as ./c -o lowerdir=l1:l2,upperdir=u,workdir=w,noatime m; as ls m; as cat m/one m/two >c.out\n\
+         find l1 l2 ! -newerat @6 | wc -l\n\
          grep -o \"nosuid,nodev,noatime\" /proc/self/mountinfo | tail -1\n\
          ls m 2>/dev/null || echo not for root; as fusermount3 -u m\n\
          ! as ./c -o lowerdir=l1,allow_other m'",
     );
-    let want = "one\ntwo\nnosuid,nodev,noatime\nnot for root\n";
+    // Access times are as they were.
+    let want = "one\ntwo\n4\nnosuid,nodev,noatime\nnot for root\n";
     assert_eq!(ok(&out), want, "{}", stderr(&out));
     assert!(
         stderr(&out).contains("user_allow_other"),
@@ -202,7 +206,7 @@ fn files_of_unmapped_owners_are_not_copied() {
     if !able_to_mount() {
         return;
     }
-    let tree = Tree::new();
+    let tree = Tree::new().unsealed();
     let out = tree.shell(
         "mknod fuse c 10 229; chmod 666 fuse; chmod 755 .; chown 100000:100000 u w m; cp $capasfs c\n\
          chown 100000:100000 l1 l2; cd l1; for n in root group nobody; do echo $n >$n; done; mkdir dir; cd ..\n\
@@ -230,4 +234,41 @@ fn files_of_unmapped_owners_are_not_copied() {
         copied.is_some_and(|l| l.contains("-rwx------") && l.contains(" 65534 65534 ")),
         "{text}"
     );
+}
+
+/// What only a mount namespace of one's own can have.
+#[test]
+fn mounts_that_cannot_be_have_their_own_lines() {
+    if !able_to_mount() {
+        return;
+    }
+    for (prepare, options, code, want) in [
+        (
+            "mkdir w2; mount --bind w w2",
+            "upperdir=u,workdir=w2",
+            32,
+            "upperdir u and workdir w2 are reached through different mounts",
+        ),
+        (
+            "mount --bind . .; cd .; mount -o remount,bind,ro .",
+            "upperdir=u,workdir=w",
+            32,
+            "upperdir u is on a read-only filesystem; leave it out or mount with ro",
+        ),
+        (
+            "mount -t tmpfs none /dev",
+            "upperdir=u,workdir=w",
+            2,
+            "cannot open /dev/fuse: No such file or directory (os error 2); \
+             is FUSE in the kernel (modprobe fuse)?",
+        ),
+    ] {
+        let tree = Tree::new();
+        let out = tree.shell(&format!(
+            "exec unshare -m sh -ec '{prepare}; cd $PWD; \
+             $capasfs -o lowerdir=l1,{options} m 2>&1 || echo code $?'"
+        ));
+        assert_eq!(ok(&out), format!("capasfs: {want}\ncode {code}\n"));
+        assert_eq!(tree.daemons("m").len(), 0);
+    }
 }

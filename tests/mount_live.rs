@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::print_stderr, clippy::print_stdout, dead_code)]
 
+mod common;
 mod mount_support;
 
 use mount_support::{CAPASFS, FULL, Tree, able_to_mount, code, ok, stderr, until};
@@ -525,7 +526,7 @@ fn what_is_mounted_below_a_layer_is_no_part_of_it() {
     if !able_to_mount() {
         return;
     }
-    let tree = Tree::new();
+    let tree = Tree::new().unsealed();
     let out = tree.shell(
         "mkdir l1/sub t; exec unshare -m sh -ec '\n\
          mount -t tmpfs t l1/sub; touch l1/sub/hidden; mount -t tmpfs t t; mkdir t/u t/w t/l; touch t/l/three\n\

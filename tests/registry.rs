@@ -32,7 +32,11 @@ mod search;
 mod served;
 #[path = "registry/stub.rs"]
 mod stub;
+#[path = "registry/tls.rs"]
+mod tls;
 #[path = "registry/tokens.rs"]
 mod tokens;
+#[path = "registry/uploads.rs"]
+mod uploads;
 #[path = "registry/walk.rs"]
 mod walk;

@@ -12,6 +12,8 @@
 
 #[path = "store/blobs.rs"]
 mod blobs;
+#[path = "store/catalog.rs"]
+mod catalog;
 #[path = "store/check.rs"]
 mod check;
 #[path = "store/corrupt.rs"]

@@ -4,7 +4,7 @@
 use capas::cli::units;
 use capas::layers::label::{label, one_line};
 use capas::store::error::show;
-use capas::store::{Digest, Name, Reference};
+use capas::store::{Digest, Name, Reference, time};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -35,10 +35,10 @@ fuzz_target!(|data: &[u8]| {
         Err(e) => assert!(!e.to_string().contains('\n')),
     }
     let _ = units::parse_size(text);
-    if let Some(time) = units::parse_time(text) {
-        let again = units::format_time(time, 0);
+    if let Some(time) = time::parse(text) {
+        let again = time::format(time, 0);
         if !again.starts_with('-') {
-            assert_eq!(units::parse_time(&again), Some(time), "{again}");
+            assert_eq!(time::parse(&again), Some(time), "{again}");
         }
     }
 });

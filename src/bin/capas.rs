@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Warnings go to standard error, one line each.
+/// Warnings go to standard error, one line each; what crates say beside their
+/// errors does not.
 struct Warnings;
 
 impl log::Log for Warnings {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
+        let ours = metadata.target().split("::").next() == Some("capas");
+        ours && metadata.level() <= log::Level::Warn
     }
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {

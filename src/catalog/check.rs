@@ -1,8 +1,8 @@
 //! Is a file a catalog, and all of it in order.
 
 use super::format::{
-    CHECKSUM, COUNTS, Cursor, HEADER, Head, MAGIC, NO_DIR, NONE, SECTIONS, Section, VERSION, What,
-    XATTR, XATTR_SET, XWHITEOUTS,
+    BUILT, Built, CHECKSUM, COUNTS, Cursor, HEADER, Head, MAGIC, NO_DIR, NONE, SECTIONS, Section,
+    VERSION, What, XATTR, XATTR_SET, XWHITEOUTS,
 };
 use super::read::View;
 use std::ffi::CStr;
@@ -78,10 +78,7 @@ fn header(bytes: &[u8]) -> Result<Head, Damage> {
         return Err(Damage::Feature(incompatible));
     }
     debug_assert_eq!(fields.0.len(), HEADER - COUNTS);
-    let mut head = Head {
-        built,
-        ..Head::default()
-    };
+    let mut head = Head::default();
     let mut at = HEADER;
     for ((_, size), section) in SECTIONS.iter().zip(&mut head.sections) {
         let count = u32::from_le_bytes(fields.take());
@@ -89,9 +86,10 @@ fn header(bytes: &[u8]) -> Result<Head, Damage> {
         let len = size.checked_mul(count as usize).ok_or(Damage::Broken)?;
         at = at.checked_add(len).ok_or(Damage::Broken)?;
     }
-    if built > 3 || fields.take() != [0; 4] || at.checked_add(CHECKSUM) != Some(bytes.len()) {
+    if built > BUILT || at.checked_add(CHECKSUM) != Some(bytes.len()) {
         return Err(Damage::Broken);
     }
+    head.built = Built::of(built, u32::from_le_bytes(fields.take()));
     Ok(head)
 }
 
@@ -102,6 +100,10 @@ fn require(right: bool, wrong: &'static str) -> Result<(), Damage> {
         Err(Damage::Content(wrong))
     }
 }
+
+/// Bytes of the longest name that any file system may have (FUSE's; others'
+/// have 255).
+const LONGEST: u32 = 4095;
 
 struct Checker<'a> {
     view: View<'a>,
@@ -118,7 +120,7 @@ impl Checker<'_> {
     }
 
     fn is_name(&self, at: u32, len: u32) -> bool {
-        if !(1..=255).contains(&len) || !self.in_heap(at, len) {
+        if !(1..=LONGEST).contains(&len) || !self.in_heap(at, len) {
             return false;
         }
         let name = self.view.heap(at, len as usize);
@@ -217,8 +219,11 @@ impl Checker<'_> {
         let mut merges = vec![0u32; layers as usize];
         for dir in 0..self.count(Section::Dirs) {
             let [first, some, stack, deep] = self.view.dir(dir);
+            // One that comes before the name that leads to it could only be led
+            // to by itself, or by what is in it.
+            let led_to = dir < met;
             require(
-                first == entries && stack == stacks && deep > 0 && deep <= layers,
+                led_to && first == entries && stack == stacks && deep > 0 && deep <= layers,
                 "a directory",
             )?;
             entries = first.checked_add(some).ok_or(Damage::Broken)?;

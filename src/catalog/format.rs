@@ -62,7 +62,7 @@ pub(super) const LIVE: u16 = 1;
 /// Where sections begin, and how many records each has.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Head {
-    pub built: u32,
+    pub built: Built,
     pub sections: [(usize, u32); SECTIONS.len()],
 }
 
@@ -84,17 +84,41 @@ pub struct Built {
     pub userxattr: bool,
     /// Redirects are not followed.
     pub no_redirects: bool,
+    /// Who looked.
+    pub seen: Seen,
 }
+
+/// What a process sees of layers depends on its rights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// It sees `trusted.*` attributes.
+    pub trusted: bool,
+    /// A checksum of the user namespace's maps, and of who owns the layers' roots
+    /// for it: maps may look the same and be those of other namespaces.
+    pub owners: u32,
+}
+
+/// All bits that there are in [`Built`].
+pub(super) const BUILT: u32 = 7;
 
 impl Built {
     pub(super) fn bits(self) -> u32 {
-        u32::from(self.userxattr) | u32::from(self.no_redirects) << 1
+        let Built {
+            userxattr,
+            no_redirects,
+            seen,
+        } = self;
+        u32::from(userxattr) | u32::from(no_redirects) << 1 | u32::from(seen.trusted) << 2
     }
 
-    pub(super) fn of(bits: u32) -> Built {
+    pub(super) fn of(bits: u32, owners: u32) -> Built {
         Built {
             userxattr: bits & 1 != 0,
             no_redirects: bits & 2 != 0,
+            seen: Seen {
+                trusted: bits & 4 != 0,
+                owners,
+            },
         }
     }
 }

@@ -19,10 +19,10 @@
 //!    8  version, 1
 //!   12  compatible features: bits that a reader may ignore; none yet
 //!   16  incompatible features: bits that it must know; none yet
-//!   20  how marks were read: 1 = the mount's own family is `user.`,
-//!       2 = redirects are not followed
+//!   20  how the layers were read: 1 = the mount's own family of marks is
+//!       `user.`, 2 = redirects are not followed, 4 = with `trusted.` attributes
 //!   24  number of records in each section, in this order; of the heap, bytes
-//!   60  0
+//!   60  CRC-32 of what owners were to the reader, see [`Seen`]
 //!
 //! section    bytes  record
 //! layers        40  file system UUID; the root's inode number; its change time
@@ -36,8 +36,8 @@
 //!                   in `stacks`, number there. Number 0 is the root. Entries of
 //!                   directory 0 come first, then those of 1, and so on
 //! stacks         4  the places that a directory merges, top first
-//! entries       12  name in the heap, inode, length of the name (u8), 0 (u8 x 3);
-//!                   sorted by name in each directory, bytewise
+//! entries       12  name in the heap, inode, length of the name; sorted by name
+//!                   in each directory, bytewise
 //! inodes       104  see `format::Inode`; 0 is the root. One that is a
 //!                   directory has the next number in `dirs`, counted by entries
 //! xattr sets     8  first in `xattrs`, number there
@@ -50,12 +50,14 @@
 //! of them), that every directory has one parent, that names are names and in
 //! order, that types fit. Besides its owner and mode must be such that nobody
 //! else can write it, and the layers must be those it was made of: same file
-//! system, same inode, not changed since. Device numbers are not recorded, as
-//! they are others after a restart.
+//! system, same inode, not changed since. Only their roots are known: what changed
+//! deeper in a layer is not noticed. And who mounts must see of layers what the
+//! maker saw ([`Seen`]): the same owners, `trusted.*` attributes or none. Device
+//! numbers are not recorded, as they are others after a restart.
 //!
-//! A name that the layers list but cannot look up (a metacopy whose data is
-//! missing) is marked *live*: for it the layers are searched as without a
-//! catalog.
+//! A name that the layers list but that cannot be looked up (a metacopy whose
+//! data is missing) or written down (more attributes than can be listed) is
+//! marked *live*: for it the layers are searched as without a catalog.
 
 pub mod check;
 pub mod format;
@@ -64,7 +66,7 @@ mod read;
 pub mod write;
 
 pub use check::Damage;
-pub use format::{Built, Inode, LayerId, What};
+pub use format::{Built, Inode, LayerId, Seen, What};
 pub use open::{Refusal, open};
 pub use read::{Entry, Place};
 pub use write::{Draft, TooLarge};

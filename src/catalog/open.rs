@@ -20,6 +20,8 @@ pub enum Refusal {
     OtherLayers,
     /// It was made for other mount options.
     OtherOptions,
+    /// Who made it saw other owners or attributes of the layers.
+    OtherRights,
 }
 
 impl fmt::Display for Refusal {
@@ -31,6 +33,7 @@ impl fmt::Display for Refusal {
             Refusal::Damaged(damage) => write!(f, "{damage}"),
             Refusal::OtherLayers => write!(f, "it was made of other layers"),
             Refusal::OtherOptions => write!(f, "it was made for other mount options"),
+            Refusal::OtherRights => write!(f, "it was made with other rights or user ids"),
         }
     }
 }

@@ -109,7 +109,7 @@ impl Catalog {
 
     /// How marks were read when it was made.
     pub fn built(&self) -> Built {
-        Built::of(self.head.built)
+        self.head.built
     }
 
     /// The layers it was made of, top first.

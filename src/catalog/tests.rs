@@ -1,6 +1,11 @@
 use super::*;
 use crate::sys::fs::{Stat, Time};
 
+const SEEN: Seen = Seen {
+    trusted: true,
+    owners: 0x8765_4321,
+};
+
 fn stat(mode: u32, ino: u64) -> Stat {
     let time = |sec, nsec| Time { sec, nsec };
     Stat {
@@ -40,6 +45,7 @@ fn sample() -> Vec<u8> {
     let built = Built {
         userxattr: true,
         no_redirects: false,
+        seen: SEEN,
     };
     let mut draft = Draft::new(built, &[layer(2), layer(7)]);
     let dir = |ino, layer| inode(libc::S_IFDIR | 0o755, ino, layer, What::Live);
@@ -74,6 +80,7 @@ fn sample() -> Vec<u8> {
 fn what_is_written_is_read() {
     let catalog = Catalog::parse(sample()).unwrap();
     assert!(catalog.built().userxattr && !catalog.built().no_redirects);
+    assert_eq!(catalog.built().seen, SEEN);
     let layers: Vec<u64> = catalog.layers().map(|l| l.ino).collect();
     assert_eq!(layers, [2, 7]);
     assert_eq!(catalog.layers().next().unwrap().ctime.nsec, 8);
@@ -152,6 +159,22 @@ fn a_forged_one_is_refused_or_harmless() {
     assert!(refused > 500 && taken > 500, "{refused} {taken}");
 }
 
+/// Found by the fuzzer: a directory that nothing leads to but itself.
+#[test]
+fn each_directory_is_met_before_its_turn() {
+    let good = Catalog::parse(sample()).unwrap();
+    let (start, count) = good.head.section(format::Section::Entries);
+    assert_eq!(count, 5, "a and d; l, m and s");
+    let number = |entry: usize| start + entry * format::ENTRY + 4;
+    let mut forged = sample();
+    let (a, d) = (number(0), number(1));
+    let dir: [u8; 4] = forged[d..d + 4].try_into().unwrap();
+    forged.copy_within(a..a + 4, d);
+    forged[number(2)..number(2) + 4].copy_from_slice(&dir);
+    let refused = Catalog::parse(sealed(forged)).map(drop);
+    assert_eq!(refused, Err(Damage::Content("a directory")));
+}
+
 /// Follow all that a catalog says; ends for each that is in order.
 fn walk(catalog: &Catalog) {
     let mut dirs = vec![0];
@@ -190,4 +213,33 @@ fn versions_and_features_are_told() {
     assert_eq!(with(8, 2), Err(Damage::Version(2)));
     assert_eq!(with(12, 1), Ok(()));
     assert_eq!(with(16, 4), Err(Damage::Feature(4)));
+}
+
+/// FUSE allows names that others do not.
+#[test]
+fn a_name_may_be_long() {
+    let parsed = |len: usize| {
+        let mut draft = Draft::new(
+            Built::default(),
+            &[LayerId {
+                uuid: [0; 16],
+                ino: 1,
+                ctime: Time { sec: 0, nsec: 0 },
+            }],
+        );
+        draft
+            .dir(inode(libc::S_IFDIR, 1, 0, What::Live), &[0])
+            .unwrap();
+        draft.next_dir();
+        let file = draft
+            .inode(&inode(libc::S_IFREG, 2, 0, What::File))
+            .unwrap();
+        draft.entry(&vec![b'n'; len], file);
+        Catalog::parse(draft.finish())
+    };
+    for len in [255, 256, 4095] {
+        let catalog = parsed(len).unwrap();
+        assert_eq!(catalog.find(0, &vec![b'n'; len]), Some(1), "{len}");
+    }
+    assert_eq!(parsed(4096).unwrap_err(), Damage::Content("a name"));
 }

@@ -196,7 +196,8 @@ impl Draft {
         for (section, _) in SECTIONS {
             out.extend_from_slice(&self.count(section).to_le_bytes());
         }
-        out.resize(HEADER, 0);
+        out.extend_from_slice(&self.built.seen.owners.to_le_bytes());
+        debug_assert_eq!(out.len(), HEADER);
         self.sections.iter().for_each(|s| out.extend_from_slice(s));
         let sum = checksum(&out);
         out.extend_from_slice(&sum);

@@ -1,8 +1,7 @@
 //! The command line.
 
 use super::{images, ps};
-use crate::container::Network;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Container images and containers on the capasfs union filesystem.
@@ -67,8 +66,30 @@ pub enum Command {
         #[command(subcommand)]
         command: super::groups::Container,
     },
+    /// See what a container writes, and type what it reads
+    Attach(super::attach::Args),
+    /// Make an image of what a container has changed
+    Commit(super::commit::Args),
     /// Make a container without running it
-    Create(Create),
+    Create(super::create::Create),
+    /// Show what a container has added, changed and deleted
+    Diff(super::diff::Args),
+    /// Run one more command in a container
+    Exec(super::exec::Args),
+    /// Send a signal to containers' commands
+    Kill(super::kill::Args),
+    /// Show what a container has written
+    Logs(super::logs::Args),
+    /// Give a container another name
+    Rename(super::rename::Args),
+    /// Stop containers and start them again
+    Restart(super::stop::Args),
+    /// Start containers again
+    Start(super::start::Args),
+    /// Ask containers' commands to end
+    Stop(super::stop::Args),
+    /// Wait for the end of containers' commands and print their exit codes
+    Wait(Names),
     /// Write the manual pages
     #[command(hide = true)]
     Man(super::man::Args),
@@ -78,7 +99,7 @@ pub enum Command {
     #[command(alias = "unmount")]
     Umount(Names),
     /// Run a command in a new container
-    Run(Run),
+    Run(super::run::Args),
     /// List containers
     Ps(ps::Ps),
     /// Get an image from a registry
@@ -143,7 +164,7 @@ pub struct Load {
 /// Arguments of `rm`.
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Also what is running or in use
+    /// Also what is running
     #[arg(short, long)]
     pub force: bool,
     /// Names or ids
@@ -165,65 +186,4 @@ pub struct Names {
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER")]
     pub names: Vec<String>,
-}
-
-/// Networks by their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum NetworkName {
-    /// The machine's own
-    Host,
-    /// Loopback alone
-    None,
-}
-
-impl From<NetworkName> for Network {
-    fn from(name: NetworkName) -> Network {
-        match name {
-            NetworkName::Host => Network::Host,
-            NetworkName::None => Network::None,
-        }
-    }
-}
-
-/// Arguments of `create`.
-#[derive(Debug, Args)]
-pub struct Create {
-    /// A name for the container
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Set a variable, or hand ours on
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Where the command runs
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// Who runs the command
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
-    /// In place of the image's entry point
-    #[arg(long, value_name = "PROGRAM")]
-    pub entrypoint: Option<String>,
-    /// The container's network
-    #[arg(long, alias = "net", value_enum, default_value = "none")]
-    pub network: NetworkName,
-    /// Remove the container when its command has ended
-    #[arg(long)]
-    pub rm: bool,
-    /// Name or id of the image
-    pub image: String,
-    /// The command, in place of the image's
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
-    pub args: Vec<String>,
-}
-
-/// Arguments of `run`: those of `create`.
-#[derive(Debug, Args)]
-pub struct Run {
-    /// What to make.
-    #[command(flatten)]
-    pub create: Create,
 }

@@ -1,6 +1,6 @@
 //! `check`.
 
-use super::{Failure, Outcome, Output};
+use super::{Failure, Outcome, Output, interrupt};
 use crate::container::Containers;
 use crate::store::check::{Finding, Options, Report};
 use clap::Args;
@@ -23,6 +23,7 @@ pub struct Check {
 /// # Errors
 /// When the check cannot go on; exit code 1 for damage.
 pub fn check(containers: &Containers<'_>, args: &Check, output: &mut Output<'_>) -> Outcome {
+    interrupt::watch("the check is not complete");
     let options = Options {
         quick: args.quick,
         repair: args.repair,

@@ -1,35 +1,9 @@
-//! `create`, `mount`, `umount` and `rm`.
+//! `mount`, `umount` and `rm`.
 
 use super::args;
 use super::{Failure, Outcome, Output};
-use crate::container::{Containers, Record, Wish};
+use crate::container::{Containers, Record};
 use crate::store::Error;
-
-impl From<args::Create> for Wish {
-    fn from(args: args::Create) -> Wish {
-        Wish {
-            image: args.image,
-            name: args.name,
-            args: args.args,
-            entrypoint: args.entrypoint,
-            env: args.env,
-            user: args.user,
-            working_dir: args.workdir,
-            network: args.network.into(),
-            auto_remove: args.rm,
-        }
-    }
-}
-
-/// Make a container and print its id.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn create(containers: &Containers<'_>, args: args::Create, output: &mut Output<'_>) -> Outcome {
-    let record = containers.create(args.into())?;
-    writeln!(output.out, "{}", record.id)?;
-    Ok(0)
-}
 
 /// Mount containers and print where, or list what is mounted.
 ///
@@ -66,8 +40,8 @@ pub fn mount(containers: &Containers<'_>, args: &args::Mount, output: &mut Outpu
 pub fn umount(containers: &Containers<'_>, args: &args::Names, output: &mut Output<'_>) -> Outcome {
     each(&args.names, output, |name, output| {
         let record = containers.find(name)?;
-        let _held = containers.hold(&record)?;
         containers.settle(&record)?;
+        let _held = containers.hold(&record)?;
         containers.unmount(&record)?;
         writeln!(output.out, "{name}")?;
         Ok(())
@@ -98,7 +72,10 @@ pub fn rm(containers: &Containers<'_>, args: &args::Remove, output: &mut Output<
 }
 
 /// Do something with each of `names`; what fails does not keep the others.
-fn each(
+///
+/// # Errors
+/// When one failed.
+pub fn each(
     names: &[String],
     output: &mut Output<'_>,
     mut act: impl FnMut(&str, &mut Output<'_>) -> Result<(), Failure>,

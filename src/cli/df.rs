@@ -159,7 +159,7 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
     let mut rows = vec![heading];
     for one in containers.store().image_usage()? {
         let image = &one.image;
-        let created = image.created.as_deref().and_then(units::parse_time);
+        let created = image.created.as_deref().and_then(crate::store::time::parse);
         let count = users.iter().filter(|u| u.image == image.id).count();
         // As docker does, an image once.
         let name = image.names.first();
@@ -197,7 +197,7 @@ fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
             record.short().to_owned(),
             record.image_name.clone(),
             format!("{:?}", table::cut(&record.args.join(" "), 20)),
-            "0".to_owned(),
+            super::ps::volumes(&record).to_string(),
             units::size(Taken::default().add(&containers.dir(&record.id))?),
             units::ago(record.created / 1_000_000_000),
             status,

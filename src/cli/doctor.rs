@@ -3,9 +3,9 @@
 use super::info::{features, filesystem, kernel};
 use super::{Failure, Outcome, Output, units};
 use crate::container::Containers;
-use crate::container::bundle::find_runtime;
 use crate::container::rootfs::{driver, find_program};
-use crate::container::run::cgroups_usable;
+use crate::container::runtime::Runtime;
+use crate::container::{cgroup, network};
 use crate::store::Store;
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::staging::Staging;
@@ -286,23 +286,31 @@ fn runtimes(chosen: Option<&Path>) -> Vec<Line> {
     let mut any = false;
     for name in names {
         let what = format!("runtime {}", name.display());
-        lines.push(match find_runtime(Some(&name)).and_then(|p| version(&p)) {
-            Ok(version) => {
-                any = true;
-                line(Verdict::Good, &what, version)
-            }
-            Err(e) => line(Verdict::Lacks, &what, e.to_string()),
-        });
+        lines.push(
+            match Runtime::find(Some(&name)).and_then(|r| version(r.program())) {
+                Ok(version) => {
+                    any = true;
+                    line(Verdict::Good, &what, version)
+                }
+                Err(e) => line(Verdict::Lacks, &what, e.to_string()),
+            },
+        );
     }
     if !any {
         let why = "no runtime starts: install runc or crun, or name one with --runtime";
         lines.push(line(Verdict::Fails, "runtime", why));
     }
-    lines.push(match cgroups_usable() {
+    lines.push(match cgroup::usable() {
         Ok(true) => line(Verdict::Good, "cgroups", "can be written"),
         Ok(false) => line(Verdict::Lacks, "cgroups", "containers run without limits"),
         Err(e) => line(Verdict::Lacks, "cgroups", e.to_string()),
     });
+    lines.push(either(
+        network::program().is_ok(),
+        "pasta",
+        "there",
+        "no published ports and no private networks: install passt",
+    ));
     lines
 }
 

@@ -2,7 +2,7 @@
 
 use super::units;
 use crate::store::error::{Result, invalid, show};
-use crate::store::image::{Image, raw_config};
+use crate::store::image::{Image, RepoDigest, raw_config};
 use crate::store::{Digest, Reference, Store};
 use glob::{MatchOptions, Pattern};
 use serde_json::Value;
@@ -61,7 +61,14 @@ impl Filters {
     /// # Errors
     /// For what is neither a time nor a duration.
     pub fn until(&self) -> Result<Option<i64>> {
-        let times: Result<Vec<i64>> = self.of("until").map(|t| until(t, units::now())).collect();
+        let times = self.of("until").map(|t| {
+            moment(
+                &format!("filter 'until={}'", show(t.as_bytes())),
+                t,
+                units::now(),
+            )
+        });
+        let times: Result<Vec<i64>> = times.collect();
         Ok(times?.into_iter().min())
     }
 
@@ -85,9 +92,12 @@ impl Filters {
     }
 }
 
-/// A time before which something was made: `24h`, `2024-05-01`, seconds since
-/// 1970. A time without a zone is UTC.
-fn until(text: &str, now: i64) -> Result<i64> {
+/// A moment: `24h` ago, `2024-05-01`, seconds since 1970. A time without a zone
+/// is UTC. `what` says where it was given.
+///
+/// # Errors
+/// For anything else.
+pub fn moment(what: &str, text: &str, now: i64) -> Result<i64> {
     let day = text.get(..10).unwrap_or_default();
     let full = match text.len() {
         10 => format!("{text}T00:00:00Z"),
@@ -99,13 +109,12 @@ fn until(text: &str, now: i64) -> Result<i64> {
     let seconds = || text.split('.').next().and_then(|t| t.parse().ok());
     let found = duration(text)
         .map(|d| now.saturating_sub(d))
-        .or_else(|| units::parse_time(&full))
+        .or_else(|| crate::store::time::parse(&full))
         .or_else(seconds);
     match found {
         Some(time) => Ok(time),
         None => invalid(format!(
-            "invalid filter 'until={}': give a duration as 24h, a time as 2024-05-01T10:00:00, or seconds since 1970",
-            show(text.as_bytes())
+            "invalid {what}: give a duration as 24h, a time as 2024-05-01T10:00:00, or seconds since 1970"
         )),
     }
 }
@@ -171,22 +180,48 @@ impl NamePattern {
         }
     }
 
-    /// Does a name of `image` fit, with or without its tag.
-    pub fn fits(&self, image: &Image, name: &Reference) -> bool {
+    /// Does this fit, which `image` is called; a name with or without its tag.
+    pub fn fits(&self, image: &Image, called: Called<'_>) -> bool {
         let options = MatchOptions {
             require_literal_separator: true,
             ..MatchOptions::new()
         };
         let fits = |text: &str| self.pattern.matches_with(text, options);
-        self.digest.is_none_or(|d| d == image.manifest.digest)
-            && (fits(&name.familiar()) || fits(&name.familiar_tagged()))
+        match called {
+            Called::Name(name) => {
+                let of_registry = |d: Digest| {
+                    let mut digests = image.digests.iter();
+                    digests.any(|r| r.digest == d && r.is_in(name))
+                };
+                self.digest
+                    .is_none_or(|d| d == image.manifest.digest || of_registry(d))
+                    && (fits(&name.familiar()) || fits(&name.familiar_tagged()))
+            }
+            Called::Digest(called) => {
+                self.digest.is_none_or(|d| d == called.digest)
+                    && fits(&called.repository().familiar())
+            }
+            Called::Nothing => false,
+        }
     }
+}
+
+/// What an image is called on one line of a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Called<'a> {
+    /// One of its names.
+    Name(&'a Reference),
+    /// What a registry calls it where it has no name in that repository.
+    Digest(&'a RepoDigest),
+    /// It is not called anything.
+    Nothing,
 }
 
 /// Filters of images, ready to be asked.
 pub struct ImageFilter {
     filters: Filters,
-    names: Vec<Vec<NamePattern>>,
+    /// One of these is to fit, if there are any.
+    names: Vec<NamePattern>,
     dangling: Option<bool>,
     /// Made before this, and at or after that.
     before: Option<Option<i64>>,
@@ -196,14 +231,15 @@ pub struct ImageFilter {
 /// Seconds since 1970 at which an image was made. One that does not know it is
 /// older than all others.
 pub fn created(image: &Image) -> Option<i64> {
-    image.created.as_deref().and_then(units::parse_time)
+    image.created.as_deref().and_then(crate::store::time::parse)
 }
 
 impl ImageFilter {
     /// What `images` knows.
     pub const KEYS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
 
-    /// Get `filters` ready; `name` is one more pattern that a name must fit.
+    /// Get `filters` ready; `name` is one more pattern that a name may fit, as
+    /// for docker.
     ///
     /// # Errors
     /// For bad values, and images that are not there.
@@ -213,15 +249,12 @@ impl ImageFilter {
         let before: Result<Vec<Option<i64>>> = filters.of("before").map(time).collect();
         let since: Result<Vec<Option<i64>>> = filters.of("since").map(time).collect();
         let before = before?.into_iter().chain(filters.until()?.map(Some));
-        let references: Result<Vec<_>> = filters.of("reference").map(NamePattern::parse).collect();
-        let references = references?;
-        let mut names = Vec::new();
-        if !references.is_empty() {
-            names.push(references);
-        }
-        if let Some(name) = name {
-            names.push(vec![NamePattern::parse(name)?]);
-        }
+        let names: Result<Vec<_>> = filters
+            .of("reference")
+            .chain(name)
+            .map(NamePattern::parse)
+            .collect();
+        let names = names?;
         Ok(ImageFilter {
             before: before.min(),
             since: since?.into_iter().max(),
@@ -231,34 +264,38 @@ impl ImageFilter {
         })
     }
 
-    /// The names of an image to be shown; none at all where it is not.
-    /// An image without names is shown as `None`. Its configuration is read
-    /// only where labels are asked for.
+    /// The lines on which an image is shown; none at all where it is not. Its
+    /// configuration is read only where labels are asked for.
     ///
     /// # Errors
     /// When the configuration is damaged.
-    pub fn names<'a>(&self, image: &'a Image, store: &Store) -> Result<Vec<Option<&'a Reference>>> {
+    pub fn lines<'a>(&self, image: &'a Image, store: &Store) -> Result<Vec<Called<'a>>> {
         let in_time = self.before.is_none_or(|b| created(image) < b)
             && self.since.is_none_or(|s| created(image) > s);
-        let wanted = self.dangling.is_none_or(|d| d == image.names.is_empty());
+        let wanted = match self.dangling {
+            None => true,
+            Some(true) => image.names.is_empty(),
+            Some(false) => !image.names.is_empty() || !image.digests.is_empty(),
+        };
         if !in_time || !wanted {
             return Ok(Vec::new());
         }
-        let fits = |name: &&Reference| {
-            let any = |patterns: &Vec<NamePattern>| patterns.iter().any(|p| p.fits(image, name));
-            self.names.iter().all(any)
-        };
-        let mut names: Vec<_> = image.names.iter().filter(fits).map(Some).collect();
-        if image.names.is_empty() && self.names.is_empty() {
-            names.push(None);
+        let mut lines: Vec<_> = image.names.iter().map(Called::Name).collect();
+        let nameless = |d: &&RepoDigest| !image.names.iter().any(|n| d.is_in(n));
+        lines.extend(image.digests.iter().filter(nameless).map(Called::Digest));
+        if lines.is_empty() {
+            lines.push(Called::Nothing);
         }
-        if !names.is_empty() && self.filters.any(&["label", "label!"]) {
+        if !self.names.is_empty() {
+            lines.retain(|called| self.names.iter().any(|p| p.fits(image, *called)));
+        }
+        if !lines.is_empty() && self.filters.any(&["label", "label!"]) {
             let config = raw_config(&store.image_config(&image.id)?.1)?;
             if !self.filters.labels_fit(config.pointer("/config/Labels")) {
-                names.clear();
+                lines.clear();
             }
         }
-        Ok(names)
+        Ok(lines)
     }
 }
 
@@ -282,10 +319,10 @@ mod tests {
             ("1234", 1234),
             ("1234.5", 1234),
         ] {
-            assert_eq!(until(text, 100_000).unwrap(), time, "{text}");
+            assert_eq!(moment("until", text, 100_000).unwrap(), time, "{text}");
         }
         for bad in ["", "h", "1x", "yesterday", "1h30"] {
-            assert!(until(bad, 0).is_err(), "{bad}");
+            assert!(moment("until", bad, 0).is_err(), "{bad}");
         }
     }
 

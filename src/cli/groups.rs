@@ -1,10 +1,10 @@
 //! `image`, `container` and `system`: the commands under their long names. All but those
 //! that only exist there are the short commands.
 
-use super::args::{Command, Create, Load, Remove, Run};
+use super::args::{Command, Load, Mount, Names, Remove};
 use super::{
-    df, history, image_prune, images, import, info, inspect, layers, ps, pull, push, rmi, save,
-    sweep, tag,
+    attach, commit, create, df, diff, exec, history, image_prune, images, import, info, inspect,
+    kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
 };
 use clap::Subcommand;
 
@@ -46,7 +46,7 @@ impl Image {
             Image::History(args) => Command::History(args),
             Image::Import(args) => Command::Import(args),
             Image::Inspect(args) => Command::Inspect(inspect::Args {
-                kind: Some(inspect::Kind::Image),
+                kind: Some(inspect::Type::Image),
                 ..args
             }),
             Image::Layers(args) => Command::Layers(args),
@@ -65,8 +65,12 @@ impl Image {
 /// Commands for containers.
 #[derive(Debug, Subcommand)]
 pub enum Container {
+    /// See what a container writes, and type what it reads
+    Attach(attach::Args),
+    /// Make an image of what a container has changed
+    Commit(commit::Args),
     /// Make a container without running it
-    Create(Create),
+    Create(create::Create),
     /// Show all that is known of containers, as JSON
     Inspect(inspect::Args),
     /// List containers
@@ -77,17 +81,53 @@ pub enum Container {
     /// Remove containers
     #[command(alias = "remove")]
     Rm(Remove),
+    /// Show what a container has added, changed and deleted
+    Diff(diff::Args),
+    /// Run one more command in a container
+    Exec(exec::Args),
+    /// Send a signal to containers' commands
+    Kill(kill::Args),
+    /// Show what a container has written
+    Logs(logs::Args),
+    /// Mount a container's root and print where
+    Mount(Mount),
+    /// Give a container another name
+    Rename(rename::Args),
+    /// Stop containers and start them again
+    Restart(stop::Args),
     /// Run a command in a new container
-    Run(Run),
+    Run(run::Args),
+    /// Start containers again
+    Start(start::Args),
+    /// Ask containers' commands to end
+    Stop(stop::Args),
+    /// Unmount a container's root
+    #[command(alias = "unmount")]
+    Umount(Names),
+    /// Wait for the end of containers' commands and print their exit codes
+    Wait(Names),
 }
 
 impl Container {
     /// The command that does it.
     pub fn command(self) -> Command {
         match self {
+            Container::Attach(args) => Command::Attach(args),
+            Container::Commit(args) => Command::Commit(args),
             Container::Create(args) => Command::Create(args),
+            Container::Diff(args) => Command::Diff(args),
+            Container::Exec(args) => Command::Exec(args),
+            Container::Kill(args) => Command::Kill(args),
+            Container::Logs(args) => Command::Logs(args),
+            Container::Mount(args) => Command::Mount(args),
+            Container::Rename(args) => Command::Rename(args),
+            Container::Restart(args) => Command::Restart(args),
+            Container::Start(args) => Command::Start(args),
+            Container::Stop(args) => Command::Stop(args),
+            Container::Umount(args) => Command::Umount(args),
+            Container::Wait(args) => Command::Wait(args),
             Container::Inspect(args) => Command::Inspect(inspect::Args {
-                kind: Some(inspect::Kind::Container),
+                kind: Some(inspect::Type::Container),
                 ..args
             }),
             Container::Ls(args) => Command::Ps(args),

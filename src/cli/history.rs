@@ -81,7 +81,7 @@ impl format::Row for Row {}
 
 impl Row {
     fn new(step: Step, size: Option<u64>, args: &Args) -> Row {
-        let created = step.created.as_deref().and_then(units::parse_time);
+        let created = step.created.as_deref().and_then(crate::store::time::parse);
         let unknown = || "N/A".to_owned();
         let by = plain(step.created_by.as_deref().unwrap_or_default());
         Row {
@@ -89,7 +89,7 @@ impl Row {
             created_since: created
                 .filter(|t| *t >= YEAR_2000)
                 .map_or_else(unknown, units::ago),
-            created_at: created.map_or_else(unknown, |t| units::format_time(t, 0)),
+            created_at: created.map_or_else(unknown, |t| crate::store::time::format(t, 0)),
             created_by: match args.no_trunc {
                 true => by,
                 false => table::cut(&by, 45),

@@ -120,7 +120,7 @@ pub(super) fn garbage(
 ///
 /// # Errors
 /// When its configuration cannot be read.
-pub(super) fn labels_fit(filters: &Filters, image: &Digest, store: &Store) -> Result<bool> {
+fn labels_fit(filters: &Filters, image: &Digest, store: &Store) -> Result<bool> {
     if !filters.any(&["label", "label!"]) {
         return Ok(true);
     }
@@ -128,19 +128,23 @@ pub(super) fn labels_fit(filters: &Filters, image: &Digest, store: &Store) -> Re
     Ok(filters.labels_fit(config.pointer("/config/Labels")))
 }
 
-/// Remove an image by all its names, without force: whoever uses it by now
-/// keeps it.
+/// Remove an image by all that it is called, without force: whoever uses it by
+/// now keeps it.
 fn remove(containers: &Containers<'_>, image: &Image) -> Result<Vec<Removed>> {
-    let mut names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
-    if names.is_empty() {
-        names.push(image.id.to_string());
+    let names = image.names.iter().map(ToString::to_string);
+    let digests = image.digests.iter().map(ToString::to_string);
+    let mut called: Vec<String> = names.chain(digests).collect();
+    if called.is_empty() {
+        called.push(image.id.to_string());
     }
     let mut removed = Vec::new();
-    for name in names {
+    for name in called {
         let store = containers.store();
         match store.remove_image(&name, false, || containers.users()) {
             Ok(what) => removed.extend(what),
-            Err(Error::NotFound(_) | Error::Conflict(_)) => break,
+            // A digest went with the last name of its repository.
+            Err(Error::NotFound(_)) => {}
+            Err(Error::Conflict(_)) => break,
             Err(e) => return Err(e),
         }
     }

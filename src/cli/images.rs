@@ -1,11 +1,11 @@
 //! `images`.
 
-use super::filter::{Filters, ImageFilter, created};
+use super::filter::{Called, Filters, ImageFilter, created};
 use super::format::{self, Format, Heading};
 use super::{Outcome, Output, units};
+use crate::store::Store;
 use crate::store::error::show;
 use crate::store::image::{self, Image};
-use crate::store::{Reference, Store};
 use clap::Args;
 use serde::{Serialize, Serializer};
 
@@ -54,10 +54,10 @@ const HEADINGS: &[Heading] = &[
     ("VirtualSize", "SIZE"),
 ];
 
-/// A name of an image, or an image without names.
+/// An image by one of the things it is called.
 struct Row<'a> {
     image: &'a Image,
-    name: Option<&'a Reference>,
+    called: Called<'a>,
     no_trunc: bool,
 }
 
@@ -72,11 +72,19 @@ impl format::Row for Row<'_> {
         Some(match field {
             "ID" if self.no_trunc => image.id.to_string(),
             "ID" => image.id.short(),
-            "Repository" => self.name.map_or_else(none, Reference::familiar),
-            "Tag" => self.name.map_or_else(none, |n| n.tag().to_owned()),
-            "Digest" => match self.name {
-                Some(name) => image.digest_in(name),
-                None => image.digests.first(),
+            "Repository" => match self.called {
+                Called::Name(name) => name.familiar(),
+                Called::Digest(digest) => digest.repository().familiar(),
+                Called::Nothing => none(),
+            },
+            "Tag" => match self.called {
+                Called::Name(name) => name.tag().to_owned(),
+                Called::Digest(_) | Called::Nothing => none(),
+            },
+            "Digest" => match self.called {
+                Called::Name(name) => image.digest_in(name),
+                Called::Digest(digest) => Some(digest),
+                Called::Nothing => None,
             }
             .map_or(image.manifest.digest, |d| d.digest)
             .to_string(),
@@ -97,7 +105,8 @@ impl Serialize for Row<'_> {
     }
 }
 
-/// List images, newest first, one line for each name.
+/// List images, newest first, one line for each name, and for each repository
+/// that calls it by a digest alone (for each such digest where they are shown).
 ///
 /// # Errors
 /// When the store is damaged.
@@ -112,15 +121,30 @@ pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome 
     let index = store.read_index()?;
     let mut all = image::images(&index);
     all.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
+    let shows_digests = args.digests
+        || args
+            .format
+            .as_deref()
+            .is_some_and(|f| f.contains(".Digest"));
     let mut rows = Vec::new();
     for image in &all {
-        for name in filter.names(image, store)? {
-            rows.push(Row {
-                image,
-                name,
-                no_trunc: args.no_trunc,
+        let mut lines = filter.lines(image, store)?;
+        if !shows_digests {
+            let mut seen = Vec::new();
+            lines.retain(|called| match called {
+                Called::Digest(d) if seen.contains(&d.repository()) => false,
+                Called::Digest(d) => {
+                    seen.push(d.repository());
+                    true
+                }
+                Called::Name(_) | Called::Nothing => true,
             });
         }
+        rows.extend(lines.into_iter().map(|called| Row {
+            image,
+            called,
+            no_trunc: args.no_trunc,
+        }));
     }
     let outcome = format.print(HEADINGS, &rows, output);
     let damages = image::damages(&index);

@@ -2,7 +2,7 @@
 
 use super::format::{self, Format};
 use super::{Outcome, Output};
-use crate::container::bundle::find_runtime;
+use crate::container::runtime::Runtime;
 use crate::container::{Containers, Status};
 use crate::store::error::{Context, Result};
 use crate::store::staging::Staging;
@@ -105,7 +105,9 @@ fn facts(containers: &Containers<'_>, runtime: Option<&Path>) -> Result<Facts> {
         server_version: env!("CARGO_PKG_VERSION"),
         features: names(true),
         missing_features: names(false),
-        runtime: find_runtime(runtime).ok().map(|p| p.display().to_string()),
+        runtime: Runtime::find(runtime)
+            .ok()
+            .map(|r| r.program().display().to_string()),
         kernel_version: kernel(),
         architecture: std::env::consts::ARCH,
         os_type: "linux",

@@ -1,8 +1,10 @@
 //! `inspect`: containers and images in docker's shape.
 
 use super::template::Template;
-use super::{Failure, Outcome, Output, units};
-use crate::container::{Containers, Network, Record, Status, process, size};
+use super::{Failure, Outcome, Output};
+use crate::container::network::Publish;
+use crate::container::volume::{Kind, Mount};
+use crate::container::{Containers, Network, Record, Status, monitor, size};
 use crate::store::document::Index;
 use crate::store::error::show;
 use crate::store::image::{Image, find, raw_config};
@@ -12,6 +14,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// Docker's word for a time that is not known.
@@ -28,7 +31,7 @@ pub struct Args {
     pub size: bool,
     /// Look only among these
     #[arg(long = "type", value_enum, value_name = "TYPE")]
-    pub kind: Option<Kind>,
+    pub kind: Option<Type>,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
@@ -36,7 +39,7 @@ pub struct Args {
 
 /// What can be inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum Type {
     /// A container
     Container,
     /// An image
@@ -104,7 +107,7 @@ fn one(
         let index = index.get_or_init(Index::default);
         image(store, index, &find(index, name)?.0)
     };
-    if args.kind == Some(Kind::Image) {
+    if args.kind == Some(Type::Image) {
         return find_image();
     }
     match containers.find(name) {
@@ -194,17 +197,51 @@ fn lower_dirs(store: &Store, names: &[Digest]) -> String {
     dirs.collect::<Vec<_>>().join(":")
 }
 
+/// Names as the keys of empty objects, which is how Go writes sets.
+fn keys(names: &[String]) -> Value {
+    names.iter().map(|n| (n.clone(), json!({}))).collect()
+}
+
+/// By port of the container, where it is published.
+fn bindings(ports: &[Publish]) -> Value {
+    let mut map: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for port in ports {
+        let ip = port
+            .ip
+            .map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+        let host = json!({ "HostIp": ip, "HostPort": port.host.to_string() });
+        let key = format!("{}/{}", port.container, port.protocol);
+        map.entry(key).or_default().push(host);
+    }
+    json!(map)
+}
+
+fn mounts(containers: &Containers<'_>, record: &Record) -> Vec<Value> {
+    let mount = |m: &Mount| {
+        let source = match m.kind {
+            Kind::Volume => containers.volume_dir(record, m).display().to_string(),
+            Kind::Bind | Kind::Tmpfs => m.source.clone(),
+        };
+        json!({
+            "Type": m.kind,
+            "Source": source,
+            "Destination": m.target,
+            "Mode": m.options.join(","),
+            "RW": !m.read_only,
+        })
+    };
+    record.settings.mounts.iter().map(mount).collect()
+}
+
 fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Result<Value, Error> {
     let dir = containers.dir(&record.id);
     let at = |name: &str| dir.join(name).display().to_string();
     let (status, exit_code) = containers.status(record);
-    let time = |t: Option<i64>| t.map_or_else(|| NEVER.to_owned(), |t| units::format_time(t, 0));
-    let pid = match status {
-        Status::Running => process::from_pid_file(&dir.join("pid")).unwrap_or(0),
-        Status::Created | Status::Exited => 0,
-    };
+    let time =
+        |t: Option<i64>| t.map_or_else(|| NEVER.to_owned(), |t| crate::store::time::format(t, 0));
+    let pid = containers.process(record).map_or(0, |p| p.pid);
     let nanos = record.created.rem_euclid(1_000_000_000);
-    let created = units::format_time(
+    let created = crate::store::time::format(
         record.created.div_euclid(1_000_000_000),
         u32::try_from(nanos).unwrap_or(0),
     );
@@ -212,9 +249,11 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
         .args
         .split_at_checked(record.entrypoint)
         .unwrap_or((&[], &record.args));
+    let settings = &record.settings;
     let network = match record.network {
         Network::Host => "host",
         Network::None => "none",
+        Network::Private => "private",
     };
     let mut value = json!({
         "Id": record.id,
@@ -229,13 +268,26 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
             "Dead": false,
             "Pid": pid,
             "ExitCode": exit_code.unwrap_or(0),
+            "Error": record.state.error,
+            "OOMKilled": false,
             "StartedAt": time(record.state.started),
             "FinishedAt": time(record.state.finished),
         },
         "Image": record.image,
         "Name": format!("/{}", record.name),
         "Driver": "capasfs",
-        "HostConfig": { "NetworkMode": network, "AutoRemove": record.auto_remove },
+        "LogPath": at(monitor::LOG),
+        "HostConfig": {
+            "NetworkMode": network,
+            "AutoRemove": record.auto_remove,
+            "ReadonlyRootfs": settings.read_only,
+            "Binds": settings.mounts.iter().filter_map(Mount::bind_text).collect::<Vec<_>>(),
+            "PortBindings": bindings(&settings.ports),
+            "Memory": settings.limits.memory.unwrap_or(0),
+            "NanoCpus": settings.limits.nano_cpus.unwrap_or(0),
+            "PidsLimit": settings.limits.pids,
+        },
+        "NetworkSettings": { "Ports": bindings(&record.state.ports) },
         "GraphDriver": {
             "Name": "capasfs",
             "Data": {
@@ -245,9 +297,15 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
                 "WorkDir": at("work"),
             },
         },
-        "Mounts": [],
+        "Mounts": mounts(containers, record),
         "Config": {
-            "Hostname": record.short(),
+            "Hostname": record.hostname(),
+            "Tty": settings.tty,
+            "OpenStdin": settings.stdin,
+            "StdinOnce": settings.stdin_once,
+            "ExposedPorts": keys(&settings.exposed),
+            "Labels": settings.labels,
+            "StopSignal": settings.stop_signal.as_deref().unwrap_or("SIGTERM"),
             "User": record.user,
             "Env": record.env,
             "Entrypoint": (!entrypoint.is_empty()).then_some(entrypoint),

@@ -2,11 +2,16 @@
 //! to write; everything it knows it asks the store and the containers.
 
 pub mod args;
+pub mod attach;
 pub mod check;
+pub mod commit;
 pub mod completion;
 pub mod containers;
+pub mod create;
 pub mod df;
+pub mod diff;
 pub mod doctor;
+pub mod exec;
 pub mod filter;
 pub mod format;
 pub mod gc;
@@ -18,30 +23,37 @@ pub mod import;
 pub mod info;
 pub mod inspect;
 pub mod interrupt;
+pub mod kill;
 pub mod layers;
 pub mod load;
 pub mod login;
 pub mod logout;
+pub mod logs;
 pub mod man;
 pub mod outfile;
 pub mod progress;
 pub mod prune;
 pub mod ps;
+pub mod ps_filter;
 pub mod pull;
 pub mod push;
+pub mod rename;
 pub mod rmi;
 pub mod run;
 pub mod save;
 pub mod search;
+pub mod start;
+pub mod stop;
 pub mod sweep;
 pub mod table;
 pub mod tag;
 pub mod template;
 pub mod units;
 pub mod version;
+pub mod wait;
 
 use crate::config::Config;
-use crate::container::Containers;
+use crate::container::{Containers, monitor};
 use crate::store::{Error, Store};
 use crate::sys::creds;
 use args::{Cli, Command};
@@ -87,6 +99,11 @@ pub type Outcome = Result<u8, Failure>;
 /// Run the program with these arguments; returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8 {
     let args: Vec<OsString> = args.collect();
+    if let [_, command, rest @ ..] = args.as_slice()
+        && command == monitor::COMMAND
+    {
+        return monitor::main(rest);
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => Cli {
             command: cli.command.short(),
@@ -106,9 +123,6 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
             let (code, text) = match failure {
                 Failure::Said(code) => return code,
                 Failure::Output(e) => (1, format!("cannot write the result: {e}")),
-                Failure::Error(Error::Start {
-                    code, told: true, ..
-                }) => return code,
                 Failure::Error(e @ Error::Start { code, .. }) => (code, e.to_string()),
                 // Our own failures must be told from the command's.
                 Failure::Error(e) => (if runs { 125 } else { 1 }, e.to_string()),
@@ -168,7 +182,18 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Layers(args) => layers::layers(&store, &args, output),
         Command::Rmi(args) => rmi::rmi(&containers, &args, output),
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
-        Command::Create(args) => containers::create(&containers, args, output),
+        Command::Attach(args) => attach::attach(&containers, &args, output),
+        Command::Commit(args) => commit::commit(&containers, args, output),
+        Command::Create(args) => create::create(&containers, args, output),
+        Command::Diff(args) => diff::diff(&containers, &args, output),
+        Command::Exec(args) => exec::exec(&containers, args, output),
+        Command::Kill(args) => kill::kill(&containers, &args, output),
+        Command::Logs(args) => logs::logs(&containers, &args, output),
+        Command::Rename(args) => rename::rename(&containers, &args, output),
+        Command::Restart(args) => stop::restart(&containers, &args, runtime, output),
+        Command::Start(args) => start::start(&containers, &args, runtime, output),
+        Command::Stop(args) => stop::stop(&containers, &args, output),
+        Command::Wait(args) => wait::wait(&containers, &args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
         Command::Umount(args) => containers::umount(&containers, &args, output),
         Command::Rm(args) => containers::rm(&containers, &args, output),

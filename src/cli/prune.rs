@@ -24,7 +24,7 @@ pub struct Args {
 /// When the store cannot be changed.
 pub fn prune(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     let warning = "WARNING! This will remove the compressed layers of all images.\n\
-                   Saving or pushing an image must then compress them again, under other digests.\n";
+                   Images that are saved or pushed after that have their layers uncompressed, under other digests.\n";
     if !args.dry_run && !args.force && !confirmed(warning, output)? {
         return Ok(0);
     }
@@ -44,7 +44,7 @@ pub fn prune(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
         true => "Reclaimable space, at most",
         false => "Total reclaimed space",
     };
-    writeln!(output.out, "{said}: {}", units::size(dropped.freed()))?;
+    writeln!(output.out, "{said}: {}", units::fine_size(dropped.freed()))?;
     Ok(0)
 }
 

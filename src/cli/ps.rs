@@ -1,7 +1,10 @@
 //! `ps`.
 
 use super::format::{self, Format, Heading};
+use super::ps_filter::Filter;
 use super::{Outcome, Output, table, units};
+use crate::container::network::Publish;
+use crate::container::volume::Kind;
 use crate::container::{Containers, Network, Record, Status, size};
 use clap::Args;
 use serde::Serialize;
@@ -18,6 +21,16 @@ pub struct Ps {
     /// Print only ids
     #[arg(short, long)]
     pub quiet: bool,
+    /// Only so many, the newest, whether they run or not
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub last: Option<usize>,
+    /// Only the newest, whether it runs or not
+    #[arg(short, long)]
+    pub latest: bool,
+    /// Only those that fit: ancestor, before, exited, expose, id, label, name,
+    /// network, publish, since, status, volume
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
     /// Print whole ids and commands
     #[arg(long)]
     pub no_trunc: bool,
@@ -61,11 +74,10 @@ struct Row {
     names: String,
     size: String,
     networks: Network,
-    /// There are no ports, volumes and labels of containers.
-    ports: &'static str,
-    mounts: &'static str,
-    labels: &'static str,
-    local_volumes: &'static str,
+    ports: String,
+    mounts: String,
+    labels: String,
+    local_volumes: String,
 }
 
 impl format::Row for Row {}
@@ -80,10 +92,21 @@ pub fn ps(containers: &Containers<'_>, args: &Ps, output: &mut Output<'_>) -> Ou
         false => TABLE,
     };
     let format = Format::of_list(args.format.as_deref(), table, args.quiet)?;
+    containers.settle_all()?;
+    let filter = Filter::new(&args.filter, containers)?;
+    let last = match args.latest {
+        true => Some(1),
+        false => args.last,
+    };
+    // Who asks for a state, or for the newest, means those that do not run too.
+    let all = args.all || last.is_some() || filter.names_state();
     let mut rows = Vec::new();
     for record in containers.list()? {
+        if last.is_some_and(|n| rows.len() >= n) {
+            break;
+        }
         let (status, exit_code) = containers.status(&record);
-        if status != Status::Running && !args.all {
+        if status != Status::Running && !all || !filter.fits(&record, status, exit_code) {
             continue;
         }
         let command = record.args.join(" ");
@@ -106,13 +129,51 @@ pub fn ps(containers: &Containers<'_>, args: &Ps, output: &mut Output<'_>) -> Ou
                 false => String::new(),
             },
             networks: record.network,
-            ports: "",
-            mounts: "",
-            labels: "",
-            local_volumes: "0",
+            ports: ports(&record, status),
+            mounts: mounts(&record),
+            labels: labels(&record),
+            local_volumes: volumes(&record).to_string(),
         });
     }
     format.print(HEADINGS, &rows, output)
+}
+
+/// `0.0.0.0:8080->80/tcp, 443/tcp`: what is published, and what is not but
+/// could be.
+fn ports(record: &Record, status: Status) -> String {
+    if status != Status::Running {
+        return String::new();
+    }
+    let published = &record.state.ports;
+    let mut all: Vec<String> = published.iter().map(ToString::to_string).collect();
+    for port in &record.settings.exposed {
+        let is_it = |p: &Publish| format!("{}/{}", p.container, p.protocol) == *port;
+        if !published.iter().any(is_it) {
+            all.push(port.clone());
+        }
+    }
+    all.join(", ")
+}
+
+fn mounts(record: &Record) -> String {
+    let bound = record.settings.mounts.iter();
+    let bound = bound.filter(|m| m.kind == Kind::Bind);
+    let all: Vec<&str> = bound.map(|m| m.source.as_str()).collect();
+    all.join(",")
+}
+
+/// How many volumes of its own it has.
+pub(super) fn volumes(record: &Record) -> usize {
+    let mounts = record.settings.mounts.iter();
+    mounts.filter(|m| m.kind == Kind::Volume).count()
+}
+
+fn labels(record: &Record) -> String {
+    let labels = record.settings.labels.iter();
+    let all: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    all.join(",")
 }
 
 fn size_text(containers: &Containers<'_>, record: &Record) -> crate::store::Result<String> {
@@ -124,7 +185,7 @@ fn size_text(containers: &Containers<'_>, record: &Record) -> crate::store::Resu
     ))
 }
 
-pub(super) fn status_text(record: &Record, status: Status, exit_code: Option<i32>) -> String {
+pub(super) fn status_text(record: &Record, status: Status, exit_code: Option<u8>) -> String {
     let state = &record.state;
     match status {
         Status::Created => "Created".to_owned(),

@@ -61,11 +61,15 @@ pub fn push(store: &Store, config: &Config, args: &Push, output: &mut Output<'_>
         writeln!(output.out, "The push refers to repository [{repository}]")?;
     }
     if found.is_empty() {
-        return Err(Error::NotFound(format!(
-            "An image does not exist locally with the tag: {}",
-            name.reference.familiar()
-        ))
-        .into());
+        let reference = &name.reference;
+        let absent = match args.all_tags {
+            true => format!(
+                "An image does not exist locally with the tag: {}",
+                reference.familiar()
+            ),
+            false => format!("tag does not exist: {}", reference.familiar_tagged()),
+        };
+        return Err(Error::NotFound(absent).into());
     }
     let keeper = Keyring::new(args.authfile.as_deref()).keeper();
     let registry = Registry::new(name.reference.domain(), config, args.insecure, keeper)?;

@@ -1,21 +1,77 @@
 //! `run`.
 
-use super::args;
+use super::create;
 use super::{Outcome, Output};
 use crate::container::Containers;
+use crate::container::attach::{DetachKeys, End, Session, attach};
+use crate::container::monitor::launch::Wanted;
+use crate::container::runtime::Runtime;
+use crate::store::Result;
 use std::path::Path;
 
-/// Make a container, run its command in the foreground, return its exit code.
+/// Arguments of `run`: those of `create`, and how it is attached to.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Leave it running and print its id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// What is typed to leave it running [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
+    /// Hand signals on to its command
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
+    pub sig_proxy: std::primitive::bool,
+    /// What to make.
+    #[command(flatten)]
+    pub create: create::Create,
+}
+
+/// Make a container and run its command; in the foreground its exit code is
+/// ours.
 ///
 /// # Errors
 /// When the container cannot be made or its command not started.
 pub fn run(
     containers: &Containers<'_>,
-    args: args::Run,
+    args: Args,
     runtime: Option<&Path>,
     output: &mut Output<'_>,
 ) -> Outcome {
-    let record = containers.create(args.create.into())?;
+    let keys = detach_keys(args.detach_keys.as_deref())?;
+    let runtime = Runtime::find(runtime)?;
+    let record = create::make(containers, args.create, args.detach)?;
+    if args.detach {
+        containers
+            .launch(&record, &runtime, Wanted::default())?
+            .started()?;
+        writeln!(output.out, "{}", record.id)?;
+        return Ok(0);
+    }
     output.out.flush()?;
-    Ok(containers.run(&record, runtime)?)
+    let session = Session::new(&record, record.settings.stdin, args.sig_proxy, keys);
+    let connection = containers.launch(&record, &runtime, session.wanted())?;
+    ended(attach(containers, &record, connection, &session)?, output)
+}
+
+/// What was given as `--detach-keys`.
+///
+/// # Errors
+/// When these are none.
+pub fn detach_keys(given: Option<&str>) -> Result<DetachKeys> {
+    given.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)
+}
+
+/// The exit code of an attached command.
+///
+/// # Errors
+/// When it cannot be said how it ended.
+pub fn ended(end: End, output: &mut Output<'_>) -> Outcome {
+    if end == End::Detached {
+        writeln!(output.err, "read escape sequence")?;
+    }
+    Ok(match end {
+        End::Exited(code) => code,
+        End::Detached => 0,
+        End::Signalled(number) => u8::try_from(128 + number).unwrap_or(255),
+    })
 }

@@ -1,7 +1,7 @@
 //! `system prune` and `container prune`: what is not in use goes.
 
 use super::filter::Filters;
-use super::image_prune::{garbage, labels_fit, tell, unused};
+use super::image_prune::{garbage, tell, unused};
 use super::prune::confirmed;
 use super::{Outcome, Output, units};
 use crate::container::{Containers, Status};
@@ -114,8 +114,9 @@ fn stopped(containers: &Containers<'_>, filters: &Filters, output: &mut Output<'
     let mut freed = 0;
     let mut gone = Vec::new();
     for record in containers.list()? {
+        let labels = serde_json::to_value(&record.settings.labels).ok();
         let fits = until.is_none_or(|until| record.created / 1_000_000_000 < until)
-            && labels_fit(filters, &record.image, containers.store())?;
+            && filters.labels_fit(labels.as_ref());
         if containers.status(&record).0 == Status::Running || !fits {
             continue;
         }

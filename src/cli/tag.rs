@@ -19,7 +19,7 @@ pub struct Args {
 /// # Errors
 /// When there is no such image, or the name is not allowed.
 pub fn tag(store: &Store, args: &Args, _output: &mut Output<'_>) -> Outcome {
-    let now = units::format_time(units::now(), 0);
+    let now = crate::store::time::format(units::now(), 0);
     store.tag(&args.source, &args.target, &now)?;
     Ok(0)
 }

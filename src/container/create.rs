@@ -1,12 +1,14 @@
 //! A new container.
 
-use super::record::{Network, Record, State};
-use super::{Containers, name};
+use super::record::{Network, Record, Settings, State};
+use super::volume::{self, Mount};
+use super::{Containers, name, signal};
+use crate::store::document::RunConfig;
 use crate::store::error::{Context, Error, Result, invalid};
-use crate::store::layer::LayerRecord;
+use crate::store::layer::{LayerRecord, chain_ids, mounted};
 use crate::store::staging::{Staging, random_hex};
 use crate::store::{Store, sync_dir, to_json};
-use crate::sys::fs::{self as sfs, SetTime};
+use crate::sys::fs::{self as sfs, SetTime, Stat};
 use crate::sys::{At, tree};
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,7 +18,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The image's search path, where it gives none.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a container is to be.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +42,8 @@ pub struct Wish {
     pub network: Network,
     /// Removed when it has ended.
     pub auto_remove: bool,
+    /// What else; what the image says is added.
+    pub settings: Settings,
 }
 
 impl Containers<'_> {
@@ -66,20 +71,16 @@ impl Containers<'_> {
         let (config, _) = self.store.image_config(&image.id)?;
         let layers = self.store.image_layers(&config)?;
         let all = self.list()?;
-        let taken = |name: &str| all.iter().find(|r| r.name == name);
         let name = match wish.name {
-            Some(name) => match taken(&name) {
-                Some(other) => {
-                    return Err(Error::Conflict(format!(
-                        "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
-                        other.id
-                    )));
-                }
-                None => name,
-            },
-            None => name::invent(|name| taken(name).is_some())?,
+            Some(name) => {
+                refuse_taken(&all, &name)?;
+                name
+            }
+            None => name::invent(|name| all.iter().any(|r| r.name == name))?,
         };
-        let run = config.config.unwrap_or_default();
+        let chain = chain_ids(config.diff_ids()).pop();
+        let mut run = config.config.unwrap_or_default();
+        let settings = settings(wish.settings, &mut run)?;
         // Another entry point comes without the image's arguments.
         let (entrypoint, cmd) = match wish.entrypoint {
             Some(path) if path.is_empty() => (Vec::new(), Vec::new()),
@@ -97,6 +98,7 @@ impl Containers<'_> {
             image_name: wish.image,
             image_size: image.size,
             layers: mounted(&layers),
+            chain,
             created: now_ns(),
             entrypoint: entrypoint.len(),
             args: [entrypoint, cmd].concat(),
@@ -109,6 +111,7 @@ impl Containers<'_> {
                 .unwrap_or_else(|| "/".to_owned()),
             network: wish.network,
             auto_remove: wish.auto_remove,
+            settings,
             state: State::default(),
         };
         if record.args.is_empty() {
@@ -146,23 +149,56 @@ impl Containers<'_> {
     }
 }
 
+/// Refuse a name that another container has.
+///
+/// # Errors
+/// In docker's words, when one has.
+pub fn refuse_taken(all: &[Record], name: &str) -> Result<()> {
+    match all.iter().find(|r| r.name == name) {
+        None => Ok(()),
+        Some(other) => Err(Error::Conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+            other.id
+        ))),
+    }
+}
+
+/// What was asked for, and what the image adds to it.
+fn settings(given: Settings, image: &mut RunConfig) -> Result<Settings> {
+    let volumes = image.volumes.take().unwrap_or_default().into_keys();
+    let volumes: Vec<Mount> = volumes
+        .map(|path| Mount::of_image(&path))
+        .collect::<Result<_>>()?;
+    let mut labels = image.labels.take().unwrap_or_default();
+    labels.extend(given.labels);
+    let mut exposed = given.exposed;
+    for port in image.exposed_ports.take().unwrap_or_default().into_keys() {
+        let port = match port.contains('/') {
+            true => port,
+            false => format!("{port}/tcp"),
+        };
+        if !exposed.contains(&port) {
+            exposed.push(port);
+        }
+    }
+    let stop_signal = given.stop_signal.or(image.stop_signal.take());
+    let stop_signal = stop_signal.filter(|s| !s.is_empty());
+    if let Some(text) = &stop_signal {
+        signal::parse(text)?;
+    }
+    Ok(Settings {
+        mounts: volume::settle(given.mounts, volumes)?,
+        exposed,
+        labels,
+        stop_signal,
+        ..given
+    })
+}
+
 /// Nanoseconds since 1970.
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// The layers that can be seen, top first. One that hides everything below it
-/// at the root is the last, as union mounts know no opaque root.
-fn mounted(layers: &[LayerRecord]) -> Vec<crate::store::Digest> {
-    let mut out = Vec::new();
-    for layer in layers.iter().rev() {
-        out.push(layer.name());
-        if layer.root_opaque {
-            break;
-        }
-    }
-    out
 }
 
 /// The root of a union mount has the upper's attributes: those that the
@@ -171,11 +207,9 @@ fn root_attributes(store: &Store, upper: &Path, layers: &[LayerRecord]) -> Resul
     let say = || "cannot set the attributes of the container's root".to_owned();
     let upper = File::open(upper).context(say)?;
     let upper = At::Fd(upper.as_fd());
-    let Some(layer) = layers.iter().rev().find(|l| l.root_entry) else {
-        return sfs::chmod(upper, 0o755).context(say);
+    let Some(stat) = root_of(store, layers)? else {
+        return sfs::chmod(upper, ROOT_MODE).context(say);
     };
-    let root = File::open(store.layer_dir(&layer.name())).context(say)?;
-    let stat = sfs::stat_fd(&root).context(say)?;
     if sfs::chown(upper, Some(stat.uid), Some(stat.gid)).is_err() {
         log::warn!("the owner of the container's root cannot be set");
     }
@@ -184,9 +218,25 @@ fn root_attributes(store: &Store, upper: &Path, layers: &[LayerRecord]) -> Resul
     sfs::utimens(upper, time, time).context(say)
 }
 
+/// Of a root whose attributes no layer gives.
+pub(super) const ROOT_MODE: u32 = 0o755;
+
+/// The root of the topmost layer that gives its attributes.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn root_of(store: &Store, layers: &[LayerRecord]) -> Result<Option<Stat>> {
+    let say = || "cannot look at the image's root".to_owned();
+    let Some(layer) = layers.iter().rev().find(|l| l.root_entry) else {
+        return Ok(None);
+    };
+    let root = File::open(store.layer_dir(&layer.name())).context(say)?;
+    sfs::stat_fd(&root).map(Some).context(say)
+}
+
 /// Later settings replace earlier ones of the same name; a bare name takes the
 /// value from our own environment, or removes it.
-fn merge_env(image: Vec<String>, wish: Vec<String>) -> Vec<String> {
+pub fn merge_env(image: Vec<String>, wish: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let has_path = image.iter().chain(&wish).any(|e| e.starts_with("PATH="));

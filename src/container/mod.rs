@@ -2,39 +2,63 @@
 //!
 //! ```text
 //! <root>/containers/<id>/
-//!   config.json     the record, never changed
+//!   config.json     the record; only the name in it changes
 //!   state.json      what it is doing, replaced under the store's lock; not
 //!                   synced, as nothing runs any more after a crash of the machine
 //!   upper/, work/   the writable layer, and capasfs's work directory
 //!   merged/         where it is mounted
 //!   empty/          the lower layer of an image without layers
-//!   bundle/         config.json and the files of /etc that the runtime binds
-//!   pid, log        of the runtime, while the container runs
+//!   volumes/<n>/    directories that are no part of its layer
+//!   bundle/         config.json and the files of /etc that the runtime binds;
+//!                   `pid` and `log` of the runtime, `console` for the terminal
+//!   output.log      what it has written, one JSON object a line
+//!   attach          where its monitor listens, while it runs
+//!   starting        locked by a runtime that starts the command
+//!   network.*       of the program that connects its network
 //! ```
 //!
-//! The directory itself is locked by whoever runs the container or changes its
-//! mount. A container is made in staging and renamed into place, and renamed
+//! The directory itself is locked by whoever runs the container (its monitor,
+//! see [`monitor`]) or changes its mount. A container is made in staging and renamed into place, and renamed
 //! away to be removed, so it is there as a whole or not at all. A record pins
 //! the image's layers as roots of the store's garbage collection.
 
+pub mod attach;
 pub mod bundle;
+pub mod cgroup;
+pub mod changes;
 pub mod check;
+pub mod commit;
 pub mod create;
+pub mod diff;
+pub mod exec;
+pub mod fill;
+pub mod logs;
+pub mod monitor;
 pub mod name;
+pub mod network;
+pub mod pack;
+pub mod pause;
 pub mod process;
 pub mod record;
 pub mod remove;
+pub mod rename;
 pub mod rootfs;
-pub mod run;
+pub mod runtime;
+pub mod settle;
+pub mod signal;
 pub mod size;
+pub mod stop;
 pub mod user;
+pub mod volume;
+pub mod workdir;
 
-pub use create::Wish;
+pub use create::{Wish, now_ns};
 pub use record::{Network, Record, State, Status};
 
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::remove::User;
 use crate::store::{Digest, Store, document, read_file, replace_volatile, to_json};
+use process::Process;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -50,6 +74,14 @@ pub struct Containers<'a> {
 /// Is it what containers are called on the disk; all else there is not ours.
 fn is_id(name: &str) -> bool {
     Digest::parse_hex(name).is_ok()
+}
+
+/// Locked while a runtime starts the command: a file, as the runtime inherits
+/// it, and no directory of the machine may come that near to a container.
+const STARTING: &str = "starting";
+
+fn is_locked(path: &std::path::Path) -> bool {
+    File::open(path).is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
 /// A container's directory, held against others.
@@ -147,6 +179,7 @@ impl<'a> Containers<'a> {
             image: r.image,
             called: r.image_name,
             layers: r.layers,
+            chain: r.chain,
         });
         Ok(users.collect())
     }
@@ -161,14 +194,14 @@ impl<'a> Containers<'a> {
         // Those who only look whether somebody has it are soon done.
         for _ in 0..10 {
             match file.try_lock() {
-                Ok(()) => return Ok(Held(file)),
-                Err(fs::TryLockError::WouldBlock) => {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                }
+                Ok(()) if !self.is_starting(record) => return Ok(Held(file)),
+                Ok(()) => file.unlock().context(|| "cannot unlock".to_owned())?,
+                Err(fs::TryLockError::WouldBlock) => {}
                 Err(fs::TryLockError::Error(e)) => {
                     return Err(Error::System(format!("cannot lock {}", dir.display()), e));
                 }
             }
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
         Err(Error::Conflict(format!(
             "container {} is in use by another process",
@@ -176,10 +209,27 @@ impl<'a> Containers<'a> {
         )))
     }
 
-    /// Does somebody hold it.
+    /// Does somebody hold it, or start its command.
     fn is_held(&self, record: &Record) -> bool {
-        let file = File::open(self.dir(&record.id));
-        file.is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+        is_locked(&self.dir(&record.id)) || self.is_starting(record)
+    }
+
+    /// Is it just being started, or its end being written down.
+    fn is_busy(&self, record: &Record) -> bool {
+        record.state.status == Status::Running && self.is_held(record)
+    }
+
+    fn is_starting(&self, record: &Record) -> bool {
+        is_locked(&self.dir(&record.id).join(STARTING))
+    }
+
+    /// The lock for a runtime that starts the command.
+    fn starting(&self, record: &Record) -> Result<File> {
+        let path = self.dir(&record.id).join(STARTING);
+        let say = || format!("cannot lock {}", path.display());
+        let file = File::create(&path).context(say)?;
+        file.lock().context(say)?;
+        Ok(file)
     }
 
     /// Change a container's state.
@@ -199,17 +249,36 @@ impl<'a> Containers<'a> {
     }
 
     /// What a container is doing, and its exit code. A record that says
-    /// "running" is believed only while somebody runs it: a `capas` that was
-    /// killed could not write down how it ended.
-    pub fn status(&self, record: &Record) -> (Status, Option<i32>) {
+    /// "running" is believed only while its command lives or somebody is about
+    /// to write down how it ended: a monitor that was killed could not.
+    pub fn status(&self, record: &Record) -> (Status, Option<u8>) {
+        let told = |state: &State| (state.status, state.exit_code);
         if record.state.status != Status::Running {
-            return (record.state.status, record.state.exit_code);
+            return told(&record.state);
         }
-        let alive = process::from_pid_file(&self.dir(&record.id).join("pid")).is_some();
-        if alive || self.is_held(record) {
-            (Status::Running, None)
-        } else {
-            (Status::Exited, Some(process::UNKNOWN_EXIT))
+        if self.process(record).is_some() {
+            return (Status::Running, None);
+        }
+        if self.is_busy(record) {
+            return match record.state.process {
+                Some(_) => (Status::Running, None),
+                None => (Status::Created, None),
+            };
+        }
+        // It may have been written down since the record was read.
+        match self.read(&record.id) {
+            Ok(now) if now.state != record.state => told(&now.state),
+            _ => (Status::Exited, Some(process::UNKNOWN_EXIT)),
+        }
+    }
+
+    /// The first process of a container, if it lives.
+    pub fn process(&self, record: &Record) -> Option<Process> {
+        match &record.state.process {
+            _ if record.state.status != Status::Running => None,
+            Some(process) => process.is_alive().then(|| process.clone()),
+            // The monitor died before it could write it down.
+            None => process::from_pid_file(&self.dir(&record.id).join("bundle").join(runtime::PID)),
         }
     }
 }

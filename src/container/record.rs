@@ -1,9 +1,14 @@
 //! What is written down about a container.
 
-use super::process::UNKNOWN_EXIT;
+use super::cgroup::Limits;
+use super::network::Publish;
+use super::process::{Process, UNKNOWN_EXIT};
+use super::volume::Mount;
 use crate::store::Digest;
 use crate::store::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +32,8 @@ pub enum Network {
     /// Loopback alone.
     #[default]
     None,
+    /// Its own, from which the machine's is reached through another program.
+    Private,
 }
 
 /// The part of a record that changes.
@@ -42,7 +49,22 @@ pub struct State {
     pub finished: Option<i64>,
     /// Of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
+    pub exit_code: Option<u8>,
+    /// The first process, once it is known; only while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// The runtime that started it; until all that it left was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<PathBuf>,
+    /// What connects its network; only while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper: Option<Process>,
+    /// Ports as they are published while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Publish>,
+    /// Why it could not be started, or was ended by us.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
 }
 
 impl State {
@@ -54,6 +76,36 @@ impl State {
             ..State::default()
         }
     }
+}
+
+/// What was asked for besides the command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// It has a terminal.
+    pub tty: bool,
+    /// Its standard input is there, and open without anybody attached.
+    pub stdin: bool,
+    /// It ends with the first who was attached to it.
+    pub stdin_once: bool,
+    /// In place of the short id.
+    pub hostname: Option<String>,
+    /// Its root is not written.
+    pub read_only: bool,
+    /// What is mounted in it.
+    pub mounts: Vec<Mount>,
+    /// Ports to be published.
+    pub ports: Vec<Publish>,
+    /// `PORT/PROTOCOL` that the image names.
+    pub exposed: Vec<String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// What asks its command to end.
+    pub stop_signal: Option<String>,
+    /// Seconds until it is killed then.
+    pub stop_timeout: Option<u64>,
+    /// The image's, and those that were given.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A container. Everything that running it takes is here, so that it does not
@@ -72,6 +124,9 @@ pub struct Record {
     pub image_size: u64,
     /// The layers it is mounted from, top first, by their directories' names.
     pub layers: Vec<Digest>,
+    /// The chain that they are, which names their catalog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Digest>,
     /// Nanoseconds since 1970.
     pub created: i64,
     /// The command.
@@ -88,6 +143,9 @@ pub struct Record {
     pub network: Network,
     /// Removed when it has ended.
     pub auto_remove: bool,
+    /// What else was asked for.
+    #[serde(default)]
+    pub settings: Settings,
     /// What it is doing; kept in a file of its own.
     #[serde(skip)]
     pub state: State,
@@ -99,19 +157,43 @@ impl Record {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
-    /// The command has started.
+    /// What its host is called.
+    pub fn hostname(&self) -> &str {
+        self.settings
+            .hostname
+            .as_deref()
+            .unwrap_or_else(|| self.short())
+    }
+
+    /// `runtime` starts the command.
     ///
     /// # Errors
     /// When it runs already.
-    pub fn start(&mut self, now: i64) -> Result<()> {
+    pub fn start(&mut self, now: i64, runtime: PathBuf) -> Result<()> {
         if self.state.status == Status::Running {
             return self.illegal("started");
         }
         self.state = State {
             status: Status::Running,
             started: Some(now),
-            finished: None,
-            exit_code: None,
+            runtime: Some(runtime),
+            ..State::default()
+        };
+        Ok(())
+    }
+
+    /// The command could not be started; the exit code says why as docker's do.
+    ///
+    /// # Errors
+    /// When it was not being started.
+    pub fn fail(&mut self, code: u8, why: String) -> Result<()> {
+        if self.state.status != Status::Running {
+            return self.illegal("refused");
+        }
+        self.state = State {
+            exit_code: Some(code),
+            error: why,
+            ..State::default()
         };
         Ok(())
     }
@@ -120,13 +202,18 @@ impl Record {
     ///
     /// # Errors
     /// When it was not running.
-    pub fn exit(&mut self, now: Option<i64>, code: i32) -> Result<()> {
+    pub fn exit(&mut self, now: Option<i64>, code: u8, error: String) -> Result<()> {
         if self.state.status != Status::Running {
             return self.illegal("ended");
         }
-        self.state.status = Status::Exited;
-        self.state.finished = now;
-        self.state.exit_code = Some(code);
+        self.state = State {
+            status: Status::Exited,
+            started: self.state.started,
+            finished: now,
+            exit_code: Some(code),
+            error,
+            ..State::default()
+        };
         Ok(())
     }
 
@@ -156,6 +243,7 @@ mod tests {
             image_name: "i".into(),
             image_size: 0,
             layers: vec![],
+            chain: None,
             created: 0,
             args: vec![],
             entrypoint: 0,
@@ -164,18 +252,26 @@ mod tests {
             working_dir: "/".into(),
             network: Network::None,
             auto_remove: false,
+            settings: Settings::default(),
             state: State::default(),
         };
-        assert!(r.exit(Some(1), 0).is_err());
-        r.start(1).unwrap();
-        assert!(r.start(2).is_err());
-        r.exit(Some(3), 7).unwrap();
+        assert!(r.exit(Some(1), 0, String::new()).is_err());
+        assert!(r.fail(127, String::new()).is_err());
+        r.start(1, "runc".into()).unwrap();
+        assert!(r.start(2, "runc".into()).is_err());
+        r.exit(Some(3), 7, String::new()).unwrap();
         assert_eq!(
             (r.state.status, r.state.exit_code),
             (Status::Exited, Some(7))
         );
-        assert!(r.exit(Some(4), 0).is_err());
-        r.start(5).unwrap();
+        assert_eq!((r.state.started, &r.state.runtime), (Some(1), &None));
+        assert!(r.exit(Some(4), 0, String::new()).is_err());
+        r.start(5, "runc".into()).unwrap();
         assert_eq!(r.state.exit_code, None);
+        r.fail(127, "not there".into()).unwrap();
+        assert_eq!(
+            (r.state.status, r.state.exit_code),
+            (Status::Created, Some(127))
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! A container's root: the image's layers and its own, mounted by capasfs.
 
-use super::{Containers, Record};
+use super::{Containers, Record, cgroup};
 use crate::store::error::{Context, Error, Result, show};
 use crate::sys::{Errno, tree};
 use std::ffi::OsString;
@@ -41,6 +41,8 @@ impl Containers<'_> {
             return Ok(point);
         }
         let driver = driver();
+        let chain = record.chain.as_ref();
+        let catalog = chain.and_then(|chain| self.store.ready_catalog(chain, &record.layers));
         let refused =
             |why: &str| Error::Invalid(format!("cannot mount container {}: {why}", record.name));
         // Layers are named relative to their directory: short, so that a
@@ -48,7 +50,11 @@ impl Containers<'_> {
         let output = Command::new(&driver)
             .current_dir(self.store.layers())
             .arg("-o")
-            .arg(options(record))
+            .arg(options(
+                record,
+                catalog.as_deref(),
+                cgroup::devices_guarded()?,
+            ))
             .arg(&point)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -96,8 +102,11 @@ impl Containers<'_> {
     }
 }
 
-/// The options of capasfs, as seen from the layers' directory.
-fn options(record: &Record) -> String {
+/// The options of capasfs, as seen from the layers' directory. Device nodes of
+/// the image are dead where nobody guards devices. Hard links of the image are
+/// not kept together (`index`): a name that is not in the writable layer has not
+/// changed, so a commit finds all that has in there.
+fn options(record: &Record, catalog: Option<&Path>, guarded: bool) -> String {
     let own = |dir: &str| format!("../containers/{}/{dir}", record.id);
     let lower = if record.layers.is_empty() {
         own("empty")
@@ -105,8 +114,11 @@ fn options(record: &Record) -> String {
         let names: Vec<String> = record.layers.iter().map(|l| l.hex()).collect();
         names.join(":")
     };
+    let devices = if guarded { "" } else { "nodev," };
+    let catalog = catalog.and_then(|file| file.file_name()?.to_str());
+    let catalog = catalog.map_or(String::new(), |name| format!("catalog={name},"));
     format!(
-        "lowerdir={lower},upperdir={},workdir={}",
+        "{devices}{catalog}index=off,lowerdir={lower},upperdir={},workdir={}",
         own("upper"),
         own("work")
     )
@@ -115,7 +127,7 @@ fn options(record: &Record) -> String {
 /// The capasfs that belongs to this program, or else the one in PATH.
 pub fn driver() -> PathBuf {
     if let Some(chosen) = std::env::var_os(DRIVER_VARIABLE).filter(|v| !v.is_empty()) {
-        return chosen.into();
+        return std::path::absolute(&chosen).unwrap_or_else(|_| chosen.into());
     }
     std::env::current_exe()
         .ok()
@@ -153,6 +165,26 @@ pub fn find_program(name: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Digest;
+
+    #[test]
+    fn devices_are_dead_where_nobody_guards_them() {
+        let text = r#"{"id":"i","name":"n","image":"","image_name":"","image_size":0,
+            "layers":[],"created":0,"args":[],"entrypoint":0,"env":[],"user":"",
+            "working_dir":"/","network":"none","auto_remove":false}"#;
+        let text = text.replacen(
+            "\"image\":\"\"",
+            &format!("\"image\":\"{}\"", Digest::of(b"")),
+            1,
+        );
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert!(
+            options(&record, None, false)
+                .split(',')
+                .any(|o| o == "nodev")
+        );
+        assert!(!options(&record, None, true).contains("nodev"));
+    }
 
     #[test]
     fn mount_tables_write_blanks_as_octal() {

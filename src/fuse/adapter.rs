@@ -3,6 +3,7 @@
 use super::{
     backing::Backings,
     convert::{attr_ttl, caller, device, file_attr, file_type, set_time},
+    crew::Crew,
     handshake,
     open::Way,
     reply::{Asked, Late},
@@ -35,10 +36,13 @@ pub(super) struct Adapter {
     /// Idmapped mounts of this one are allowed.
     idmap: bool,
     pub(super) late: Arc<Late>,
+    crew: Arc<Crew>,
 }
 
 impl Adapter {
-    pub(super) fn new(union: Union, idmap: bool) -> Adapter {
+    pub(super) fn new(mut union: Union, idmap: bool, crew: Arc<Crew>) -> Adapter {
+        let away = crew.clone();
+        union.tell_of_waits(move || away.go_away());
         Adapter {
             ttl: union.timeout().unwrap_or(NO_TIMEOUT),
             no_opendir: false,
@@ -46,6 +50,7 @@ impl Adapter {
             union: Arc::new(union),
             backings: Backings::new(),
             late: Arc::default(),
+            crew,
         }
     }
 
@@ -54,7 +59,7 @@ impl Adapter {
     }
 
     pub(super) fn asked<'a>(&'a self, what: &'static str, node: INodeNo) -> Asked<'a> {
-        Asked::of(&self.union, what, node)
+        Asked::of(&self.union, &self.crew, what, node)
     }
 
     /// An entry's attributes carry the kernel's number of the node in the

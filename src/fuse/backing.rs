@@ -24,7 +24,8 @@ struct Backing {
 /// node's number may be another one's before the last of it is heard.
 pub(super) struct Backings {
     /// Of nodes that are open: never closed, since further opens of the node
-    /// must name the same one. Taken before a node's state and `idle`.
+    /// must name the same one. Taken before all locks of the union, which takes
+    /// none of these, and before `idle`.
     open: Mutex<HashMap<u64, Backing>>,
     idle: Mutex<LruCache<u64, Backing>>,
 }
@@ -39,7 +40,8 @@ impl Backings {
         }
     }
 
-    /// The backing file of a node that is being opened; `None` if the kernel
+    /// The backing file of a node that is being opened, made from `file` where
+    /// there is none yet; `None` if the kernel
     /// takes none of it, now or at an open before: then all its opens go
     /// through the daemon.
     ///
@@ -51,6 +53,7 @@ impl Backings {
         node: u64,
         handle: u64,
         source: Source,
+        file: impl FnOnce() -> Result<OwnedFd>,
         register: impl FnOnce(OwnedFd) -> std::io::Result<BackingId>,
     ) -> Result<Option<Arc<BackingId>>> {
         let mut open = self.open.lock();
@@ -66,13 +69,10 @@ impl Backings {
         let backing = match idle {
             Some(backing) if backing.source == source => backing,
             _ => {
-                let registered = union
-                    .backing_file(node, source)
-                    .map_err(std::io::Error::from)
-                    .and_then(|fd| {
-                        let _rights = (source == Source::Upper).then(WithoutFsetid::new);
-                        register(fd)
-                    });
+                let registered = file().map_err(std::io::Error::from).and_then(|fd| {
+                    let _rights = (source == Source::Upper).then(WithoutFsetid::new);
+                    register(fd)
+                });
                 match registered {
                     Ok(id) => {
                         log::debug!("passthrough for {node:#x}: registered");

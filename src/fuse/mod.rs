@@ -4,6 +4,7 @@
 mod adapter;
 mod backing;
 mod convert;
+mod crew;
 mod handshake;
 mod ioctl;
 mod open;

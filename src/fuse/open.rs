@@ -43,9 +43,13 @@ impl Adapter {
         let handle = FileHandle(opened.handle);
         let flags = match opened.io {
             Io::Passthrough { source } => {
+                let open = || match opened.file {
+                    Some(file) => Ok(file),
+                    None => self.union.backing_file(ino.0, source),
+                };
                 let backing =
                     self.backings
-                        .get(&self.union, ino.0, opened.handle, source, register)?;
+                        .get(&self.union, ino.0, opened.handle, source, open, register)?;
                 if let Some(id) = backing {
                     return Ok(Way::Kernel(handle, id));
                 }

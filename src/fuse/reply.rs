@@ -1,13 +1,14 @@
 //! What replies have in common: every one goes out through [`Asked`], which
 //! logs what was asked and what came of it.
 
-use super::convert::errno;
+use super::{convert::errno, crew::Crew};
 use crate::sys::{Errno as SysErrno, Result};
 use crate::union::Union;
 use fuser::{
     Errno, INodeNo, Notifier, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
     ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -62,9 +63,26 @@ macro_rules! refuse {
 refuse!(ReplyAttr ReplyCreate ReplyData ReplyDirectory ReplyEmpty ReplyEntry ReplyIoctl);
 refuse!(ReplyLseek ReplyOpen ReplyStatfs ReplyWrite ReplyXattr);
 
+/// Tells the crew of the end of a request, after its answer.
+struct Turn<'a> {
+    crew: &'a Arc<Crew>,
+    /// Somebody waits for the answer.
+    waited: bool,
+    /// Others waited too, when it was about to be given.
+    others: Cell<Option<bool>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.crew.answered(self.others.get());
+    }
+}
+
 /// A request, and how it is answered.
 pub(super) struct Asked<'a> {
     union: &'a Union,
+    /// Ends with the request.
+    turn: Turn<'a>,
     what: &'static str,
     node: u64,
     name: Option<&'a OsStr>,
@@ -73,9 +91,20 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// It is about a node.
-    pub(super) fn of(union: &'a Union, what: &'static str, node: INodeNo) -> Asked<'a> {
+    pub(super) fn of(
+        union: &'a Union,
+        crew: &'a Arc<Crew>,
+        what: &'static str,
+        node: INodeNo,
+    ) -> Asked<'a> {
+        let waited = !matches!(what, "forget" | "release");
         Asked {
             union,
+            turn: Turn {
+                crew,
+                waited,
+                others: Cell::new(None),
+            },
             what,
             node: node.0,
             name: None,
@@ -102,6 +131,9 @@ impl<'a> Asked<'a> {
     /// Logs the result: one line a request, at debug; a failure that is not
     /// the caller's doing is a warning, with paths in the place of numbers.
     pub(super) fn logged<T>(&self, result: Result<T>) -> Result<T> {
+        if self.turn.waited {
+            self.turn.others.set(Some(self.turn.crew.others_wait()));
+        }
         match &result {
             Ok(_) => log::debug!("{self}: ok"),
             Err(e) if is_answer(*e, self.union.read_only()) => log::debug!("{self}: {e}"),

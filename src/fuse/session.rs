@@ -1,6 +1,6 @@
 //! From a mounted `/dev/fuse` descriptor to a served file system.
 
-use super::adapter::Adapter;
+use super::{adapter::Adapter, crew::Crew};
 use crate::union::Union;
 use fuser::{Config, Session, SessionACL};
 use std::io;
@@ -21,7 +21,7 @@ pub enum Allow {
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Threads that read requests, at least 1.
+    /// Threads that read requests at most, at least 1.
     pub threads: usize,
     /// Whose requests are answered.
     pub allow: Allow,
@@ -53,7 +53,8 @@ pub fn serve(union: Union, dev: OwnedFd, settings: Settings) -> io::Result<Runni
         Allow::All | Allow::Owner => SessionACL::All,
         Allow::RootAndOwner => SessionACL::RootAndOwner,
     };
-    let adapter = Adapter::new(union, settings.allow != Allow::RootAndOwner);
+    let crew = Crew::new(dev.try_clone()?);
+    let adapter = Adapter::new(union, settings.allow != Allow::RootAndOwner, crew);
     let late = adapter.late();
     let session = Session::from_fd(adapter, dev, acl, config)?;
     late.set(session.notifier());

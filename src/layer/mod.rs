@@ -5,6 +5,7 @@ pub mod acl;
 pub mod marks;
 pub mod open;
 pub mod owner;
+pub mod seal;
 pub mod work;
 
 use crate::sys::{Result, dir, fs, fs::Time, handle};
@@ -26,6 +27,10 @@ pub struct Layer {
     pub dev: u64,
     /// Inode number of its root.
     pub ino: u64,
+    /// Who owns its root.
+    pub uid: u32,
+    /// Its root's group.
+    pub gid: u32,
     /// When its root was changed last.
     pub ctime: Time,
     /// UUID of its file system, zeros if unknown.
@@ -54,6 +59,8 @@ impl Layer {
             path,
             dev: stat.dev,
             ino: stat.ino,
+            uid: stat.uid,
+            gid: stat.gid,
             ctime: stat.ctime,
             uuid,
             idmapped,

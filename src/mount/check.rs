@@ -8,8 +8,8 @@
 use super::claim::claim;
 use super::failure::Failure;
 use super::options::MountSpec;
-use super::seal::{keep_atimes, seal};
 use crate::layer::open::{OpenDir, OpenFile, OpenLayers};
+use crate::layer::seal::{keep_atimes, seal};
 use crate::sys::mount::{ATIMES, Flags};
 use crate::sys::place::{self, Identity, Place};
 use crate::sys::{Errno, process};

@@ -7,7 +7,6 @@ mod claim;
 pub mod failure;
 pub mod log;
 pub mod options;
-mod seal;
 pub mod serve;
 mod split;
 pub mod table;

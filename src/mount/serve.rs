@@ -21,9 +21,9 @@ use std::time::Duration;
 /// open in the mount.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How many threads serve when nothing was said: a copy of a large file keeps one
-/// busy for long, and those that have nothing to do cost no memory.
-const THREADS: usize = 2;
+/// How many threads serve at most when nothing was said: as many as wait for the
+/// disk at a time. Those that have nothing to do rest.
+const THREADS: usize = 4;
 
 /// The program `capasfs`; returns its exit code. It must be the process's
 /// first doing: inherited descriptors are closed.

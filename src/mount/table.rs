@@ -122,7 +122,7 @@ const fn ignored(name: &'static str) -> Word {
 pub const OWN: &[Word] = &[
     word("lowerdir", "DIR[:DIR...]", Effect::Lower, "the directories below, topmost first; needed"),
     word("lowerdir+", "DIR", Effect::OneMoreLower, "one more below the others; a colon is ordinary here"),
-    word("catalog", "FILE", Effect::Catalog, "what the lower directories merge to, made by capas; does not fit: not used"),
+    word("catalog", "FILE", Effect::Catalog, "a file that says what the lower directories merge to; not used if it does not fit"),
     word("upperdir", "DIR", Effect::Upper, "where changes go; without it the mount is read-only"),
     word("workdir", "DIR", Effect::Work, "an empty directory beside upperdir; needed with it"),
     word("redirect_dir", "on|follow|nofollow|off", Effect::RedirectDir,
@@ -157,7 +157,7 @@ pub const OWN: &[Word] = &[
     word("allow_other", "", Effect::AllowAll, "everybody may use the mount (default where the mounter may say so)"),
     word("allow_root", "", Effect::AllowRoot, "only root and the mounter may use it"),
     word("private", "", Effect::Private, "mounts in it stay in this mount namespace"),
-    word("threads", "N", Effect::Threads, "how many threads serve"),
+    word("threads", "N", Effect::Threads, "how many threads serve at most (4)"),
     word("log", "stderr|syslog|FILE", Effect::Log, "where messages go (default stderr in the foreground, else syslog)"),
     word("log_level", "off|error|warn|info|debug", Effect::LogLevel, "which messages (default warn)"),
     word("debug", "", Effect::Debug, "same as -d"),

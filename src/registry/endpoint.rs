@@ -37,11 +37,10 @@ impl Endpoint {
     pub fn of(name: &str, insecure: bool, config: Option<&RegistryConfig>) -> Result<Endpoint> {
         let authority = if name == DOCKER.0 { DOCKER.1 } else { name };
         check_authority(authority)?;
-        let speech = match config.and_then(|c| c.insecure) {
-            None | Some(true) if is_loopback(authority) => Speech::Plain,
-            Some(true) => Speech::Either,
-            _ if insecure => Speech::Either,
-            _ => Speech::Tls,
+        let configured = config.and_then(|c| c.insecure);
+        let speech = match insecure || configured.unwrap_or_else(|| is_loopback(authority)) {
+            true => Speech::Either,
+            false => Speech::Tls,
         };
         Ok(Endpoint::new(name, authority, speech))
     }
@@ -81,8 +80,7 @@ impl Endpoint {
     pub fn insecure(&self) -> bool {
         match self.speech {
             Speech::Tls => false,
-            Speech::Plain => !is_loopback(&self.authority),
-            Speech::Either => true,
+            Speech::Plain | Speech::Either => !is_loopback(&self.authority),
         }
     }
 
@@ -98,7 +96,7 @@ impl Endpoint {
             Speech::Either => {
                 let probe = Request::get(format!("{}/v2/", with("https")));
                 match transport.exchange(&probe, None) {
-                    Err(Fault::Connection { .. }) => with("http"),
+                    Err(Fault::Connection { tls: false, .. }) => with("http"),
                     _ => with("https"),
                 }
             }
@@ -152,10 +150,10 @@ mod tests {
             ("h.example:5000", false, None, Speech::Tls),
             ("h.example:5000", true, None, Speech::Either),
             ("h.example", false, Some(config(true)), Speech::Either),
-            ("localhost:5000", false, None, Speech::Plain),
-            ("127.9.0.1", false, Some(config(true)), Speech::Plain),
-            ("[::1]:80", false, None, Speech::Plain),
-            ("[0:0:0:0:0:0:0:1]", false, None, Speech::Plain),
+            ("localhost:5000", false, None, Speech::Either),
+            ("127.9.0.1", false, Some(config(true)), Speech::Either),
+            ("[::1]:80", false, None, Speech::Either),
+            ("[0:0:0:0:0:0:0:1]", false, None, Speech::Either),
             ("[2001:db8::1]:80", false, None, Speech::Tls),
             ("[2001:db8::1]:80", true, None, Speech::Either),
             ("[::ffff:192.0.2.1]", false, None, Speech::Tls),
@@ -166,7 +164,8 @@ mod tests {
             let endpoint = Endpoint::of(name, wish, config.as_ref()).unwrap();
             assert_eq!(endpoint.speech, speech, "{name}");
             // A registry on this machine does not open the way to others.
-            assert_eq!(endpoint.insecure(), speech == Speech::Either, "{name}");
+            let opens = speech == Speech::Either && !is_loopback(name);
+            assert_eq!(endpoint.insecure(), opens, "{name}");
         }
         let docker = Endpoint::of("docker.io", false, None).unwrap();
         assert_eq!(docker.authority, "registry-1.docker.io");

@@ -20,6 +20,8 @@ pub(super) enum Fault {
         text: String,
         /// Asking again soon will give the same.
         hopeless: bool,
+        /// The other side speaks TLS, so it need not be tried without.
+        tls: bool,
     },
     /// Asking again would be wrong.
     Final(Error),

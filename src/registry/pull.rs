@@ -1,9 +1,11 @@
 //! An image from a registry into the store.
 
 use super::{Document, Registry, Wanted, in_silence};
-use crate::store::document::{ImageConfig, MAX_CONFIG, Manifest, Platform, Top};
+use crate::store::document::{
+    Descriptor, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, Top,
+};
 use crate::store::error::{Error, Result, invalid};
-use crate::store::image::{Image, RepoDigest};
+use crate::store::image::{self, Image, RepoDigest};
 use crate::store::load::{Origin, Plan, PlannedLayer, Source, Step, planned_layers};
 use crate::store::pipeline::Blob;
 use crate::store::{Digest, Name, Reference, Store, platform};
@@ -15,6 +17,8 @@ use std::time::Duration;
 const WORKERS: usize = 3;
 /// How deep indexes may refer to indexes.
 const MAX_NESTING: usize = 4;
+/// Entries of an index whose platform is looked for in their configurations.
+const MAX_SILENT: usize = 16;
 
 /// What happens to a layer's blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,28 +60,27 @@ impl Registry {
         };
         let top = self.manifest(repository, wanted, &in_silence)?;
         let digest = top.descriptor.digest;
-        let (document, index) = match &top.content {
-            Top::Manifest(_) => (top, None),
-            Top::Index(_) => {
-                let data = top.data.clone();
-                (self.choose(repository, top, wish)?, Some(data))
-            }
+        let index = match &top.content {
+            Top::Manifest(_) => None,
+            Top::Index(_) => Some(top.data.clone()),
         };
+        let Chosen { document, said } = self.choose(repository, top, wish)?;
         let Top::Manifest(manifest) = &document.content else {
             return invalid("an index where an image's manifest should be");
         };
         let config_data = self.config(repository, manifest)?;
         let config = ImageConfig::parse(&config_data)?;
-        // Of an index that was looked for already.
-        if let (Some(wish), None) = (wish, &index) {
+        if let (Some(wish), false) = (wish, said) {
             check_platform(&config, wish, &name.reference)?;
         }
         let called = RepoDigest::new(&name.reference, digest);
-        let known = store
-            .images()?
-            .into_iter()
-            .find(|i| i.id == manifest.config.digest);
-        let whole = known.is_some() && store.image_layers(&config).is_ok();
+        let listed = store.read_index()?;
+        let id = manifest.config.digest;
+        let known = image::images(&listed).into_iter().find(|i| i.id == id);
+        let whole = known.is_some()
+            && image::damage(&listed, &id).is_none()
+            && (index.is_none() || store.read_blob(&digest, MAX_MANIFEST).is_ok())
+            && is_whole(store, &document.descriptor, manifest, &config);
         let named = |image: &Image| {
             let named = name.digest.is_some() || image.names.contains(&name.reference);
             named && image.digests.contains(&called)
@@ -129,38 +132,77 @@ impl Registry {
     }
 
     /// Follow indexes to the image for a platform.
-    fn choose(&self, repository: &str, top: Document, wish: Option<&Platform>) -> Result<Document> {
+    fn choose(&self, repository: &str, top: Document, wish: Option<&Platform>) -> Result<Chosen> {
         let wish = wish.cloned().unwrap_or_else(Platform::host);
         let mut document = top;
+        let mut said = false;
         for _ in 0..MAX_NESTING {
             let Top::Index(index) = &document.content else {
-                return Ok(document);
+                return Ok(Chosen { document, said });
             };
             let entries: Vec<_> = index.manifests.iter().collect();
-            let Some(entry) = platform::choose(&entries, &wish) else {
-                return Err(Error::NotFound(format!(
-                    "no matching manifest for {wish} in the manifest list entries"
-                )));
+            let next = if let Some(entry) = platform::choose(&entries, &wish) {
+                said = true;
+                Some(self.entry(repository, entry)?)
+            } else {
+                said = false;
+                self.silent_entry(repository, &entries, &wish)?
             };
-            let next = self.manifest(repository, Wanted::Digest(entry.digest), &in_silence)?;
-            if next.descriptor.size != entry.size {
-                return invalid(format!(
-                    "manifest {} has {} bytes, its descriptor says {}",
-                    entry.digest, next.descriptor.size, entry.size
-                ));
-            }
-            if next.descriptor.is_index() != entry.is_index() {
-                return invalid(format!(
-                    "manifest {} is not what the index calls it",
-                    entry.digest
-                ));
-            }
-            document = next;
+            document = next.ok_or_else(|| {
+                Error::NotFound(format!(
+                    "no matching manifest for {wish} in the manifest list entries"
+                ))
+            })?;
         }
         match document.content {
-            Top::Manifest(_) => Ok(document),
+            Top::Manifest(_) => Ok(Chosen { document, said }),
             Top::Index(_) => invalid("indexes refer to indexes too deeply"),
         }
+    }
+
+    /// What an entry of an index describes.
+    fn entry(&self, repository: &str, entry: &Descriptor) -> Result<Document> {
+        let next = self.manifest(repository, Wanted::Digest(entry.digest), &in_silence)?;
+        if next.descriptor.size != entry.size {
+            return invalid(format!(
+                "manifest {} has {} bytes, its descriptor says {}",
+                entry.digest, next.descriptor.size, entry.size
+            ));
+        }
+        if next.descriptor.is_index() != entry.is_index() {
+            return invalid(format!(
+                "manifest {} is not what the index calls it",
+                entry.digest
+            ));
+        }
+        Ok(next)
+    }
+
+    /// Of entries that do not say their platform the only one, else the first
+    /// whose configuration suits.
+    fn silent_entry(
+        &self,
+        repository: &str,
+        entries: &[&Descriptor],
+        wish: &Platform,
+    ) -> Result<Option<Document>> {
+        let only = entries.len() == 1;
+        let silent = entries.iter().filter(|e| e.platform.is_none());
+        for entry in silent.take(MAX_SILENT) {
+            let document = self.entry(repository, entry)?;
+            let suits = match &document.content {
+                Top::Manifest(manifest) if !only => {
+                    let config = self.config(repository, manifest)?;
+                    // Other things than images are in indexes too.
+                    ImageConfig::parse(&config).is_ok_and(|c| c.suits(wish))
+                }
+                Top::Manifest(_) | Top::Index(_) => true,
+            };
+            if suits {
+                return Ok(Some(document));
+            }
+        }
+        Ok(None)
     }
 
     fn config(&self, repository: &str, manifest: &Manifest) -> Result<Vec<u8>> {
@@ -171,6 +213,33 @@ impl Registry {
             Box::new(in_silence),
         )
     }
+}
+
+/// An image of an index, or what was no index.
+struct Chosen {
+    document: Document,
+    /// The index said that it is for the platform.
+    said: bool,
+}
+
+/// Does the store lack nothing of an image: good documents, trees of all layers
+/// and, for each, its blob or what the blob is made from.
+fn is_whole(
+    store: &Store,
+    described: &Descriptor,
+    manifest: &Manifest,
+    config: &ImageConfig,
+) -> bool {
+    let documents = store.read_blob(&described.digest, MAX_MANIFEST).is_ok()
+        && store.read_blob(&manifest.config.digest, MAX_CONFIG).is_ok();
+    let Ok(layers) = store.image_layers(config) else {
+        return false;
+    };
+    documents
+        && layers
+            .iter()
+            .zip(&manifest.layers)
+            .all(|(layer, blob)| store.has_blob(blob) || store.skeleton(&layer.name()).exists())
 }
 
 fn check_platform(config: &ImageConfig, wish: &Platform, name: &Reference) -> Result<()> {

@@ -115,5 +115,6 @@ pub(super) fn cut(why: &str) -> Fault {
     Fault::Connection {
         text: format!("the download broke off{why}"),
         hopeless: false,
+        tls: false,
     }
 }

@@ -104,6 +104,7 @@ impl Answer {
         read.map_err(|e| Fault::Connection {
             text: format!("{}: the answer broke off: {e}", host_of(&self.url)),
             hopeless: false,
+            tls: false,
         })?;
         if data.len() as u64 > max {
             return Err(Fault::invalid(format!(
@@ -241,6 +242,7 @@ fn agent(loopback: bool) -> &'static Agent {
 
 /// A failed exchange as a fault.
 fn lost(host: &str, e: &ureq::Error) -> Fault {
+    let mut tls = false;
     let (text, hopeless) = match e {
         ureq::Error::HostNotFound => ("no such host".to_owned(), true),
         ureq::Error::Timeout(_) => ("no answer in time".to_owned(), false),
@@ -253,7 +255,19 @@ fn lost(host: &str, e: &ureq::Error) -> Fault {
             "it does not speak TLS (--insecure allows that)".to_owned(),
             true,
         ),
-        ureq::Error::Io(io) => (e.to_string(), io.kind() == ErrorKind::InvalidData),
+        ureq::Error::Io(io) => {
+            tls = io.kind() == ErrorKind::InvalidData;
+            let text = io.to_string();
+            match text.strip_prefix("invalid peer certificate: ") {
+                Some(why) => (
+                    format!(
+                        "its certificate is not believed: {why} (authorities are the machine's, or those in the file that SSL_CERT_FILE names)"
+                    ),
+                    true,
+                ),
+                None => (e.to_string(), tls),
+            }
+        }
         ureq::Error::Http(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             (e.to_string(), true)
         }
@@ -262,6 +276,7 @@ fn lost(host: &str, e: &ureq::Error) -> Fault {
     Fault::Connection {
         text: format!("cannot reach {host}: {}", show(text.as_bytes())),
         hopeless,
+        tls,
     }
 }
 

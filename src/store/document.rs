@@ -5,6 +5,7 @@ use super::error::{Error, Result, invalid};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// No index or manifest is larger; the specification lets registries refuse
@@ -317,6 +318,18 @@ pub struct RunConfig {
     pub cmd: Option<Vec<String>>,
     /// Where it is run.
     pub working_dir: Option<String>,
+    /// `KEY` to `VALUE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Directories that are no part of the container's layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<BTreeMap<String, serde_json::Value>>,
+    /// `PORT/PROTOCOL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+    /// What asks the command to end, a name or a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
 }
 
 impl ImageConfig {

@@ -20,8 +20,6 @@ pub enum Error {
         code: u8,
         /// Why.
         why: String,
-        /// The runtime has said so on our standard error already.
-        told: bool,
     },
 }
 

@@ -9,6 +9,7 @@
 //! somebody counts on is dead.
 
 use super::Store;
+use super::catalog::SUFFIX;
 use super::digest::Digest;
 use super::document::{Descriptor, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Top, parse_top};
 use super::error::{Context, Result};
@@ -19,7 +20,7 @@ use super::staging::{Staging, stale};
 use super::walk::Taken;
 use crate::sys::tree;
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
@@ -47,6 +48,19 @@ pub(super) struct Dead {
 pub(super) struct Live {
     pub blobs: HashSet<Digest>,
     pub layers: HashSet<Digest>,
+    /// Chains whose catalogs are of use: those of whole images.
+    pub catalogs: HashSet<Digest>,
+}
+
+impl Live {
+    /// Is what `layers` has under this name, which begins with the digest, of
+    /// use to anybody.
+    pub(super) fn has_layer(&self, digest: &Digest, name: &OsStr) -> bool {
+        match name.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
+            true => self.catalogs.contains(digest),
+            false => self.layers.contains(digest),
+        }
+    }
 }
 
 impl Store {
@@ -123,8 +137,8 @@ impl Store {
     pub(super) fn dead(&self, users: &[User]) -> Result<Dead> {
         let live = self.live(users, |_| true)?;
         Ok(Dead {
-            blobs: names(&self.blobs(), &live.blobs)?,
-            layers: names(&self.layers(), &live.layers)?,
+            blobs: names(&self.blobs(), |d, _| live.blobs.contains(d))?,
+            layers: names(&self.layers(), |d, name| live.has_layer(d, name))?,
         })
     }
 
@@ -138,6 +152,7 @@ impl Store {
         let mut live = Live::default();
         live.layers
             .extend(users.iter().flat_map(|u| u.layers.iter()));
+        live.catalogs.extend(users.iter().filter_map(|u| u.chain));
         let mut indexes = Vec::new();
         for descriptor in self.read_index()?.manifests.iter().filter(|d| counts(d)) {
             self.mark(descriptor, &mut live)?;
@@ -171,7 +186,9 @@ impl Store {
                 let data = self.read_blob(&manifest.config.digest, MAX_CONFIG)?;
                 if let Ok(config) = ImageConfig::parse(&data) {
                     live.layers.extend(config.diff_ids());
-                    live.layers.extend(chain_ids(config.diff_ids()));
+                    let chains = chain_ids(config.diff_ids());
+                    live.catalogs.extend(chains.last());
+                    live.layers.extend(chains);
                 }
             }
         }
@@ -182,17 +199,22 @@ impl Store {
 /// The digest that a blob, or what there is of a layer, is named by.
 pub(super) fn named(name: &std::ffi::OsStr) -> Option<Digest> {
     let text = name.to_str()?;
-    let plain = [".json", ".skel"].iter().find_map(|s| text.strip_suffix(s));
+    let plain = [".json", ".skel", SUFFIX]
+        .iter()
+        .find_map(|s| text.strip_suffix(s));
     Digest::parse_hex(plain.unwrap_or(text)).ok()
 }
 
-/// What is named in `dir` by a digest that is not `live`.
-pub(super) fn names(dir: &Path, live: &HashSet<Digest>) -> Result<Vec<OsString>> {
+/// What is named in `dir` by a digest, and is not live.
+pub(super) fn names(
+    dir: &Path,
+    is_live: impl Fn(&Digest, &OsStr) -> bool,
+) -> Result<Vec<OsString>> {
     let say = || format!("cannot read {}", dir.display());
     let mut dead = Vec::new();
     for entry in fs::read_dir(dir).context(say)? {
         let name = entry.context(say)?.file_name();
-        if named(&name).is_some_and(|d| !live.contains(&d)) {
+        if named(&name).is_some_and(|d| !is_live(&d, &name)) {
             let record = Path::new(&name).extension().is_some_and(|e| e == "json");
             dead.push((!record, name));
         }

@@ -40,6 +40,19 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
     out
 }
 
+/// The layers that a mount of them needs, top first. One that hides everything
+/// below it at the root is the last, as union mounts know no opaque root.
+pub fn mounted(layers: &[LayerRecord]) -> Vec<Digest> {
+    let mut out = Vec::new();
+    for layer in layers.iter().rev() {
+        out.push(layer.name());
+        if layer.root_opaque {
+            break;
+        }
+    }
+    out
+}
+
 impl Store {
     /// The directory of an unpacked layer.
     pub fn layer_dir(&self, name: &Digest) -> PathBuf {

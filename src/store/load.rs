@@ -1,9 +1,11 @@
 //! Images into the store, from an archive or from another [`Source`].
 
+mod child;
 mod import;
 mod plan;
 mod told;
 
+pub use child::{NewImage, Step as MakingStep};
 pub use import::Import;
 pub use plan::{Origin, Plan, PlannedLayer, planned_layers};
 pub use told::Tell;
@@ -14,7 +16,7 @@ use super::digest::Digest;
 use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, Platform, parse};
 use super::error::{Context, Error, Result, invalid, show};
 use super::image::{Image, assign};
-use super::layer::{LayerRecord, chain_ids};
+use super::layer::{LayerRecord, chain_ids, mounted};
 use super::pipeline::{self, Blob, Done, Encoding, Job};
 use super::reference::Reference;
 use super::staging::{self, Staging};
@@ -45,6 +47,13 @@ pub trait Source: Sync {
     /// store.
     fn wants_blobs(&self) -> bool {
         true
+    }
+
+    /// A file on the store's file system that is the blob and will not be
+    /// changed: the store then shares it instead of copying it.
+    fn file(&self, layer: &PlannedLayer) -> Option<&Path> {
+        let _ = layer;
+        None
     }
 
     /// A layer has come so far.
@@ -200,12 +209,18 @@ struct Load<'a> {
 impl Load<'_> {
     fn run(&self, plans: Vec<Plan>) -> Result<Vec<Loaded>> {
         let mut taken = self.take_layers(&plans)?;
-        let mut images = Vec::new();
+        let (mut images, mut catalogs) = (Vec::new(), Vec::new());
         for plan in plans {
-            let image = self.finish_image(&plan, &mut taken)?;
+            let (image, layers) = self.finish_image(&plan, &mut taken)?;
+            let chain = chain_ids(plan.config.diff_ids()).pop();
+            catalogs.extend(chain.map(|chain| (chain, mounted(&layers))));
             images.push((image, plan.names));
         }
-        self.commit(images)
+        let loaded = self.commit(images)?;
+        for (chain, layers) in &catalogs {
+            self.store.ready_catalog(chain, layers);
+        }
+        Ok(loaded)
     }
 
     /// Read every layer once, several at a time.
@@ -281,9 +296,14 @@ impl Load<'_> {
     fn take_layer(&self, job: &LayerJob<'_>, cancel: &AtomicBool) -> Result<Taken> {
         let layer = job.layer;
         let part = self.blobs.join(format!("{}.part", job.number));
+        let file = self.source.file(layer);
+        let keep = file.is_none().then_some(part.as_path());
         let done = self
-            .read_layer(layer, job.unpack, Some(&part), cancel)
+            .read_layer(layer, job.unpack, keep, cancel)
             .map_err(|e| in_layer(&layer.diff_id, e))?;
+        if let Some(file) = file {
+            fs::hard_link(file, &part).context(|| format!("cannot write {}", part.display()))?;
+        }
         let (digest, size) = done.blob;
         let media_type = match &layer.described {
             Some(d) => d.media_type.clone(),
@@ -359,11 +379,16 @@ impl Load<'_> {
     }
 
     /// Give every layer of an image its final form and the image its
-    /// documents, all in staging.
-    fn finish_image(&self, plan: &Plan, taken: &mut HashMap<Digest, Taken>) -> Result<Image> {
+    /// documents, all in staging. With the image come the records of its
+    /// layers, bottom first.
+    fn finish_image(
+        &self,
+        plan: &Plan,
+        taken: &mut HashMap<Digest, Taken>,
+    ) -> Result<(Image, Vec<LayerRecord>)> {
         let mut below: Vec<PathBuf> = Vec::new();
         let mut descriptors = Vec::new();
-        let mut size = 0;
+        let (mut size, mut records) = (0, Vec::new());
         for (layer, chain) in plan.layers.iter().zip(chain_ids(plan.config.diff_ids())) {
             let (record, path) = self
                 .finish_layer(layer, chain, taken, &below)
@@ -373,6 +398,7 @@ impl Load<'_> {
                 below.clear();
             }
             below.insert(0, path);
+            records.push(record);
             let blob = taken.get(&layer.diff_id).map(|t| t.blob.clone());
             descriptors.extend(blob);
         }
@@ -413,14 +439,15 @@ impl Load<'_> {
             self.write_blob(&origin.digest.digest, index)?;
         }
         let origin = plan.origin.as_ref().map(|o| o.digest.clone());
-        Ok(Image {
+        let image = Image {
             id,
             manifest,
             names: plan.names.clone(),
             digests: origin.into_iter().collect(),
             created: plan.config.created.clone(),
             size,
-        })
+        };
+        Ok((image, records))
     }
 
     /// The record and directory of a layer, which may be in staging.

@@ -7,6 +7,7 @@
 //!   blobs/sha256/<hex>     manifests, configurations, layers as they came
 //!   layers/<hex>/          a layer unpacked, never written again
 //!   layers/<hex>.json      what is known of it; a directory without is garbage
+//!   layers/<hex>.cat       what an image's layers merge to, see `catalog`
 //!   layers/<hex>.skel      its archive without the files' contents, see `skeleton`
 //!   containers/<id>/       see `container`
 //!   tmp/<random>/          staging, see `staging`
@@ -41,6 +42,7 @@
 pub mod archive;
 pub mod aside;
 pub mod blobs;
+pub mod catalog;
 pub mod change;
 pub mod check;
 pub mod complete;
@@ -63,6 +65,7 @@ pub mod staging;
 pub mod tag;
 pub mod tarball;
 pub mod tarwriter;
+pub mod time;
 pub mod unpack;
 pub mod usage;
 pub mod verify;
@@ -240,13 +243,14 @@ impl Store {
         }
         replace_file(&self.root.join("oci-layout"), LAYOUT)?;
         // A store that has lost its capas.json has images.
-        if !self.root.join("index.json").exists() {
+        if !self.root.join("index.json").try_exists().context(say)? {
             self.write_index(&Index::default())?;
         }
-        let skeletons = fs::read_dir(self.layers()).context(say)?.flatten();
-        let skeletons = skeletons
-            .map(|e| PathBuf::from(e.file_name()))
-            .any(|name| name.extension().is_some_and(|e| e == "skel"));
+        let mut skeletons = false;
+        for entry in fs::read_dir(self.layers()).context(say)? {
+            let name = PathBuf::from(entry.context(say)?.file_name());
+            skeletons |= name.extension().is_some_and(|e| e == "skel");
+        }
         let format = Format {
             version: VERSION,
             compatible: Vec::new(),

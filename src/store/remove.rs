@@ -18,6 +18,8 @@ pub struct User {
     pub called: String,
     /// The layers it is mounted from, by the names of their directories.
     pub layers: Vec<Digest>,
+    /// The chain that they are.
+    pub chain: Option<Digest>,
     /// Is it running.
     pub running: bool,
 }
@@ -91,7 +93,17 @@ impl Store {
     }
 }
 
-/// A name goes; with the last one the image does, unless it is in use.
+/// Is the image called by one tag at most, and by digests of one repository only.
+fn is_called_once(image: &Image) -> bool {
+    let names = image.names.iter().map(Reference::repository);
+    let digests = image.digests.iter().map(|d| d.repository().clone());
+    let mut all = names.chain(digests);
+    let first = all.next();
+    image.names.len() <= 1 && all.all(|other| Some(other) == first)
+}
+
+/// A name goes, and with the last one in a repository the digests there; with
+/// the last thing it is called by the image does, unless it is in use.
 fn by_name(
     image: &Image,
     name: &Reference,
@@ -100,18 +112,17 @@ fn by_name(
     users: &[User],
     removed: &mut Vec<Removed>,
 ) -> Result<bool> {
-    let last = image.names.len() <= 1;
-    if last
-        && !force
-        && let Some(user) = users.first()
-    {
+    if let (false, true, Some(user)) = (force, is_called_once(image), users.first()) {
         return Err(in_use(image, text, user));
     }
     removed.push(Removed::Name(name.clone()));
     let mut others = image.names.iter().filter(|n| *n != name);
+    let mut last = image.names.len() <= 1;
     if !others.any(|n| n.same_repository(name)) {
-        let digests = image.digests.iter().filter(|d| d.is_in(name));
-        removed.extend(digests.cloned().map(Removed::Digest));
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            image.digests.iter().cloned().partition(|d| d.is_in(name));
+        removed.extend(here.into_iter().map(Removed::Digest));
+        last &= elsewhere.is_empty();
     }
     Ok(last && !users.iter().any(|u| u.running))
 }
@@ -126,13 +137,10 @@ fn by_digest(
     users: &[User],
     removed: &mut Vec<Removed>,
 ) -> Result<bool> {
-    let last = image.names.is_empty() && image.digests.iter().all(|d| d == digest);
-    if last
-        && !force
-        && let Some(user) = users.first()
-    {
+    if let (false, true, Some(user)) = (force, is_called_once(image), users.first()) {
         return Err(in_use(image, text, user));
     }
+    let last = image.names.is_empty() && image.digests.iter().all(|d| d == digest);
     removed.push(Removed::Digest(digest.clone()));
     Ok(last && !users.iter().any(|u| u.running))
 }
@@ -145,7 +153,8 @@ fn in_use(image: &Image, text: &str, user: &User) -> Error {
     ))
 }
 
-/// An image goes with all its names, if they are in one repository.
+/// An image goes with all that it is called, if that is one tag and what its
+/// repository calls it.
 fn by_id(image: &Image, force: bool, users: &[User], removed: &mut Vec<Removed>) -> Result<bool> {
     let refuse = |how: &str, why: String| {
         Err(Error::Conflict(format!(
@@ -157,12 +166,8 @@ fn by_id(image: &Image, force: bool, users: &[User], removed: &mut Vec<Removed>)
         let why = format!("image is being used by running container {}", user.short());
         return refuse("cannot be forced", why);
     }
-    let one_repository = match image.names.as_slice() {
-        [first, rest @ ..] => rest.iter().all(|n| n.same_repository(first)),
-        [] => true,
-    };
     if !force {
-        if !one_repository {
+        if !is_called_once(image) {
             let why = "image is referenced in multiple repositories".to_owned();
             return refuse("must be forced", why);
         }

@@ -1,8 +1,9 @@
-//! A tar archive that is written: plain directories and files, all times 0, so
-//! that the same content gives the same bytes.
+//! A tar archive that is written, so that the same members give the same bytes:
+//! owners by their numbers, times in whole seconds, nothing of this machine.
 
-use super::error::{Context, Error, Result, invalid};
-use super::tarball::padding;
+use super::error::{Context, Error, Result, invalid, show};
+use super::tarball::{Kind, Member, padding};
+use crate::sys::fs::Time;
 use std::io::{Read, Write};
 use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
@@ -23,23 +24,39 @@ impl<W: Write> TarWriter<W> {
         TarWriter { out }
     }
 
-    /// A directory; `name` without the slash that ends it in archives.
+    /// A directory without anything special; `name` without the slash that ends
+    /// it in archives.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn dir(&mut self, name: &str) -> Result<()> {
-        self.header(&format!("{name}/"), EntryType::Directory, 0o755, 0)
+        self.member(&plain(name, Kind::Dir, 0o755, 0), &mut std::io::empty())
     }
 
-    /// A file with what `content` gives, which is read to its end and must be
+    /// A file without anything special; `content` is read to its end and must be
     /// `size` bytes.
     ///
     /// # Errors
     /// When it cannot be read or written, or has another size.
     pub fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<()> {
-        self.header(name, EntryType::Regular, 0o644, size)?;
-        copy_exactly(content, size, &mut self.out, name)?;
-        let pad = usize::try_from(padding(size)).unwrap_or_default();
+        self.member(&plain(name, Kind::File, 0o644, size), content)
+    }
+
+    /// Any member; of a file, `content` is read to its end and must be as long
+    /// as the member says. Extended attributes that an archive cannot hold are
+    /// left out, with a warning.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or has another size.
+    pub fn member(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
+        let bytes =
+            header(member).map_err(|e| Error::Invalid(format!("{}: {e}", show(&member.path))))?;
+        self.out.write_all(&bytes).context(say)?;
+        if member.kind != Kind::File {
+            return Ok(());
+        }
+        copy_exactly(content, member.size, &mut self.out, &show(&member.path))?;
+        let pad = usize::try_from(padding(member.size)).unwrap_or_default();
         let zeros = [0; tar_core::HEADER_SIZE];
         self.out
             .write_all(zeros.get(..pad).unwrap_or_default())
@@ -57,17 +74,72 @@ impl<W: Write> TarWriter<W> {
         self.out.flush().context(say)?;
         Ok(self.out)
     }
+}
 
-    fn header(&mut self, name: &str, kind: EntryType, mode: u32, size: u64) -> Result<()> {
-        let mut entry = EntryBuilder::new_ustar();
-        entry.path(name).entry_type(kind);
-        let filled = || -> tar_core::Result<Vec<u8>> {
-            entry.mode(mode)?.uid(0)?.gid(0)?.size(size)?.mtime(0)?;
-            Ok(entry.finish_bytes())
-        };
-        let bytes = { filled }().map_err(|e| Error::Invalid(format!("{name}: {e}")))?;
-        self.out.write_all(&bytes).context(say)
+fn plain(name: &str, kind: Kind, mode: u32, size: u64) -> Member {
+    Member {
+        path: name.as_bytes().to_vec(),
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime: Time::default(),
+        size,
+        xattrs: Vec::new(),
     }
+}
+
+/// A member's header, with the records before it that it needs.
+fn header(member: &Member) -> tar_core::Result<Vec<u8>> {
+    let mut entry = EntryBuilder::new_ustar();
+    let kind = match &member.kind {
+        Kind::File | Kind::Sparse(..) => EntryType::Regular,
+        Kind::Dir => EntryType::Directory,
+        Kind::Symlink(_) => EntryType::Symlink,
+        Kind::Hardlink(_) => EntryType::Link,
+        Kind::Char(..) => EntryType::Char,
+        Kind::Block(..) => EntryType::Block,
+        Kind::Fifo => EntryType::Fifo,
+    };
+    match &member.kind {
+        Kind::Dir => entry.path([member.path.as_slice(), b"/"].concat()),
+        _ => entry.path(&member.path),
+    };
+    entry.entry_type(kind);
+    match &member.kind {
+        Kind::Symlink(target) | Kind::Hardlink(target) => drop(entry.link_name(target)),
+        Kind::Char(major, minor) | Kind::Block(major, minor) => {
+            entry.device(*major, *minor)?;
+        }
+        _ => {}
+    }
+    let size = match member.kind {
+        Kind::File => member.size,
+        _ => 0,
+    };
+    entry.mode(member.mode)?;
+    entry.uid(member.uid.into())?.gid(member.gid.into())?;
+    entry.size(size)?;
+    match u64::try_from(member.mtime.sec) {
+        Ok(seconds) => drop(entry.mtime(seconds)?),
+        Err(_) => {
+            entry.mtime(0)?;
+            entry.add_pax("mtime", member.mtime.sec.to_string());
+        }
+    }
+    for (name, value) in &member.xattrs {
+        match std::str::from_utf8(name) {
+            Ok(name) if !name.contains('=') => {
+                entry.add_pax(&format!("SCHILY.xattr.{name}"), value);
+            }
+            _ => log::warn!(
+                "{}: extended attribute {} is left out: archives cannot name it",
+                show(&member.path),
+                show(name)
+            ),
+        }
+    }
+    Ok(entry.finish_bytes())
 }
 
 /// Copy `from` to its end, which must come after `size` bytes.

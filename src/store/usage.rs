@@ -1,7 +1,9 @@
 //! What the store takes on the disk.
 
 use super::Store;
+use super::catalog::SUFFIX;
 use super::error::Result;
+use super::gc;
 use super::image::{Image, images};
 use super::remove::User;
 use super::walk::Taken;
@@ -50,8 +52,10 @@ impl Store {
             .collect();
         let live = self.live(users, |d| kept.contains(&d.digest))?;
         let mut reclaimable = 0;
-        for (dir, live) in [(self.blobs(), live.blobs), (self.layers(), live.layers)] {
-            for name in super::gc::names(&dir, &live)? {
+        let blobs = gc::names(&self.blobs(), |d, _| live.blobs.contains(d))?;
+        let layers = gc::names(&self.layers(), |d, name| live.has_layer(d, name))?;
+        for (dir, names) in [(self.blobs(), blobs), (self.layers(), layers)] {
+            for name in names {
                 reclaimable += Taken::default().add(&dir.join(name))?;
             }
         }
@@ -74,13 +78,13 @@ impl Store {
         for image in all {
             let live = self.live(&[], |d| d.digest == image.manifest.digest)?;
             let mut own = Vec::new();
-            for (dir, live) in [("blobs/sha256", live.blobs), ("layers", live.layers)] {
+            let kinds: [(_, &[&str], _); 3] = [
+                ("blobs/sha256", &[""], live.blobs),
+                ("layers", &["", ".json", ".skel"], live.layers),
+                ("layers", &[SUFFIX], live.catalogs),
+            ];
+            for (dir, suffixes, live) in kinds {
                 for digest in live {
-                    let suffixes: &[&str] = if dir == "layers" {
-                        &["", ".json", ".skel"]
-                    } else {
-                        &[""]
-                    };
                     own.extend(
                         suffixes
                             .iter()

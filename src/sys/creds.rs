@@ -1,6 +1,6 @@
 //! Rights of this process, and groups of those who call.
 
-use super::{Result, check};
+use super::{Errno, Result, check};
 
 /// Is process `pid` in group `gid`. False when the
 /// process is gone or not to be seen.
@@ -150,6 +150,8 @@ pub mod cap {
     pub const FSETID: u32 = 4;
     /// `trusted.*` attributes, mounts, passthrough.
     pub const SYS_ADMIN: u32 = 21;
+    /// Limits above those that were given.
+    pub const SYS_RESOURCE: u32 = 24;
 }
 
 /// How many descriptors this process may have open (the soft limit).
@@ -158,6 +160,24 @@ pub fn open_files_limit() -> usize {
     limit
         .current
         .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+/// What the user namespace of the process makes of owners: the maps of users and
+/// groups, as the kernel shows them.
+///
+/// # Errors
+/// As read(2), for one without `/proc`.
+pub fn owner_maps() -> Result<[Vec<u8>; 2]> {
+    let read = |name| {
+        let map = std::fs::read(format!("/proc/self/{name}"));
+        map.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    };
+    Ok([read("uid_map")?, read("gid_map")?])
+}
+
+/// May the process see and set `trusted.*` attributes, and use passthrough.
+pub fn trusted() -> bool {
+    has_capability(cap::SYS_ADMIN) && in_first_user_namespace()
 }
 
 /// Does the process run in the first user namespace: `trusted.*` attributes

@@ -27,6 +27,20 @@ pub fn open(dir: impl AsFd) -> Result<OwnedFd> {
     super::fs::open(dir, OsStr::new("."), libc::O_RDONLY | libc::O_DIRECTORY, 0)
 }
 
+/// As [`open`], without leaving an access time where that is allowed: for
+/// directories of lower layers.
+///
+/// # Errors
+/// As open(2).
+pub fn open_unseen(dir: impl AsFd) -> Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOATIME;
+    match super::fs::open(&dir, OsStr::new("."), flags, 0) {
+        // Only the owner may.
+        Err(Errno::PERM) => open(dir),
+        result => result,
+    }
+}
+
 /// [`read_all`] without `.` and `..`.
 ///
 /// # Errors

@@ -31,12 +31,23 @@ pub fn is_protected(at: At<'_>) -> Result<bool> {
 
 fn attributes(at: At<'_>) -> Result<rfs::StatxAttributes> {
     let none = rfs::StatxFlags::empty();
-    match at {
-        At::Name(dir, name) => rfs::statx(dir, name, rfs::AtFlags::SYMLINK_NOFOLLOW, none),
-        At::Fd(fd) => rfs::statx(fd, c"", rfs::AtFlags::EMPTY_PATH, none),
+    let (dir, stat) = match at {
+        At::Name(dir, name) => {
+            let stat = rfs::statx(dir, name, rfs::AtFlags::SYMLINK_NOFOLLOW, none)?;
+            (dir, stat)
+        }
+        At::Fd(fd) => (fd, rfs::statx(fd, c"", rfs::AtFlags::EMPTY_PATH, none)?),
+    };
+    // erofs says it of every inode, and means that the image is never written.
+    let immutable = stat.stx_attributes.contains(rfs::StatxAttributes::IMMUTABLE);
+    if immutable && rfs::fstatfs(dir)?.f_type == EROFS_MAGIC {
+        return Ok(stat.stx_attributes - rfs::StatxAttributes::IMMUTABLE);
     }
-    .map(|stat| stat.stx_attributes)
+    Ok(stat.stx_attributes)
 }
+
+/// `EROFS_SUPER_MAGIC_V1` of linux/magic.h.
+const EROFS_MAGIC: rfs::FsWord = 0xe0f5_e1e2;
 
 /// Set inode flags as `FS_IOC_SETFLAGS` does.
 ///

@@ -6,6 +6,7 @@
 //! such call fail, or the process die there.
 #![allow(unsafe_code)]
 
+pub mod child;
 pub mod copy;
 pub mod creds;
 pub mod dir;
@@ -16,9 +17,11 @@ pub mod handle;
 pub mod map;
 pub mod mount;
 pub mod offer;
+pub mod packets;
 pub mod place;
 pub mod probe;
 pub mod process;
+pub mod stream;
 pub mod terminal;
 pub mod tree;
 pub mod xattr;

@@ -77,9 +77,7 @@ impl Features {
 /// (an `O_PATH` descriptor) cannot. Leaves nothing behind.
 pub fn probe(allowed: Features, work: Option<&OwnedFd>) -> Features {
     let mut have = allowed;
-    let privileged =
-        creds::has_capability(creds::cap::SYS_ADMIN) && creds::in_first_user_namespace();
-    if !privileged {
+    if !creds::trusted() {
         have = have
             .without(Features::PASSTHROUGH)
             .without(Features::TRUSTED);

@@ -218,20 +218,26 @@ pub fn enter_mount_namespace(namespace: &Path) -> Result<()> {
 /// The signals that ask a daemon to end.
 const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
-/// SIGTERM, SIGINT and SIGHUP as something to read.
+/// Signals as something to read.
+#[derive(Debug)]
 pub struct Signals(OwnedFd);
 
 impl Signals {
+    /// SIGTERM, SIGINT and SIGHUP.
+    pub fn block() -> Result<Signals> {
+        Signals::hold(&ENDING)
+    }
+
     /// Blocks the signals in this thread and all that it starts later, so that
     /// they are only seen by [`Signals::wait`]. Call it before any thread.
-    pub fn block() -> Result<Signals> {
+    pub fn hold(signals: &[libc::c_int]) -> Result<Signals> {
         let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set that the other calls take;
         // all of them only read or write it.
         let fd = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in ENDING {
-                libc::sigaddset(set.as_mut_ptr(), signal);
+            for signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), *signal);
             }
             libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
             libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC)
@@ -266,6 +272,33 @@ impl Signals {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         matches!(poll(&mut fds, timeout.as_ref()), Ok(1..))
     }
+}
+
+/// Is there something to read now.
+pub fn is_readable(fd: impl std::os::fd::AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Standard input becomes /dev/null; what it was is returned.
+pub fn take_stdin() -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let taken = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(taken)
+}
+
+/// What the process is called in ps; the first 15 bytes count.
+pub fn set_name(name: &std::ffi::CStr) {
+    let _ = rustix::thread::set_name(name);
 }
 
 /// Ends the process at once. Every descriptor closes, so locks are released

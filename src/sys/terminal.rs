@@ -1,4 +1,5 @@
-//! The terminal: a line that is not shown while it is typed.
+//! The terminal: a line that is not shown while it is typed, every key as it
+//! is pressed, and its size.
 
 use super::{Errno, Result};
 use rustix::termios::{
@@ -74,4 +75,60 @@ fn read_line(terminal: impl AsFd) -> Result<Vec<u8>> {
             return Ok(line);
         }
     }
+}
+
+/// A terminal that hands every key on as it is pressed and shows nothing by
+/// itself; as it was before when this is dropped.
+#[derive(Debug)]
+pub struct Raw<F: AsFd> {
+    terminal: F,
+    before: rustix::termios::Termios,
+}
+
+impl<F: AsFd> Raw<F> {
+    /// Make it so.
+    ///
+    /// # Errors
+    /// `ENOTTY` where there is no terminal.
+    pub fn new(terminal: F) -> Result<Raw<F>> {
+        let before = tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(&terminal, OptionalActions::Drain, &raw)?;
+        Ok(Raw { terminal, before })
+    }
+}
+
+impl<F: AsFd> Drop for Raw<F> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+    }
+}
+
+/// Is it a terminal.
+pub fn is_terminal(fd: impl AsFd) -> bool {
+    rustix::termios::isatty(fd)
+}
+
+/// Rows and columns.
+///
+/// # Errors
+/// `ENOTTY` where there is no terminal.
+pub fn size(terminal: impl AsFd) -> Result<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(terminal)?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// Set rows and columns; who runs there is told.
+///
+/// # Errors
+/// `ENOTTY` where there is no terminal.
+pub fn set_size(terminal: impl AsFd, (rows, columns): (u16, u16)) -> Result<()> {
+    let size = rustix::termios::Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    rustix::termios::tcsetwinsize(terminal, size)
 }

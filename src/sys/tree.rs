@@ -76,6 +76,29 @@ pub fn create_file(dir: impl AsFd, name: &OsStr, mode: u32) -> Result<File> {
     super::fs::open(dir, name, flags, mode).map(File::from)
 }
 
+/// What an inode is, as far as copying it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+    /// Made by mknod(2) whole.
+    Other,
+}
+
+/// Which of these it is.
+pub fn kind_of(stat: &super::fs::Stat) -> Kind {
+    match stat.kind() {
+        libc::S_IFDIR => Kind::Dir,
+        libc::S_IFREG => Kind::File,
+        libc::S_IFLNK => Kind::Symlink,
+        _ => Kind::Other,
+    }
+}
+
 /// A node that is neither a file, a directory nor a symlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Node {
@@ -98,6 +121,11 @@ pub fn make_node(dir: impl AsFd, name: &OsStr, node: Node, mode: u32) -> Result<
         Node::Block(major, minor) => (libc::S_IFBLK, rfs::makedev(major, minor)),
     };
     super::fs::mknod(dir, name, kind | (mode & 0o7777), rdev)
+}
+
+/// Major and minor number of a device, as [`Node`] has them.
+pub fn device_numbers(rdev: u64) -> (u32, u32) {
+    (rfs::major(rdev), rfs::minor(rdev))
 }
 
 /// Access and modification time of an open file.
@@ -195,9 +223,8 @@ fn forwarded() -> [i32; 6] {
     ]
 }
 
-/// While it lives, signals that ask this process to end are held, and those
-/// that another process sent are handed to a child. Those that the terminal
-/// sends reach the child by themselves, as it is in the same group.
+/// While it lives, signals that ask this process to end are held, to be taken
+/// when it suits.
 ///
 /// The mask is the calling thread's; make it before other threads start.
 #[derive(Debug)]
@@ -222,13 +249,6 @@ impl Forward {
             libc::sigaddset(&raw mut set, libc::SIGCHLD);
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut old);
             Forward { set, old }
-        }
-    }
-
-    /// Hand what has come, within `wait`, to process `pid`.
-    pub fn pass(&self, pid: u32, wait: std::time::Duration) {
-        if let Some((signal, libc::SI_USER)) = self.taken(wait) {
-            let _ = kill(pid, signal);
         }
     }
 

@@ -141,6 +141,10 @@ impl Union {
         };
         // A store to a shared mapping passes us by, and what the kernel does to
         // a name that it knows as the predecessor's it counts there.
+        stat.ino = match state.parted {
+            true => self.inos.map(stat.dev, stat.ino),
+            false => node.ino,
+        };
         let volatile = state.shared_writer || state.predecessor.strong_count() > 0;
         state.mode_hint = stat.mode;
         state.size_hint = stat.size;
@@ -149,7 +153,6 @@ impl Union {
             let dir = self.lower_dir(&file.dir)?;
             stat.blocks = fs::stat_at(&*dir, &file.name)?.blocks;
         }
-        stat.ino = node.ino;
         stat.uid = self.uids.shown(stat.uid);
         stat.gid = self.gids.shown(stat.gid);
         Ok(Attr {
@@ -324,7 +327,7 @@ impl Union {
             return Ok(false);
         }
         let mut mode = without_set_id(stat.mode);
-        if mode & libc::S_ISGID != 0 && !self.in_group(caller, stat.gid) {
+        if mode & libc::S_ISGID != 0 && self.loses_set_gid(caller, stat.gid) {
             mode &= !libc::S_ISGID;
         }
         if mode != stat.mode {

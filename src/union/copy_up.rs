@@ -23,6 +23,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+/// To copy so much takes longer than most requests, in bytes.
+const MUCH: u64 = 1 << 20;
+
 /// What the upper must have afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
@@ -213,6 +216,7 @@ impl Union {
         {
             fs::sync(fd, false)?;
         }
+        let found_again = origin.is_some();
         let mut indexed_as = None;
         if let (Some(links), Some(origin)) = (indexed, origin) {
             self.set_mark(to, Mark::Nlink, &nlink::lower(0))?;
@@ -241,12 +245,17 @@ impl Union {
             return self.link_up(node, &link, links.at(&name));
         }
         self.install(&link, staged, true)?;
-        let mut state = node.state.lock();
-        state.upper = got;
-        state.origin = true;
-        state.partial = None;
-        drop(state);
+        {
+            let mut state = node.state.lock();
+            state.upper = got;
+            state.origin = true;
+            state.parted = stat.nlink > 1;
+            state.partial = None;
+        }
         self.partials.remove(node);
+        if !found_again {
+            node.known_by_name();
+        }
         Ok(())
     }
 
@@ -355,6 +364,9 @@ impl Union {
     }
 
     fn copy_data(&self, lower: &LowerFile, to: &OwnedFd, size: u64) -> Result<()> {
+        if size >= MUCH {
+            self.may_wait();
+        }
         let from = self.open_lower(lower)?;
         copy::data(&from, to, size, self.features.has(Features::REFLINK))
     }
@@ -435,6 +447,8 @@ impl Union {
             lower: old.lower.clone(),
             partial: old.partial.take(),
             origin: old.origin,
+            by_name: old.by_name,
+            parted: old.parted,
             orphan: old.orphan.take(),
             removed: old.removed,
             mode_hint: old.mode_hint,
@@ -443,7 +457,11 @@ impl Union {
             ..State::default()
         };
         drop(old);
+        let by_name = state.by_name;
         let new = self.table.insert(node.ino, node.kind, false, state);
+        if by_name {
+            new.known_by_name();
+        }
         node.state.lock().successor = Some(new.clone());
         new
     }

@@ -84,7 +84,7 @@ impl Union {
         umask: u32,
         caller: Caller,
     ) -> Result<Attr> {
-        let (attr, ()) = self.make_and(parent, name, what, mode, umask, caller, |_, _| ())?;
+        let (attr, ()) = self.make_and(parent, name, what, mode, umask, caller, |_, _, _| ())?;
         Ok(attr)
     }
 
@@ -99,7 +99,7 @@ impl Union {
         mode: u32,
         umask: u32,
         caller: Caller,
-        then: impl FnOnce(&Arc<Node>, &mut Attr) -> T,
+        then: impl FnOnce(&Arc<Node>, &mut Attr, Option<OwnedFd>) -> T,
     ) -> Result<(Attr, T)> {
         if let Make::Node(libc::S_IFCHR, 0) = what {
             return Err(Errno::PERM);
@@ -126,8 +126,9 @@ impl Union {
             && plan.default_acl.is_none()
             && !self.keeps_owner_apart()
             && crate::sys::creds::effective_uid() == 0;
+        let mut file = None;
         if direct {
-            make_in_place(&dir, name, what, plan.mode)?;
+            file = make_in_place(&dir, name, what, plan.mode)?;
         } else {
             let staged = self.stage(what, &plan)?;
             if opaque {
@@ -136,10 +137,14 @@ impl Union {
             if plain {
                 self.set_mark(staged.at(), Mark::Plain, b"y")?;
             }
-            self.install_new(&parent, &dir, name, staged, under)?;
+            Union::install_new(&dir, name, staged, under)?;
         }
         parent.covered(name, false);
-        let stat = self.stat(At::Name(dir.as_fd(), name))?;
+        let at = match &file {
+            Some(fd) => At::Fd(fd.as_fd()),
+            None => At::Name(dir.as_fd(), name),
+        };
+        let stat = self.stat(at)?;
         let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
         found.upper = InUpper::Data;
         found.by_ino = false;
@@ -152,7 +157,7 @@ impl Union {
             }
         }
         let mut attr = self.show(&node, stat)?;
-        let done = then(&node, &mut attr);
+        let done = then(&node, &mut attr, file);
         self.table.remember(&node);
         Ok((attr, done))
     }
@@ -170,7 +175,8 @@ impl Union {
         flags: i32,
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
-        let open = |node: &Arc<Node>, attr: &mut Attr| self.opened_new(node, attr, flags);
+        let open =
+            |node: &Arc<Node>, attr: &mut Attr, file| self.opened_new(node, attr, flags, file);
         self.make_and(parent, name, Make::File, mode, umask, caller, open)
     }
 
@@ -220,17 +226,18 @@ impl Union {
             fs::link(at, &*dir, name)?;
         } else {
             let staged = self.upper()?.work.link(at)?;
-            self.install_new(&parent, &dir, name, staged, under)?;
+            Union::install_new(&dir, name, staged, under)?;
         }
         parent.covered(name, false);
         {
             let mut state = node.state.lock();
             state.removed = false;
             state.last = None;
-            state.links.push(super::node::Link {
+            let link = super::node::Link {
                 parent: parent.clone(),
                 name: name.to_owned(),
-            });
+            };
+            node.gains(&mut state, link);
         }
         drop(naming);
         let attr = self.attr_of(&node)?;
@@ -246,19 +253,20 @@ impl Union {
         dir: &OwnedFd,
         name: &OsStr,
     ) -> Result<(Under, bool)> {
-        if self.resolve(parent, name)?.is_some() {
+        let mut covered = false;
+        if self.resolve_seeing(parent, name, &mut covered)?.is_some() {
             return Err(Errno::EXIST);
         }
-        let under = match fs::absent(fs::stat_at(dir, name))? {
+        let under = match covered {
             // A `.wh.*` mark in the way: taking its place would show again
             // what it hides.
-            Some(_) if marks::is_wh(name) => return Err(Errno::PERM),
-            Some(_) => Under::Whiteout,
-            None if parent.state.lock().wh == Some(true) => match marks::wh_name(name) {
+            true if marks::is_wh(name) => return Err(Errno::PERM),
+            true => Under::Whiteout,
+            false if parent.state.lock().wh == Some(true) => match marks::wh_name(name) {
                 Some(wh) if fs::absent(fs::stat_at(dir, &wh))?.is_some() => Under::Wh,
                 _ => Under::Nothing,
             },
-            None => Under::Nothing,
+            false => Under::Nothing,
         };
         // With nothing of it in the upper the lowers were searched: they have
         // none either.
@@ -266,14 +274,7 @@ impl Union {
     }
 
     /// Put something new in place. The caller holds the parent's `ns`.
-    pub(super) fn install_new(
-        &self,
-        parent: &Arc<Node>,
-        dir: &OwnedFd,
-        name: &OsStr,
-        staged: Staged<'_>,
-        under: Under,
-    ) -> Result<()> {
+    fn install_new(dir: &OwnedFd, name: &OsStr, staged: Staged<'_>, under: Under) -> Result<()> {
         let onto = match under {
             Under::Nothing | Under::Wh => Onto::Nothing,
             Under::Whiteout => Onto::File,
@@ -288,7 +289,6 @@ impl Union {
                 log::warn!("cannot remove {wh:?} after creating its name: {e}");
             }
         }
-        parent.covered(name, false);
         Ok(())
     }
 
@@ -302,7 +302,12 @@ impl Union {
         caller: Caller,
     ) -> Result<Plan> {
         let is_dir = matches!(what, Make::Dir);
-        let above = self.stat(At::Fd(dir.as_fd()))?;
+        // Its mode is known from when it was last shown; rarely more is needed.
+        let known = parent.state.lock().mode_hint;
+        let above = match known & (libc::S_IFMT | libc::S_ISGID) {
+            libc::S_IFDIR => None,
+            _ => Some(self.stat(At::Fd(dir.as_fd()))?),
+        };
         let mut plan = Plan {
             mode: mode & 0o7777,
             uid: if self.uids.squashes() {
@@ -318,7 +323,7 @@ impl Union {
             access_acl: None,
             default_acl: None,
         };
-        if above.mode & libc::S_ISGID != 0 {
+        if let Some(above) = above.filter(|above| above.mode & libc::S_ISGID != 0) {
             plan.gid = above.gid;
             if is_dir {
                 plan.mode |= libc::S_ISGID;
@@ -436,14 +441,22 @@ impl Union {
     }
 }
 
-fn make_in_place(dir: &OwnedFd, name: &OsStr, what: Make<'_>, mode: u32) -> Result<()> {
+/// Gives a new file open for reading only, as a backing file is: a descriptor
+/// to write would keep others from running it.
+fn make_in_place(
+    dir: &OwnedFd,
+    name: &OsStr,
+    what: Make<'_>,
+    mode: u32,
+) -> Result<Option<OwnedFd>> {
     match what {
         Make::File => {
-            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
-            fs::open(dir, name, flags, mode).map(drop)
+            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDONLY;
+            return fs::open(dir, name, flags, mode).map(Some);
         }
         Make::Dir => fs::mkdir(dir, name, mode),
         Make::Symlink(target) => fs::symlink(target, dir, name),
         Make::Node(kind, rdev) => fs::mknod(dir, name, kind | mode, rdev),
     }
+    .map(|()| None)
 }

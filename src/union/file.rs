@@ -57,7 +57,7 @@ pub enum Source {
 }
 
 /// The answer to an open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Opened {
     /// Which node it is: unlike the kernel's number never given twice, so a
     /// release that comes late is not taken for another file's.
@@ -67,6 +67,8 @@ pub struct Opened {
     /// The kernel is to drop the attributes that it has: set-id bits were
     /// cleared by truncation, or a mapping may change the file unseen.
     pub stale: bool,
+    /// A new file, as [`Union::backing_file`] would open it.
+    pub file: Option<OwnedFd>,
 }
 
 /// The answer to a release.
@@ -204,6 +206,7 @@ impl Union {
             handle: node.serial,
             io,
             stale: cleared,
+            file: None,
         })
     }
 
@@ -355,6 +358,7 @@ impl Union {
                 let _moving = self.topology.read();
                 self.upper_dir(&node)?
             };
+            self.may_wait();
             return fs::sync_dir(&*dir);
         }
         // Nobody waits for the disk but who has asked.
@@ -366,6 +370,7 @@ impl Union {
                 Arc::new(self.open_upper(&node, libc::O_RDONLY)?)
             }
         };
+        self.may_wait();
         fs::sync(&*fd, data_only)
     }
 
@@ -413,6 +418,7 @@ impl Union {
         let target = self.copy_up(&self.node(to.0)?, Want::Data)?;
         let fd_in = self.data(&source, false)?;
         let fd_out = self.data(&target, true)?;
+        self.may_wait();
         let (len, cleared) =
             self.without_privileges(At::Fd(fd_out.as_fd()), caller, false, || {
                 copy::file_range(&*fd_in, from.1, &*fd_out, to.1, len)
@@ -475,7 +481,13 @@ impl Union {
     }
 
     /// A new file, open: the answer to a create.
-    pub(super) fn opened_new(&self, node: &Node, attr: &mut Attr, flags: i32) -> Opened {
+    pub(super) fn opened_new(
+        &self,
+        node: &Node,
+        attr: &mut Attr,
+        flags: i32,
+        file: Option<OwnedFd>,
+    ) -> Opened {
         let mut state = node.state.lock();
         if state.io == IoMode::Closed {
             state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
@@ -494,6 +506,7 @@ impl Union {
             handle: node.serial,
             io,
             stale: false,
+            file,
         }
     }
 }

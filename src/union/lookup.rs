@@ -36,6 +36,8 @@ pub(super) struct Found {
     pub ino: u64,
     /// Names with the same `ino` are one node.
     pub by_ino: bool,
+    /// The node is to be known by its name.
+    pub by_name: bool,
 }
 
 impl Found {
@@ -52,6 +54,7 @@ impl Found {
             origin: false,
             ino,
             by_ino: true,
+            by_name: false,
         }
     }
 }
@@ -94,6 +97,9 @@ impl Union {
             name: name.to_owned(),
         };
         let kind = found.stat.kind();
+        if let Some(node) = self.table.by_name(parent, name).filter(|n| n.kind == kind) {
+            return node;
+        }
         let known = |at: Option<Arc<Node>>| at.filter(|_| found.by_ino);
         let _one_at_a_time = loop {
             // A node that does not have this name yet may be about to lose its
@@ -115,7 +121,7 @@ impl Union {
             let has = state.links.iter().any(|l| l.is(parent, name));
             if node.kind == kind && !state.removed && (has || !node.is_dir()) {
                 if !has {
-                    state.links.push(link());
+                    node.gains(&mut state, link());
                     state.last = None;
                 }
                 state.origin |= found.origin;
@@ -140,12 +146,27 @@ impl Union {
             origin: found.origin,
             ..State::default()
         };
-        self.table.insert(found.ino, kind, false, state)
+        let node = self.table.insert(found.ino, kind, false, state);
+        if found.by_name {
+            node.known_by_name();
+        }
+        node
     }
 
     /// What `name` in `parent` stands for. The caller holds `topology` and the
     /// parent's `ns`.
     pub(super) fn resolve(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Option<Found>> {
+        self.resolve_seeing(parent, name, &mut false)
+    }
+
+    /// As [`Union::resolve`], and whether the upper directory has an entry of
+    /// that name, shown or not.
+    pub(super) fn resolve_seeing(
+        &self,
+        parent: &Arc<Node>,
+        name: &OsStr,
+        covered: &mut bool,
+    ) -> Result<Option<Found>> {
         if name.len() > 255 {
             return Err(Errno::NAMETOOLONG);
         }
@@ -169,6 +190,7 @@ impl Union {
             }
             return self.resolve_lower(parent, name);
         };
+        *covered = true;
         if stat.is_whiteout() {
             return Ok(None);
         }
@@ -292,7 +314,7 @@ impl Union {
         let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
         if stat.nlink > 1 && self.upper.is_some() {
             match &self.links {
-                None => found.by_ino = false,
+                None => (found.by_ino, found.by_name) = (false, true),
                 Some(links) => {
                     let dir = self.lower_dir(&lower.dir)?;
                     let at = At::Name(dir.as_fd(), &lower.name);
@@ -415,7 +437,7 @@ impl Union {
 /// Does a directory have any entry named `.wh.*`.
 pub(super) fn has_wh(fd: BorrowedFd<'_>) -> Result<bool> {
     let mut found = false;
-    dir::read(dir::open(fd)?, 0, |e| {
+    dir::read(dir::open_unseen(fd)?, 0, |e| {
         found = marks::is_wh(e.name);
         !found
     })?;

@@ -97,6 +97,8 @@ pub struct Union {
     root: Arc<Node>,
     /// The kernel opens files without a word: nobody knows which are open.
     opens_unasked: bool,
+    /// See [`Union::tell_of_waits`].
+    waits: Option<Box<dyn Fn() + Send + Sync>>,
     /// First of all locks (see [`Node::ticket`] for the others): written by
     /// renames of directories, read by whoever walks parents or changes a directory. Never
     /// held while data is copied or synced.
@@ -232,6 +234,18 @@ impl Union {
     /// Does it so.
     pub fn opens_unasked(&self) -> bool {
         self.opens_unasked
+    }
+
+    /// `tell` is called in each request that may wait, before it does: for the
+    /// disk, or for the copy of much data.
+    pub fn tell_of_waits(&mut self, tell: impl Fn() + Send + Sync + 'static) {
+        self.waits = Some(Box::new(tell));
+    }
+
+    fn may_wait(&self) {
+        if let Some(tell) = &self.waits {
+            tell();
+        }
     }
 
     /// How many nodes are known.

@@ -6,7 +6,7 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 /// The kernel's number for the root, whatever its `st_ino`.
@@ -127,6 +127,13 @@ pub(super) struct State {
     pub lowers: Stack,
     /// It was copied up from a lower inode, whose number it shows.
     pub origin: bool,
+    /// The number that its names have in the layers is not this node's: the
+    /// table knows it by its names.
+    pub by_name: bool,
+    /// It was one of several names of a lower file, and is a file of its own
+    /// since it was copied up: it shows the upper's number, lest the others
+    /// seem to be the same file.
+    pub parted: bool,
     /// The redirect of the upper directory, an absolute path.
     pub redirect: Option<OsString>,
     /// The upper directory is marked impure.
@@ -281,6 +288,43 @@ impl Node {
         self.state.lock().successor.is_some()
     }
 
+    /// From now on its names lead to it, whatever number they have in the layers.
+    pub(super) fn known_by_name(self: &Arc<Node>) {
+        let mut state = self.state.lock();
+        state.by_name = true;
+        if let Some(table) = self.table.upgrade() {
+            state.links.iter().for_each(|link| table.name(link, self));
+        }
+    }
+
+    /// It has one more name.
+    pub(super) fn gains(self: &Arc<Node>, state: &mut State, link: Link) {
+        if state.by_name
+            && let Some(table) = self.table.upgrade()
+        {
+            table.name(&link, self);
+        }
+        state.links.push(link);
+    }
+
+    /// It has lost this name, if it had it.
+    pub(super) fn loses(&self, state: &mut State, parent: &Arc<Node>, name: &OsStr) {
+        state.links.retain(|l| !l.is(parent, name));
+        if state.by_name
+            && let Some(table) = self.table.upgrade()
+        {
+            table.unname(parent, name, self);
+        }
+    }
+
+    /// One of its names has become another.
+    pub(super) fn moved(self: &Arc<Node>, old: &Link, new: Link) {
+        let mut state = self.state.lock();
+        self.loses(&mut state, &old.parent, &old.name);
+        self.loses(&mut state, &new.parent, &new.name);
+        self.gains(&mut state, new);
+    }
+
     /// Does it still have this name.
     pub(super) fn has(&self, link: &Link) -> bool {
         let state = self.state.lock();
@@ -304,6 +348,14 @@ impl Drop for Node {
     fn drop(&mut self) {
         if let Some(table) = self.table.upgrade() {
             table.dropped(self.id, self.ino, self.serial);
+            let state = self.state.get_mut();
+            if state.by_name {
+                let links = std::mem::take(&mut state.links);
+                links
+                    .iter()
+                    .for_each(|l| table.unname(&l.parent, &l.name, self));
+                self.state.get_mut().links = links;
+            }
         }
         // Parents are freed one after another, not by recursion: paths may be
         // deeper than the stack.
@@ -338,6 +390,10 @@ pub(super) struct Table {
     slots: DashMap<u64, Slot>,
     /// `st_ino` to number, where they differ.
     spare: DashMap<u64, u64>,
+    /// Nodes that no number leads to, by their parent's serial and their name.
+    /// How many names there are is counted first: mostly none.
+    names: DashMap<(u64, OsString), Weak<Node>>,
+    named: AtomicUsize,
     next_spare: AtomicU64,
     serial: AtomicU64,
 }
@@ -362,6 +418,40 @@ impl Table {
     pub(super) fn by_ino(&self, ino: u64) -> Option<Arc<Node>> {
         let id = self.spare.get(&ino).map_or(ino, |id| *id);
         self.get(id).filter(|n| n.ino == ino)
+    }
+
+    /// The node of this name, if it is one that no number leads to. The caller
+    /// holds the parent's `ns`.
+    pub(super) fn by_name(&self, parent: &Arc<Node>, name: &OsStr) -> Option<Arc<Node>> {
+        if self.named.load(Relaxed) == 0 {
+            return None;
+        }
+        let node = self
+            .names
+            .get(&(parent.serial, name.to_owned()))?
+            .upgrade()?;
+        let known = {
+            let state = node.state.lock();
+            !state.removed
+                && state.successor.is_none()
+                && state.links.iter().any(|l| l.is(parent, name))
+        };
+        known.then_some(node)
+    }
+
+    fn name(&self, link: &Link, node: &Arc<Node>) {
+        let key = (link.parent.serial, link.name.clone());
+        if self.names.insert(key, Arc::downgrade(node)).is_none() {
+            self.named.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn unname(&self, parent: &Node, name: &OsStr, node: &Node) {
+        let is_its = |_: &_, known: &Weak<Node>| std::ptr::eq(known.as_ptr(), node);
+        let key = (parent.serial, name.to_owned());
+        if self.names.remove_if(&key, is_its).is_some() {
+            self.named.fetch_sub(1, Relaxed);
+        }
     }
 
     /// A new node. Its number is `st_ino` where that is free.

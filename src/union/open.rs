@@ -134,6 +134,7 @@ impl Union {
             inos,
             table,
             opens_unasked: false,
+            waits: None,
             topology: RwLock::new(()),
             creating: Mutex::new(()),
             fds: DirFds::new(budget() / 2),

@@ -254,7 +254,12 @@ impl Union {
         let dev = fs::stat_fd(fd)?.dev;
         let mut result = Ok(());
         let [this, above] = self.dots(node);
-        dir::read_all(dir::open(fd)?, offset, |e| {
+        let in_upper = node.state.lock().in_upper();
+        let open = match in_upper {
+            true => dir::open(fd)?,
+            false => dir::open_unseen(fd)?,
+        };
+        dir::read_all(open, offset, |e| {
             let mut entry = Entry {
                 ino: 0,
                 kind: e.kind,
@@ -301,7 +306,11 @@ impl Union {
     /// listed all the same: its own lookup says what is wrong.
     fn listed(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<(u64, u32)>> {
         match self.resolve(node, name) {
-            Ok(found) => Ok(found.map(|found| (found.ino, found.stat.kind()))),
+            Ok(found) => Ok(found.map(|found| {
+                let known = self.table.by_name(node, name);
+                let known = known.filter(|n| !n.state.lock().parted);
+                (known.map_or(found.ino, |n| n.ino), found.stat.kind())
+            })),
             Err(Errno::IO) => {
                 let dir = self.upper_dir(node)?;
                 let stat = fs::absent(fs::stat_at(&*dir, name))?;
@@ -432,7 +441,7 @@ impl Union {
         let mut hides = Vec::new();
         let mut result = Ok(());
         let mut seen_wh = false;
-        dir::read(dir::open(&*fd)?, 0, |e| {
+        dir::read(dir::open_unseen(&*fd)?, 0, |e| {
             let kind = match self.is_mark(fd.as_fd(), &e, lower.xwhiteouts) {
                 Ok(kind) => kind,
                 Err(err) => {

@@ -205,7 +205,7 @@ impl Union {
         let mut stat = leaving.shared.unwrap_or(stat);
         let drop_index = {
             let mut s = node.state.lock();
-            s.links.retain(|l| !l.is(parent, name));
+            node.loses(&mut s, parent, name);
             let mut gone = true;
             let mut index = None;
             if s.upper != InUpper::No && !node.is_dir() {

@@ -523,14 +523,3 @@ impl Union {
         Ok(())
     }
 }
-
-impl Node {
-    /// One of its names has become another.
-    fn moved(&self, old: &Link, new: Link) {
-        let mut state = self.state.lock();
-        state
-            .links
-            .retain(|l| !l.is(&old.parent, &old.name) && !l.is(&new.parent, &new.name));
-        state.links.push(new);
-    }
-}

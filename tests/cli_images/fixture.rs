@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// The age of a time, as it is shown.
 pub fn age(created: &str) -> String {
-    units::ago(units::parse_time(created).unwrap())
+    units::ago(capas::store::time::parse(created).unwrap())
 }
 
 /// One layer with one file of so many bytes.

@@ -113,7 +113,8 @@ fn filters() {
     ] {
         assert_eq!(shown(&[name]), want, "{name}");
     }
-    assert_eq!(shown(&["-f", "reference=*:2", "app"]), "app:2 ");
+    // As for docker, the argument is one more pattern.
+    assert_eq!(shown(&["-f", "reference=old", "app:2"]), "app:2 old:1 ");
     for (filter, error) in [
         (
             "colour=red",

@@ -263,7 +263,7 @@ fn tag_is_silent_and_takes_the_name() {
     assert!(names().contains(&format!("w:1 {other}")));
     assert_eq!(names().len(), 5);
     let time = c.ok(&["inspect", "-f", "{{.Metadata.LastTagTime}}", "x:1"]);
-    let time = capas::cli::units::parse_time(time.trim_end()).unwrap();
+    let time = capas::store::time::parse(time.trim_end()).unwrap();
     assert!(
         (0..60).contains(&(capas::cli::units::now() - time)),
         "{time}"

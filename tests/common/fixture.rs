@@ -3,6 +3,11 @@
 
 use super::lowers::{Fingerprint, age};
 use super::{sys, tree};
+use capas::layer::open::OpenDir;
+use capas::sys::fs;
+use capas::sys::probe::{Features, probe};
+use capas::union::{catalog, options::Options, options::RedirectDir};
+use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -297,16 +302,57 @@ impl Fixture {
         } else {
             self.path().join("merged")
         };
+        let wanted = target == Target::Capasfs
+            && std::env::var_os(CATALOG).is_some()
+            // Owners are not where a catalog says then.
+            && !opts.contains("xattr_permissions=");
         let mut m = Mounted {
             target,
             opts: opts.to_string(),
+            catalog: wanted.then(|| self.catalog(opts)),
             dir,
             live: false,
             descriptors: self.descriptors,
             watch: Watch::start(),
         };
         m.start()?;
+        let log = self.daemon_log();
+        assert!(!log.contains("is not used: "), "{log}");
         Ok(m)
+    }
+}
+
+/// The variable that asks for mounts with a catalog of their lowers.
+const CATALOG: &str = "CAPAS_TEST_CATALOG";
+
+impl Fixture {
+    /// `catalog=…` with a catalog of the lowers for these options.
+    fn catalog(&self, opts: &str) -> String {
+        let lower = self.lowers.iter().rev().map(|path| OpenDir {
+            fd: fs::open_dir_path(CWD, path.as_os_str()).unwrap(),
+            path: path.clone(),
+            idmapped: false,
+        });
+        let has = |option: &str| opts.split(',').any(|o| o == option);
+        let off = has("redirect_dir=nofollow") || has("userxattr");
+        let options = Options {
+            userxattr: has("userxattr"),
+            redirect_dir: match off && !has("redirect_dir=on") {
+                true => RedirectDir::NoFollow,
+                false => RedirectDir::On,
+            },
+            ..Options::default()
+        };
+        // The upper may have no attributes.
+        let work = self.disk().join("work");
+        let features = match fs::open_dir_path(CWD, work.as_os_str()) {
+            Ok(work) => probe(Features::all(), Some(&work)),
+            Err(_) => Features::all(),
+        };
+        let made = catalog::build(lower.collect(), &options, features).unwrap();
+        let path = self.path().join("catalog");
+        std::fs::write(&path, made).unwrap();
+        format!("catalog={}", path.display())
     }
 }
 
@@ -331,6 +377,11 @@ impl Drop for Fixture {
     }
 }
 
+/// The program; elsewhere for those who may not come to where it was built.
+pub fn capasfs() -> PathBuf {
+    std::env::var_os("CAPAS_PROGRAM").map_or(env!("CARGO_BIN_EXE_capasfs").into(), PathBuf::from)
+}
+
 fn run_script(script: &str, dir: &Path, what: &str) {
     let mut sh = Command::new("sh");
     let status = sh.args(["-ec", script, "sh"]).arg(dir).arg(what).status();
@@ -341,6 +392,8 @@ fn run_script(script: &str, dir: &Path, what: &str) {
 pub struct Mounted {
     target: Target,
     opts: String,
+    /// One more option, which only capasfs understands.
+    catalog: Option<String>,
     dir: PathBuf,
     live: bool,
     descriptors: Option<u64>,
@@ -425,7 +478,7 @@ impl Mounted {
         let dir = self.dir.to_str().unwrap();
         let mut c = match self.target {
             Target::Plain => return Ok(()),
-            Target::Capasfs => Command::new(env!("CARGO_BIN_EXE_capasfs")),
+            Target::Capasfs => Command::new(capasfs()),
             Target::FuseOverlayfs => Command::new("fuse-overlayfs"),
             Target::Overlay | Target::OverlayBare => {
                 let mut c = Command::new("mount");
@@ -434,6 +487,13 @@ impl Mounted {
             }
         };
         let opts = match self.target {
+            // Which goes with neither redirect_dir nor metacopy.
+            Target::Overlay if self.opts.contains("userxattr") => {
+                format!("index=on,xino=auto,{}", self.opts)
+            }
+            Target::Overlay if sys::in_user_namespace() => {
+                format!("xino=auto,userxattr,{}", self.opts)
+            }
             Target::Overlay if self.opts.contains("upperdir=") => format!(
                 "redirect_dir=on,metacopy=on,index=on,xino=auto,{}",
                 self.opts
@@ -447,7 +507,11 @@ impl Mounted {
                 // Options for every mount of a whole test program.
                 let more = std::env::var("CAPAS_MOUNT_OPTIONS")
                     .map_or_else(|_| String::new(), |more| format!(",{more}"));
-                format!("{},log={}{more}", self.opts, log.display())
+                let catalog = self
+                    .catalog
+                    .as_deref()
+                    .map_or(String::new(), |c| format!(",{c}"));
+                format!("{},log={}{more}{catalog}", self.opts, log.display())
             }
             _ => self.opts.clone(),
         };
@@ -532,9 +596,9 @@ impl Drop for Mounted {
 fn daemon_of(dir: &Path) -> Option<u32> {
     use std::os::unix::ffi::OsStrExt;
     let dir = dir.as_os_str().as_bytes();
-    let procs = sys::list(Path::new("/proc")).unwrap();
-    procs.iter().find_map(|e| {
-        let pid = e.name.to_str()?.parse().ok()?;
+    let mut procs = std::fs::read_dir("/proc").unwrap();
+    procs.find_map(|e| {
+        let pid = e.ok()?.file_name().to_str()?.parse().ok()?;
         let cmd = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         cmd.split(|&b| b == 0).any(|a| a == dir).then_some(pid)
     })

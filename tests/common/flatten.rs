@@ -10,7 +10,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// What the names of private attributes begin with.
+pub fn private() -> &'static str {
+    match sys::in_user_namespace() {
+        false => "trusted.overlay.",
+        true => "user.overlay.",
+    }
+}
 
 /// Merges `layers`, the bottom one first, into the empty directory `out`.
 pub fn flatten(layers: &[PathBuf], out: &Path) {
@@ -39,7 +45,10 @@ fn is_whiteout(m: &std::fs::Metadata) -> bool {
 fn apply(from: &Path, to: &Path, links: &mut HashMap<u64, PathBuf>, all: bool) {
     let entries = sys::list(from).unwrap();
     let opaque_mark = entries.iter().any(|e| e.name == ".wh..wh..opq");
-    if !all && (sys::xattr(from, OPAQUE).is_ok_and(|v| v == b"y") || opaque_mark) {
+    if !all
+        && (sys::xattr(from, format!("{}opaque", private()).as_bytes()).is_ok_and(|v| v == b"y")
+            || opaque_mark)
+    {
         for e in sys::list(to).unwrap() {
             remove(&to.join(e.name));
         }
@@ -122,11 +131,11 @@ fn attributes(src: &Path, dst: &Path, all: bool) {
         rustix::fs::lremovexattr(dst, name.as_slice()).unwrap();
     }
     for name in sys::xattr_names(src).unwrap() {
-        let private = name.strip_prefix(b"trusted.overlay.").filter(|_| !all);
+        let own = name.strip_prefix(private().as_bytes()).filter(|_| !all);
         // An escaped name is shown without the escape, other private ones are not shown.
-        let shown = match private.map(|rest| rest.strip_prefix(b"overlay.")) {
+        let shown = match own.map(|rest| rest.strip_prefix(b"overlay.")) {
             None => name.clone(),
-            Some(Some(rest)) => [b"trusted.overlay.", rest].concat(),
+            Some(Some(rest)) => [private().as_bytes(), rest].concat(),
             Some(None) => continue,
         };
         let v = sys::xattr(src, &name).unwrap();

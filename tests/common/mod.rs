@@ -8,6 +8,7 @@ mod able;
 pub mod fixture;
 pub mod flatten;
 pub mod lowers;
+pub mod namespace;
 pub mod sys;
 // The fixture format is also used by other test programs than these.
 #[allow(unused_imports)]

@@ -375,6 +375,31 @@ pub fn lock(
     if done < 0 { Err(last()) } else { Ok(()) }
 }
 
+/// Does this process run in another user namespace than the first.
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
+/// Somebody in a new user namespace, to be killed, in which `count` ids from
+/// `inside` on are those from `outside` on.
+pub fn user_namespace(inside: u32, outside: u32, count: u32) -> std::process::Child {
+    let holder = std::process::Command::new("unshare")
+        .args(["--user", "sleep", "600"])
+        .spawn()
+        .unwrap();
+    let there = format!("/proc/{}", holder.id());
+    let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+    while std::fs::read_link(format!("{there}/ns/user")).is_ok_and(|ns| ns == own) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let map = format!("{inside} {outside} {count}\n");
+    for file in ["uid_map", "gid_map"] {
+        std::fs::write(format!("{there}/{file}"), &map).unwrap();
+    }
+    holder
+}
+
 /// A detached mount of what is mounted at `path`, in which `count` ids of the
 /// file system from `inside` on are seen as those from `outside` on.
 pub fn idmapped_clone(
@@ -387,20 +412,8 @@ pub fn idmapped_clone(
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let clone = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
     // A user namespace says what is mapped; somebody has to be in it meanwhile.
-    let mut holder = std::process::Command::new("unshare")
-        .args(["--user", "sleep", "60"])
-        .spawn()
-        .unwrap();
-    let there = format!("/proc/{}", holder.id());
-    let own = std::fs::read_link("/proc/self/ns/user").unwrap();
-    while std::fs::read_link(format!("{there}/ns/user")).is_ok_and(|ns| ns == own) {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    let map = format!("{inside} {outside} {count}\n");
-    for file in ["uid_map", "gid_map"] {
-        std::fs::write(format!("{there}/{file}"), &map).unwrap();
-    }
-    let namespace = std::fs::File::open(format!("{there}/ns/user")).unwrap();
+    let mut holder = user_namespace(inside, outside, count);
+    let namespace = std::fs::File::open(format!("/proc/{}/ns/user", holder.id())).unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
     let attr = libc::mount_attr {

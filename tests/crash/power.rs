@@ -48,8 +48,19 @@ impl Disk {
         common::sys::shut_down(File::open(&self.point).unwrap(), flags).unwrap();
     }
 
+    /// Somebody's new mount namespace may hold it for a moment. Mounted again
+    /// meanwhile it would be the same filesystem, still shut down.
     fn umount(&self) {
         run("umount", &[self.point.to_str().unwrap()]);
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            let device = Command::new("losetup").arg("-j").arg(&self.image).output();
+            if device.unwrap().stdout.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "it stays mounted somewhere");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -52,7 +52,7 @@ fn many_processes_get_nothing_but_answers_and_refusals() {
                             8 => vec!["inspect", &full],
                             9 => vec!["gc"],
                             10 => vec!["check"],
-                            _ => vec!["create", &full, "/bin/true"],
+                            _ => vec!["create", "--pull", "never", &full, "/bin/true"],
                         };
                         let out = command(root, &args).output().unwrap();
                         let said = text(&out);

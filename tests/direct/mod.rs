@@ -12,7 +12,7 @@ pub mod view;
 use crate::common::lowers::Fingerprint;
 use crate::common::tree;
 use capas::layer::open::{OpenDir, OpenFile, OpenLayers};
-use capas::sys::{Errno, fs, probe::Features};
+use capas::sys::{Errno, probe::Features};
 use capas::union::{Union, catalog, options::Options};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 use std::cell::{Cell, RefCell};
@@ -98,8 +98,11 @@ fn open_file(path: &Path) -> OpenFile {
 }
 
 fn open_in(dir: &Path, name: &str) -> OpenDir {
+    use rustix::fs::OFlags;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     OpenDir {
-        fd: fs::open_dir_path(CWD, dir.join(name).as_os_str()).unwrap(),
+        // Not by ours, whose calls are made to fail.
+        fd: rustix::fs::open(dir.join(name), flags, rustix::fs::Mode::empty()).unwrap(),
         path: name.into(),
         idmapped: false,
     }

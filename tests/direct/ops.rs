@@ -11,7 +11,7 @@
 //! setxattr /f user.k "v" [create|replace] removexattr /f user.k
 //! copyup /f|touch (open for writing)      trunc /f (open with O_TRUNC)
 //! fsync /f   fdatasync /f
-//! flags /f 64                             copy /from 0 /to 0 10
+//! flags /f 64   fsflags /f 128             copy /from 0 /to 0 10
 //! ino L /f   same L /f   differs L /f     st_ino is remembered, compared
 //! open L /f [w]  release L                an open descriptor
 //! read L 0 "data"  pwrite L 0 "data"  fstat L nlink=0  id L /d
@@ -275,6 +275,12 @@ impl Rig {
             }
             ["fsync", path] => self.with(|u| u.fsync(self.id(path)?, false))?,
             ["fdatasync", path] => self.with(|u| u.fsync(self.id(path)?, true))?,
+            ["fsflags", path, flags] => {
+                let id = self.id(path)?;
+                let mut value = self.with(|u| u.get_fsxattr(id))?;
+                value[..4].copy_from_slice(&(number(flags) as u32).to_ne_bytes());
+                self.with(|u| u.set_fsxattr(id, &value))?;
+            }
             ["truncate", path, size] => self.setattr(path, &[&format!("size={size}")], caller)?,
             ["chmod", path, mode] => self.setattr(path, &[&format!("mode={mode}")], caller)?,
             ["chown", path, ids] => {

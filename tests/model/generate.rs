@@ -4,7 +4,7 @@ use super::exec::{MAPS, Outcome, SLOTS};
 use super::layers::odd_names;
 use super::op::{Op, Verb};
 use super::rng::Rng;
-use crate::common::sys;
+use crate::common::sys::{self, in_user_namespace};
 use crate::common::tree::escape;
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
@@ -177,6 +177,10 @@ impl Generator {
                 "security.foo",
             ])
             .to_string();
+        // Nobody may have it in a user namespace; who says so first differs.
+        if name == "security.foo" && in_user_namespace() {
+            return "user.c".to_string();
+        }
         if self.scope.no_user_marks && name.starts_with("user.overlay.") {
             return "user.c".to_string();
         }

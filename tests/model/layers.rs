@@ -1,6 +1,8 @@
 //! Random lower layers, as the text that `tree::build` takes.
 
 use super::rng::Rng;
+use crate::common::flatten::private;
+use crate::common::sys::in_user_namespace;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which marks hide the names of lower layers.
@@ -168,16 +170,25 @@ impl Layers {
                 "1500000000.999999999",
             ])
         );
+        // In a user namespace files and directories have `user.*` attributes, others none.
+        if in_user_namespace() && !user {
+            return out;
+        }
         if self.rng.chance(20) {
             if user && self.rng.chance(50) {
                 out.push_str(" user.a=\"one\" user.\\xc3\\xa4\\xff=0x00ff0a");
             } else {
-                out.push_str(" trusted.t=\"two\"");
+                let family = if in_user_namespace() {
+                    "user"
+                } else {
+                    "trusted"
+                };
+                out.push_str(&format!(" {family}.t=\"two\""));
             }
         }
         if self.rng.chance(4) {
             // Escaped as the kernel escapes it: a plain attribute to the application.
-            out.push_str(" trusted.overlay.overlay.opaque=\"y\"");
+            out.push_str(&format!(" {}overlay.opaque=\"y\"", private()));
         }
         if user && self.rng.chance(8) {
             out.push_str(" acl=u::rwx,u:1000:r--,g::r-x,m::rwx,o::r--");
@@ -207,6 +218,7 @@ impl Layers {
             _ => 131_073 + rng.below(200_000),
         };
         let (kind, line) = match rng.weighted(&[60, 10, 12, 4, 3, 2, 2]) {
+            4 | 5 if in_user_namespace() => ('o', format!("fifo {mode} {owner}")),
             0 => ('-', format!("file {mode} {owner} size={size} data=@{seed}")),
             1 => (
                 '-',

@@ -5,6 +5,7 @@ use super::exec::{Executor, MAPS, Outcome, SLOTS, show};
 use super::op::{Op, Verb};
 use super::trees::{bumped, fifo};
 use crate::common::fixture::Target;
+use crate::common::sys::in_user_namespace;
 use crate::common::tree::{self, DumpOptions, Identity};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags};
@@ -151,7 +152,8 @@ impl Pair {
     /// closed: the kernel writes to the backing file with the daemon's rights,
     /// which lack CAP_FSETID on purpose. With it, an unprivileged writer's old
     /// descriptor would leave the bits in place. A store through a mapping
-    /// reaches the backing file as a write, which removes capabilities.
+    /// reaches the backing file as a write, which removes capabilities, and in a
+    /// user namespace, where the daemon has no CAP_FSETID, set-id bits.
     fn adopt_cleared(&self, op: &Op) {
         if !self.fuse {
             return;
@@ -163,9 +165,12 @@ impl Pair {
             if is_capable(&r) && !is_capable(&t) {
                 let _ = rustix::fs::removexattr(&r, CAPABILITY);
             }
-            return;
+            if !in_user_namespace() {
+                return;
+            }
         }
-        let kept_open = identity(&r).is_some_and(|id| self.no_set_id.contains(&Some(id)));
+        let kept_open = op.verb == Verb::MapWrite
+            || identity(&r).is_some_and(|id| self.no_set_id.contains(&Some(id)));
         if !kept_open {
             return;
         }

@@ -6,6 +6,7 @@ use super::layers::{Layers, Marks};
 use super::rng::Rng;
 use crate::common::fixture::{Fixture, Target};
 use crate::common::flatten::{copy_tree, flatten};
+use crate::common::sys::in_user_namespace;
 use crate::common::tree;
 use rustix::io::Errno;
 use std::path::PathBuf;
@@ -80,8 +81,13 @@ fn kernel_layer(seed: u64, fixture: &Fixture) -> PathBuf {
     let (upper, work) = (fixture.path().join("kupper"), fixture.path().join("kwork"));
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
+    let marks = match in_user_namespace() {
+        false => "redirect_dir=on,metacopy=on",
+        // Which goes with neither.
+        true => "userxattr",
+    };
     let opts = format!(
-        "{},upperdir={},workdir={},redirect_dir=on,metacopy=on,index=off",
+        "{},upperdir={},workdir={},{marks},index=off",
         fixture.lowerdir(),
         upper.display(),
         work.display()

@@ -1,11 +1,10 @@
 //! A tree to mount and the built program to mount it with.
 
-#[path = "../common/able.rs"]
-mod able;
-
 // One test program stops before it would mount.
 #[allow(unused_imports)]
-pub use able::able_to_mount;
+pub use crate::common::able_to_mount;
+use crate::common::lowers::{Fingerprint, age};
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -17,12 +16,19 @@ pub const FULL: &str = "lowerdir=@/l1:@/l2,upperdir=@/u,workdir=@/w";
 /// The built program.
 pub const CAPASFS: &str = env!("CARGO_BIN_EXE_capasfs");
 
-/// Directories `l1 l2 u w m` with `l1/one`, `l2/two`; unmounted when dropped.
-pub struct Tree(tempfile::TempDir);
+/// Directories `l1 l2 u w m` with `l1/one`, `l2/two`; unmounted when dropped,
+/// after which the layers `l1` and `l2` must be what they were at the first call.
+pub struct Tree {
+    dir: tempfile::TempDir,
+    before: OnceCell<Option<[Fingerprint; 2]>>,
+}
 
 impl Tree {
     pub fn new() -> Tree {
-        let tree = Tree(tempfile::tempdir().unwrap());
+        let tree = Tree {
+            dir: tempfile::tempdir().unwrap(),
+            before: OnceCell::new(),
+        };
         for dir in ["l1", "l2", "u", "w", "m"] {
             std::fs::create_dir(tree.path(dir)).unwrap();
         }
@@ -32,17 +38,39 @@ impl Tree {
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.path().join(name)
+        self.dir.path().join(name)
+    }
+
+    /// The layers as they are.
+    fn lowers(&self) -> [Fingerprint; 2] {
+        ["l1", "l2"].map(|name| Fingerprint::take(&self.path(name)))
+    }
+
+    /// From here on nobody may change the layers.
+    fn seal(&self) {
+        self.before.get_or_init(|| {
+            for name in ["l1", "l2"] {
+                age(&self.path(name));
+            }
+            Some(self.lowers())
+        });
+    }
+
+    /// The test changes the layers itself.
+    pub fn unsealed(self) -> Tree {
+        assert!(self.before.set(None).is_ok());
+        self
     }
 
     /// Text with `@` for the tree.
     pub fn text(&self, text: &str) -> String {
-        text.replace('@', self.0.path().to_str().unwrap())
+        text.replace('@', self.dir.path().to_str().unwrap())
     }
 
     /// A command of the shell that runs in the tree with capasfs as `$capasfs`
     /// and in PATH. It may not take longer than a minute.
     pub fn shell(&self, script: &str) -> Output {
+        self.seal();
         let bin = Path::new(CAPASFS).parent().unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         within(
@@ -50,13 +78,18 @@ impl Tree {
                 .args(["-ec", script])
                 .env("capasfs", CAPASFS)
                 .env("PATH", path)
-                .current_dir(self.0.path()),
+                .current_dir(self.dir.path()),
         )
     }
 
     /// Runs capasfs in the tree.
     pub fn capasfs<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
-        within(Command::new(CAPASFS).args(args).current_dir(self.0.path()))
+        self.seal();
+        within(
+            Command::new(CAPASFS)
+                .args(args)
+                .current_dir(self.dir.path()),
+        )
     }
 
     /// The line of /proc/self/mountinfo for `name` in the tree.
@@ -121,6 +154,11 @@ impl Drop for Tree {
                 .status();
             if !done.is_ok_and(|status| status.success()) {
                 break;
+            }
+        }
+        if let (Some(Some(before)), false) = (self.before.get(), std::thread::panicking()) {
+            for (was, is) in before.iter().zip(&self.lowers()) {
+                assert_eq!(was.changes(is), None, "a lower layer was changed");
             }
         }
     }

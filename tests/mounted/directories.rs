@@ -1,8 +1,10 @@
 //! Directories: removed, made again, renamed.
 
 use super::{Target, ino, mounted, names, sh};
+use rustix::fs::CWD;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 const NO_REDIRECT: [(Target, &str); 2] = [
     (Target::OverlayBare, "EXDEV without redirect_dir"),
@@ -226,4 +228,28 @@ fn what_the_workdir_held_before_does_no_harm() {
     if m.target() == Target::Capasfs {
         assert_eq!(fs::read_dir(&work).map_or(0, Iterator::count), 0);
     }
+}
+
+/// Symlinks and fifos, which carry no marks in a user namespace.
+#[test]
+fn special_files_stay_what_they_are_over_renames() {
+    let spec = "/l symlink -> t\n/p fifo 0600\n/f file data=\"x\"\n/d dir";
+    let Some((_fx, mut m)) = mounted(&[spec], &[]) else {
+        return;
+    };
+    for name in ["l", "p", "f"] {
+        fs::symlink_metadata(m.at(name)).unwrap();
+    }
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(CWD, m.at("l"), CWD, m.at("f"), flags).unwrap();
+    fs::rename(m.at("p"), m.at("d/p")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(fs::read_link(m.at("f")).unwrap(), Path::new("t"));
+        assert_eq!(fs::read(m.at("l")).unwrap(), b"x");
+        let kind = fs::symlink_metadata(m.at("d/p")).unwrap().file_type();
+        assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+        m.remount();
+    }
+    fs::set_permissions(m.at("d/p"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(super::mode(&m.at("d/p")), 0o644);
 }

@@ -208,3 +208,41 @@ fn layers_on_two_filesystems_do_not_share_inode_numbers() {
         assert_eq!(ino(numbers(&m)), ino(first), "over remount");
     }
 }
+/// What the kernel knows of files costs the daemon memory, which is given back:
+/// to look at all of them again and again takes no more.
+#[test]
+fn memory_is_bounded_by_what_the_kernel_knows() {
+    const FILES: usize = 30_000;
+    if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
+        return;
+    }
+    let mut fx = Fixture::new();
+    let low = fx.add_lower();
+    for dir in 0..100 {
+        let dir = low.join(format!("d{dir}"));
+        fs::create_dir(&dir).unwrap();
+        for n in 0..FILES / 100 {
+            fs::File::create(dir.join(format!("f{n}"))).unwrap();
+        }
+    }
+    fx.no_lower_check();
+    let m = fx.mount(Target::Capasfs, "");
+    let before = m.daemon_mib();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let mut count = 0;
+        for dir in fs::read_dir(m.path()).unwrap() {
+            for file in fs::read_dir(dir.unwrap().path()).unwrap() {
+                count += usize::from(file.unwrap().metadata().unwrap().is_file());
+            }
+            m.touch();
+        }
+        assert_eq!(count, FILES);
+        seen.push(m.daemon_mib());
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    }
+    eprintln!("{before} MiB, then {seen:?}");
+    // About half a KiB a file; what the allocator keeps is used again.
+    assert!(seen[0] < before + 60, "{before} MiB, then {seen:?}");
+    assert!(seen[2] < seen[0] + 12, "{before} MiB, then {seen:?}");
+}

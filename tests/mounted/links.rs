@@ -1,8 +1,10 @@
 //! Hard links: one file stays one file.
 
 use super::{Target, ino, mounted};
+use crate::common::fixture::Fixture;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 const BARE: (Target, &str) = (
     Target::OverlayBare,
@@ -174,5 +176,43 @@ fn names_of_a_large_file_are_counted_while_its_lower_is_read() {
         fs::remove_file(m.at(name)).unwrap();
         assert_eq!(writer.metadata().unwrap().nlink(), left, "{name}");
         assert_eq!(reader.metadata().unwrap().nlink(), left, "{name}");
+    }
+}
+
+/// Without an index each name is a file of its own once it is changed. It stays
+/// the one that callers have, whatever becomes of its name.
+#[test]
+fn without_an_index_a_name_that_was_moved_is_the_file_that_it_was() {
+    if !crate::common::able_to_mount() || Target::from_env() == Target::FuseOverlayfs {
+        return;
+    }
+    let fx = Fixture::new().lower("/a file data=\"x\"\n/b link /a\n/d dir");
+    let mut m = fx.mount(Target::from_env(), "index=off");
+    // As a caller of stat(2) the kernel knows the file by its old name.
+    assert_eq!(fs::metadata(m.at("a")).unwrap().nlink(), 2);
+    fs::rename(m.at("a"), m.at("c")).unwrap();
+    let append = |name: &str| {
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(m.at(name))
+            .unwrap();
+        file.write_all(b"y").unwrap();
+    };
+    append("c");
+    fs::set_permissions(m.at("c"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(!m.at("a").exists());
+    fs::hard_link(m.at("c"), m.at("e")).unwrap();
+    fs::rename(m.at("c"), m.at("d/c")).unwrap();
+    append("d/c");
+    append("e");
+    fs::remove_file(m.at("d/c")).unwrap();
+    append("e");
+    for round in ["live", "remounted"] {
+        let st = fs::metadata(m.at("e")).unwrap();
+        assert_eq!((st.nlink(), st.mode() & 0o777), (1, 0o600), "{round}");
+        assert_ne!(st.ino(), ino(&m.at("b")), "{round}");
+        assert_eq!(fs::read(m.at("e")).unwrap(), b"xyyyy", "{round}");
+        assert_eq!(fs::read(m.at("b")).unwrap(), b"x", "{round}");
+        m.remount();
     }
 }

@@ -277,3 +277,64 @@ fn layers_that_kernel_overlayfs_wrote_are_read() {
         diff.unwrap_or_default()
     );
 }
+
+/// With `userxattr`, in either order: what one has made the other shows.
+#[test]
+fn with_userxattr_kernel_overlayfs_reads_ours_and_we_read_its() {
+    if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
+        return;
+    }
+    let lower = "/d/f file data=\"f\"\n/d/g file data=\"g\"\n/opq/old file\n/gone/x file\n\
+                 /h1 file 0644 data=\"h\"\n/h2 link /h1\n/big file size=300000 data=@1\n\
+                 /dir/sub/x file\n/e/meta file 0644 data=\"meta\" user.k=\"v\"\n/l symlink -> d";
+    let change = r#"cd "$1"; echo more >>d/f; rm d/g; rm -r opq; mkdir opq; echo new >opq/new
+        rm -r gone; echo h >>h1; ln h2 h3; echo b >>big; chmod 600 e/meta; mv e/meta e/moved
+        mkdir up; mv up up2; mknod pipe p; ln -s x s
+        setfattr -n user.overlay.opaque -v y d; ! mv -T dir dir2 2>/dev/null || mv -T dir2 dir"#;
+    let options = DumpOptions {
+        mtime: Mtime::Exact,
+        ..DumpOptions::default()
+    };
+    for (first, second) in [
+        (Target::Capasfs, Target::Overlay),
+        (Target::Overlay, Target::Capasfs),
+    ] {
+        let fx = super::Fixture::new().lower(lower);
+        let mut m = fx.mount(first, "userxattr");
+        super::sh(&m, change).unwrap();
+        let made = dump(m.path(), &options);
+        for target in [second, first, second] {
+            m.remount_as(target);
+            let diff = compare(&made, &dump(m.path(), &options));
+            let diff = diff.unwrap_or_default();
+            assert!(
+                diff.is_empty(),
+                "made by {first:?}, seen by {target:?}:\n{diff}"
+            );
+        }
+        // And goes on from there.
+        super::sh(
+            &m,
+            r#"cd "$1"; rm opq/new d/f; rm -r dir; mkdir dir; echo x >>h3; mv big d/g"#,
+        )
+        .unwrap();
+        let made = dump(m.path(), &options);
+        m.remount_as(first);
+        let diff = compare(&made, &dump(m.path(), &options)).unwrap_or_default();
+        assert!(
+            diff.is_empty(),
+            "made by {second:?}, seen by {first:?}:\n{diff}"
+        );
+        for mark in ["opq", "dir"] {
+            let marks = xattr_names(&fx.upper().join(mark)).unwrap();
+            assert!(
+                marks.contains(&b"user.overlay.opaque".to_vec()),
+                "{mark}: {marks:?}"
+            );
+            assert!(
+                !marks.iter().any(|n| n.starts_with(b"trusted.")),
+                "{marks:?}"
+            );
+        }
+    }
+}

@@ -124,8 +124,19 @@ fn a_deep_lower_tree_is_copied_up() {
     rustix::fs::openat(&fd, "f", create, Mode::from_raw_mode(0o600)).unwrap();
     drop(fd);
     // This depth is beyond what the fixture's walk by path can read: it stays unsealed
-    // and is compared here.
+    // and is compared here, from the bottom up.
     fx.no_lower_check();
+    let state = || {
+        let mut fd = walk(&low, false);
+        let file = rustix::fs::statat(&fd, "f", AtFlags::empty()).unwrap();
+        let mut all = vec![format!("{file:?}")];
+        for _ in 0..=40 {
+            all.push(format!("{:?}", rustix::fs::fstat(&fd).unwrap()));
+            fd = rustix::fs::openat(&fd, "..", flags, Mode::empty()).unwrap();
+        }
+        all
+    };
+    let before = state();
     let mut m = fx.mount(target, "");
     let fd = walk(m.path(), false);
     let f = rustix::fs::openat(&fd, "f", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
@@ -139,6 +150,7 @@ fn a_deep_lower_tree_is_copied_up() {
             .st_size,
         2
     );
+    drop(fd);
     let fd = walk(&low, false);
     assert_eq!(
         rustix::fs::statat(&fd, "f", AtFlags::empty())
@@ -146,6 +158,8 @@ fn a_deep_lower_tree_is_copied_up() {
             .st_size,
         0
     );
+    m.unmount();
+    assert_eq!(state(), before, "the lower layer was changed");
 }
 
 /// Half of them in a lower layer, half in the upper: `CAPAS_ENTRIES` of them, with

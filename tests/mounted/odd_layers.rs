@@ -174,6 +174,22 @@ fn a_lower_that_can_only_be_read() {
     change_and_look(&mut m);
 }
 
+/// Images as they are packed for small machines and verified boots.
+#[test]
+fn a_lower_that_is_packed() {
+    let script = format!("cd \"$1\"; {TREE}");
+    for pack in [
+        "mksquashfs . ../image -quiet -no-progress; mount -t squashfs -o loop ../image \"$1\"",
+        "mkfs.erofs -zlz4hc ../image . >../pack.log; mount -t erofs -o loop ../image \"$1\"",
+    ] {
+        let Some((_disk, mut fx, mut m)) = over(&script, &format!("cd \"$1\"; {pack}")) else {
+            return;
+        };
+        fx.no_lower_check();
+        change_and_look(&mut m);
+    }
+}
+
 /// Depth two: passthrough to what is a union of the kernel's itself.
 #[test]
 fn a_lower_on_overlayfs() {
@@ -190,7 +206,8 @@ fn a_lower_on_overlayfs() {
 /// And to a mount of ours, which itself passes its files on.
 #[test]
 fn a_lower_on_a_capasfs_mount() {
-    let capasfs = env!("CARGO_BIN_EXE_capasfs");
+    let capasfs = crate::common::fixture::capasfs();
+    let capasfs = capasfs.display();
     let script = format!(
         "cd \"$1\"; mkdir ../ol ../ou ../ow; (cd ../ol; {TREE}); \
          {capasfs} -o lowerdir=../ol,upperdir=../ou,workdir=../ow \"$1\""

@@ -43,7 +43,7 @@ pub fn root() -> bool {
 }
 
 /// A configuration by which only Alice and Bob are let in.
-fn passwords(dir: &Path) -> String {
+pub fn passwords(dir: &Path) -> String {
     let path = dir.join("htpasswd");
     fs::write(&path, HTPASSWD).unwrap();
     let path = path.display();
@@ -108,7 +108,7 @@ impl Guarded {
             .find_map(|line| {
                 let line = line.unwrap();
                 let (_, rest) = line.split_once("listening on ")?;
-                Some(rest.split('"').next().unwrap().to_owned())
+                Some(rest.split(['"', ',']).next().unwrap().to_owned())
             })
             .expect("it says where it listens");
         // It must always find somebody who reads.

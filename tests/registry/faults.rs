@@ -206,13 +206,16 @@ fn blobs_are_what_their_descriptors_say() {
         }
     };
     let (person, _s, done) = pull(&image, changed(|b| *b.last_mut().unwrap() ^= 1));
-    assert_refused(&person, &done, "layer");
+    assert_refused(&person, &done, "does not have a matching checksum");
+    // Nothing but the digest sees the time in its header.
+    let (person, _s, done) = pull(&image, changed(|b| b[4] ^= 1));
+    assert_refused(&person, &done, "the layer's blob has digest");
     let other = noise(image.layers[0].len(), 9);
     let twisted = image.clone();
     let (person, _s, done) = pull(&image, move |asked, _| {
         is_blob(asked, &twisted).then(|| Reply::new(200, &[], &other))
     });
-    assert_refused(&person, &done, "layer");
+    assert_refused(&person, &done, "bad tar archive");
     let (person, _s, done) = pull(&image, changed(|b| b.push(0)));
     assert_refused(&person, &done, "bytes, the descriptor says");
     let (person, _s, done) = pull(&image, changed(|b| b.truncate(9)));

@@ -228,6 +228,22 @@ fn a_file_system_without_nameless_files_keeps_no_half_ones() {
 }
 
 #[test]
+fn a_check_leaves_nothing_unpacked() {
+    let (person, _) = owner();
+    for signal in ["INT", "TERM"] {
+        for args in [&["check"][..], &["check", "--repair"]] {
+            let mut command = person.capas();
+            let command = command.args(args).env("CAPAS_FAIL", "1:hang");
+            interrupt(command, b"", signal, "the check is not complete", |pid| {
+                hangs(pid) && staged(&person)
+            });
+            assert_eq!(names(&person.path("store/tmp")), [""; 0], "{args:?}");
+        }
+    }
+    assert_eq!(person.run(&["check"], "").code, 0);
+}
+
+#[test]
 fn a_stream_that_ends_too_early_is_called_so() {
     let (person, _) = owner();
     for signal in ["INT", "TERM"] {

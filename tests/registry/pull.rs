@@ -2,7 +2,8 @@
 
 use crate::accounts::{ALICE, Guarded, Person, done, finish, have, root};
 use crate::images::{
-    INDEX, Image, Pack, described, docker_image, image, image_for, index, layer, layout, noise,
+    INDEX, Image, MANIFEST, Pack, described, docker_image, image, image_for, index, layer, layout,
+    noise,
 };
 use crate::served::{Content, Served, put, put_top};
 use capas::store::Digest;
@@ -249,6 +250,128 @@ fn an_image_of_many_platforms() {
 }
 
 #[test]
+fn entries_of_an_index_need_not_say_their_platform() {
+    let host = capas::store::document::host_architecture();
+    let own = image(&[(layer("own", b"x"), Pack::Gzip)]);
+    let other = image_for("s390x", &[(layer("other", b"x"), Pack::Gzip)]);
+    let entry = |data: &[u8], kind: &str| described(kind, data);
+    let silent = |images: &[&Image]| {
+        let entries: Vec<_> = images
+            .iter()
+            .map(|i| entry(&i.manifest, MANIFEST))
+            .collect();
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string()
+    };
+    let (only, both, wrong) = (silent(&[&own]), silent(&[&other, &own]), silent(&[&other]));
+    let nested = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(both.as_bytes(), INDEX)]}).to_string();
+    let mut content = Content::new();
+    for image in [&own, &other] {
+        put(&mut content, image, "app", "ignored");
+    }
+    for (tag, top) in [
+        ("only", &only),
+        ("both", &both),
+        ("wrong", &wrong),
+        ("nested", &nested),
+    ] {
+        put_top(&mut content, INDEX, top.as_bytes(), "app", tag);
+    }
+    let served = Served::start(content, |_, _| None);
+    let person = Person::new();
+    let name = |tag: &str| format!("{}/app:{tag}", served.host);
+    for (tag, image) in [
+        ("only", &own),
+        ("both", &own),
+        ("nested", &own),
+        ("wrong", &other),
+    ] {
+        let pulled = person.run(&["pull", "-q", &name(tag)], "");
+        assert_eq!((pulled.code, pulled.err.as_str()), (0, ""), "{tag}");
+        let shown = person
+            .run(&["inspect", "-f", "{{.Id}}", &name(tag)], "")
+            .out;
+        assert_eq!(shown, format!("{}\n", image.id()), "{tag}");
+    }
+    let wish = |tag: &str, platform: &str| {
+        person.run(&["pull", "-q", "--platform", platform, &name(tag)], "")
+    };
+    assert_eq!(wish("both", "linux/s390x").code, 0);
+    for (tag, why) in [
+        (
+            "both",
+            "no matching manifest for linux/arm in the manifest list entries".to_owned(),
+        ),
+        (
+            "only",
+            format!(
+                "image with reference {} was found but does not match the specified platform: wanted linux/arm, actual: linux/{host}",
+                name("only")
+            ),
+        ),
+    ] {
+        assert_eq!(
+            wish(tag, "linux/arm"),
+            done(1, "", &format!("Error: {why}\n")),
+            "{tag}"
+        );
+    }
+}
+
+#[test]
+fn what_was_lost_or_damaged_is_fetched_again() {
+    let image = image(&[
+        (layer("a", b"plain"), Pack::Plain),
+        (layer("b", &noise(9000, 4)), Pack::Gzip),
+    ]);
+    let top = index(&[(
+        &image,
+        json!({"os": "linux", "architecture": capas::store::document::host_architecture()}),
+    )]);
+    let mut content = Content::new();
+    put(&mut content, &image, "app", "ignored");
+    put_top(&mut content, INDEX, &top, "app", "1");
+    let served = Served::start(content, |_, _| None);
+    let person = Person::new();
+    let name = format!("{}/app:1", served.host);
+    let pull = || {
+        let pulled = person.run(&["pull", &name], "");
+        assert_eq!(pulled.code, 0, "{pulled:?}");
+        pulled.out.contains("Image is up to date")
+    };
+    assert!(!pull());
+    assert!(pull());
+    let blob = |digest: Digest| person.path("store/blobs/sha256").join(digest.hex());
+    let check = |args: &[&str]| person.run(&[&["check"], args].concat(), "").code;
+    // A document is good again after the pull, nothing else is needed.
+    for digest in [image.digest(), image.id(), Digest::of(&top)] {
+        let good = fs::read(blob(digest)).unwrap();
+        let mut bad = good.clone();
+        bad[10] ^= 1;
+        fs::write(blob(digest), bad).unwrap();
+        assert!(!pull());
+        assert_eq!(fs::read(blob(digest)).unwrap(), good);
+        fs::remove_file(blob(digest)).unwrap();
+        assert!(!pull());
+        assert_eq!(fs::read(blob(digest)).unwrap(), good);
+        assert!(pull());
+    }
+    // A layer's blob goes by a repair, with its image marked.
+    let layer = Digest::of(&image.layers[1]);
+    fs::write(blob(layer), noise(image.layers[1].len(), 5)).unwrap();
+    assert_eq!(check(&["--repair"]), 1);
+    assert!(!blob(layer).exists());
+    assert_eq!(person.run(&["create", &name, "x"], "").code, 1);
+    let before = served.count(&layer.to_string());
+    assert!(!pull());
+    assert_eq!(served.count(&layer.to_string()), before + 1);
+    assert_eq!(fs::read(blob(layer)).unwrap(), image.layers[1]);
+    assert_eq!(check(&["--repair"]), 0);
+    assert_eq!(check(&[]), 0);
+    assert_eq!(person.run(&["create", &name, "x"], "").code, 0);
+    assert!(pull());
+}
+
+#[test]
 fn shared_layers_are_fetched_once() {
     let shared = (layer("base", &noise(50_000, 3)), Pack::Gzip);
     let one = image(&[shared.clone(), (layer("one", b"1"), Pack::Gzip)]);
@@ -337,6 +460,78 @@ fn shared_layers_are_fetched_once() {
         person.run(&["pull", "-a", &format!("{name}:b")], ""),
         done(1, "", "Error: tag can't be used with --all-tags/-a\n")
     );
+}
+
+#[test]
+fn an_image_that_only_a_digest_names_is_one_like_others() {
+    let image = image(&[(layer("a", b"1"), Pack::Gzip)]);
+    let mut content = Content::new();
+    put(&mut content, &image, "team/app", "1");
+    let served = Served::start(content, |_, _| None);
+    let person = Person::new();
+    let repository = format!("{}/team/app", served.host);
+    let pinned = format!("{repository}@{}", image.digest());
+    let (id, short) = (image.id().to_string(), image.id().short());
+    assert_eq!(person.run(&["pull", "-q", &pinned], "").code, 0);
+    let line = "{{.Repository}} {{.Tag}} {{.ID}}";
+    let shown = |more: &[&str]| {
+        let args = [&["images", "--format", line], more].concat();
+        person.run(&args, "").out
+    };
+    let by_digest = format!("{repository} <none> {short}\n");
+    let reference = format!("reference={repository}");
+    for more in [
+        &[][..],
+        &[repository.as_str()],
+        &[pinned.as_str()],
+        &["-f", &reference],
+        &["-f", "dangling=true"],
+        &["-f", "dangling=false"],
+    ] {
+        assert_eq!(shown(more), by_digest, "{more:?}");
+    }
+    assert_eq!(shown(&[&format!("{repository}:1")]), "");
+    let columns = ["images", "--format", "{{.Tag}} {{.Digest}}"];
+    assert_eq!(
+        person.run(&columns, "").out,
+        format!("<none> {}\n", image.digest())
+    );
+
+    // A name elsewhere is only a name: the image stays, in use or not.
+    let tag = || assert_eq!(person.run(&["tag", &pinned, "my:1"], "").code, 0);
+    tag();
+    assert_eq!(shown(&[]), format!("my 1 {short}\n{by_digest}"));
+    assert_eq!(person.run(&["create", "my:1", "/bin/sh"], "").code, 0);
+    assert_eq!(
+        person.run(&["rmi", "my:1"], ""),
+        done(0, "Untagged: my:1\n", "")
+    );
+    assert_eq!(shown(&[]), by_digest);
+    let refused = person.run(&["rmi", &pinned], "");
+    assert!(
+        refused.code == 1 && refused.err.contains("(must force) - container"),
+        "{refused:?}"
+    );
+    assert_eq!(person.run(&["container", "prune", "-f"], "").code, 0);
+    tag();
+    assert_eq!(
+        person.run(&["rmi", &id], ""),
+        done(
+            1,
+            "",
+            &format!(
+                "Error: conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories\n"
+            )
+        )
+    );
+    let pruned = person.run(&["image", "prune", "-af"], "");
+    assert!(
+        pruned.out.starts_with(&format!(
+            "Deleted Images:\nuntagged: my:1\nuntagged: {pinned}\ndeleted: {id}\n\n"
+        )),
+        "{pruned:?}"
+    );
+    assert_eq!(shown(&[]), "");
 }
 
 /// What is on another machine, in a network of its own.

@@ -172,7 +172,15 @@ fn all_tags_and_what_cannot_be_pushed() {
         done(
             1,
             &format!("The push refers to repository [{name}]\n"),
-            &format!("Error: An image does not exist locally with the tag: {name}\n")
+            &format!("Error: tag does not exist: {name}:3\n")
+        )
+    );
+    assert_eq!(
+        person.run(&["push", "-a", &format!("{name}/none")], ""),
+        done(
+            1,
+            &format!("The push refers to repository [{name}/none]\n"),
+            &format!("Error: An image does not exist locally with the tag: {name}/none\n")
         )
     );
     assert_eq!(

@@ -3,9 +3,10 @@
 use crate::images::Image;
 use crate::stub::Request;
 use capas::store::Digest;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// What it was asked.
@@ -16,6 +17,8 @@ pub struct Asked {
     pub authorization: Option<String>,
     pub range: Option<String>,
     pub if_range: Option<String>,
+    pub content_range: Option<String>,
+    pub body: Vec<u8>,
     /// How often the same was asked before.
     pub before: usize,
 }
@@ -23,6 +26,7 @@ pub struct Asked {
 /// An answer.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
+    /// 0: it hangs up without a word.
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -80,6 +84,15 @@ impl Served {
         content: Content,
         twist: impl Fn(&Asked, &Reply) -> Option<Reply> + Send + Sync + 'static,
     ) -> Served {
+        Served::speaking(None, content, twist)
+    }
+
+    /// The same, with TLS where there is a configuration for it.
+    pub fn speaking(
+        tls: Option<Arc<ServerConfig>>,
+        content: Content,
+        twist: impl Fn(&Asked, &Reply) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -87,9 +100,17 @@ impl Served {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let shared = Arc::clone(&shared);
+                let tls = tls.clone();
                 std::thread::spawn(move || {
                     let (content, twist, asked) = &*shared;
-                    serve(stream.unwrap(), content, twist, asked);
+                    let stream = stream.unwrap();
+                    match tls {
+                        None => serve(stream, content, twist, asked),
+                        Some(config) => {
+                            let own = ServerConnection::new(config).unwrap();
+                            serve(StreamOwned::new(own, stream), content, twist, asked);
+                        }
+                    }
                 });
             }
         });
@@ -111,12 +132,12 @@ impl Served {
 }
 
 fn serve(
-    mut stream: TcpStream,
+    mut stream: impl Read + Write,
     content: &Content,
     twist: &impl Fn(&Asked, &Reply) -> Option<Reply>,
     asked: &Mutex<Vec<Asked>>,
 ) {
-    let Some(request) = Request::read(&stream) else {
+    let Some(request) = Request::read(&mut stream) else {
         return;
     };
     let one = {
@@ -125,14 +146,19 @@ fn serve(
             authorization: request.header("authorization"),
             range: request.header("range"),
             if_range: request.header("if-range"),
+            content_range: request.header("content-range"),
             before: all.iter().filter(|a| a.what == request.what).count(),
             what: request.what,
+            body: request.body,
         };
         all.push(one.clone());
         one
     };
     let right = right(content, &one);
     let reply = twist(&one, &right).unwrap_or(right);
+    if reply.status == 0 {
+        return;
+    }
     let mut text = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
     if !reply.endless {
         let length = reply.length.unwrap_or(reply.body.len() as u64);

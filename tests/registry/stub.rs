@@ -1,7 +1,7 @@
 //! A server that answers what a test says.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// What it was asked.
@@ -67,11 +67,12 @@ pub struct Request {
     /// `GET /path?query`.
     pub what: String,
     headers: String,
+    pub body: Vec<u8>,
 }
 
 impl Request {
-    /// The whole request, whose body nobody wants; none where nothing comes.
-    pub fn read(stream: &TcpStream) -> Option<Request> {
+    /// The whole request; none where nothing comes, or what is none.
+    pub fn read(stream: impl Read) -> Option<Request> {
         let mut lines = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -80,13 +81,14 @@ impl Request {
             }
         }
         let (what, headers) = head.split_once(" HTTP/1.1\r\n")?;
-        let request = Request {
+        let mut request = Request {
             what: what.to_owned(),
             headers: headers.to_owned(),
+            body: Vec::new(),
         };
         let length = request.header("content-length");
-        let mut body = vec![0; length.map_or(0, |l| l.parse().unwrap())];
-        lines.read_exact(&mut body).ok()?;
+        request.body = vec![0; length.map_or(0, |l| l.parse().unwrap())];
+        lines.read_exact(&mut request.body).ok()?;
         Some(request)
     }
 

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
+pub fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new("openssl")
         .args(args)
         .stdin(Stdio::piped())
@@ -250,7 +250,10 @@ fn an_identity_token_is_exchanged() {
             ("POST /token", None) => Some(Reply::new(200, &[], br#"{"token":"good"}"#)),
             (_, Some("Bearer good")) => None,
             _ => {
-                let text = format!("Bearer realm=\"http://{}/token\"", own.lock().unwrap());
+                let text = format!(
+                    "Bearer realm=\"http://{}/token\",service=\"the service\"",
+                    own.lock().unwrap()
+                );
                 Some(Reply::new(401, &[("www-authenticate", &text)], b""))
             }
         }
@@ -262,6 +265,49 @@ fn an_identity_token_is_exchanged() {
     let name = format!("{}/app:1", served.host);
     let pulled = person.run(&["pull", "-q", &name], "");
     assert_eq!((pulled.code, pulled.err.as_str()), (0, ""));
-    assert_eq!(served.count("POST /token"), 1);
+    let forms: Vec<_> = served.asked();
+    let forms = forms.iter().filter(|a| a.what == "POST /token");
+    let forms: Vec<&[u8]> = forms.map(|a| a.body.as_slice()).collect();
+    let form = "service=the%20service&grant_type=refresh_token&client_id=capas\
+                &refresh_token=long-lived&scope=repository%3Aapp%3Apull";
+    assert_eq!(forms, [form.as_bytes()]);
     assert_eq!(served.count(&Digest::of(&image.layers[0]).to_string()), 1);
+}
+
+#[test]
+fn a_token_is_got_anew_before_it_runs_out() {
+    let image = image(&[(layer("a", b"1"), Pack::Gzip)]);
+    let mut content = Content::new();
+    put(&mut content, &image, "app", "1");
+    let host = Arc::new(Mutex::new(String::new()));
+    let own = Arc::clone(&host);
+    let served = Served::start(content, move |asked, _| {
+        if asked.what.starts_with("GET /token?") {
+            let body = json!({"token": format!("t{}", asked.before), "expires_in": 1});
+            return Some(Reply::new(200, &[], body.to_string().as_bytes()));
+        }
+        // Every token is good here; only its time has passed after this.
+        match asked.authorization.as_deref() {
+            Some("Bearer t0") => std::thread::sleep(std::time::Duration::from_millis(1100)),
+            Some(_) => {}
+            None => {
+                let text = format!("Bearer realm=\"http://{}/token\"", own.lock().unwrap());
+                return Some(Reply::new(401, &[("www-authenticate", &text)], b""));
+            }
+        }
+        None
+    });
+    host.lock().unwrap().clone_from(&served.host);
+    let person = Person::new();
+    let name = format!("{}/app:1", served.host);
+    let pulled = person.run(&["pull", "-q", &name], "");
+    assert_eq!((pulled.code, pulled.err.as_str()), (0, ""));
+    let keys: Vec<Option<String>> = served
+        .asked()
+        .into_iter()
+        .map(|a| a.authorization)
+        .collect();
+    let bearer = |n: usize| Some(format!("Bearer t{n}"));
+    // The question, a token, one answer with it; a new token before the next.
+    assert_eq!(keys[..5], [None, None, bearer(0), None, bearer(1)]);
 }

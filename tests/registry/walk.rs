@@ -68,7 +68,7 @@ fn owner(image: &Image) -> Person {
 }
 
 fn transcript<'a>(person: &'a Person, image: &Image, host: &str) -> Transcript<'a> {
-    let age = units::ago(units::parse_time("2001-01-02T03:04:05Z").unwrap());
+    let age = units::ago(capas::store::time::parse("2001-01-02T03:04:05Z").unwrap());
     Transcript {
         person,
         names: vec![

@@ -572,8 +572,8 @@ fn gc_says_to_the_byte_what_it_frees() {
     assert_eq!(dry.replace("Reclaimable", "Total reclaimed"), told);
     assert_eq!(
         told.lines().count(),
-        1 + 1 + 3 + 2,
-        "staging, three blobs, a record and a tree: {told}"
+        1 + 1 + 3 + 3,
+        "staging, three blobs, a record, a catalog and a tree: {told}"
     );
     if root() {
         sound(&b);

@@ -100,7 +100,7 @@ fn the_image_says_what_was_asked_for() {
     assert_eq!(plain["history"][0]["created"], plain["created"]);
     let created = plain["created"].as_str().unwrap();
     let now = capas::cli::units::now();
-    let made = capas::cli::units::parse_time(created).unwrap();
+    let made = capas::store::time::parse(created).unwrap();
     assert!((made..made + 60).contains(&now), "{created}");
     assert_eq!(plain["os"], "linux");
     let args = [

@@ -426,13 +426,13 @@ fn layers_are_unpacked_once_and_go_with_their_last_image() {
     b.load(&docker_archive(&two, &diffs(&two), &["two"]))
         .unwrap();
     assert_eq!(ino(&b), first);
-    // Two layers with a record each; two configs, two manifests, two blobs.
-    assert_eq!(b.contents().len(), 4 + 6);
+    // Two layers with a record each; two catalogs, configs, manifests, blobs.
+    assert_eq!(b.contents().len(), 4 + 8);
     let none = || Ok(Vec::new());
     b.store.remove_image("one", false, none).unwrap();
     b.store.sweep(none).unwrap();
     assert_eq!(ino(&b), first);
-    assert_eq!(b.contents().len(), 4 + 4);
+    assert_eq!(b.contents().len(), 4 + 5);
     b.store.remove_image("two", false, none).unwrap();
     b.store.sweep(none).unwrap();
     assert_eq!(b.contents(), Vec::<String>::new());

@@ -221,3 +221,39 @@ fn the_mark_of_the_layout_and_of_the_store_come_back() {
         "{format}"
     );
 }
+
+/// The tag has moved on since the container was made: what can be read goes
+/// before what containers remember.
+#[test]
+fn a_name_that_is_listed_stays_where_it_is() {
+    if !root() {
+        return;
+    }
+    let (b, _) = several();
+    assert_eq!(run(&b, &["create", "x:1", "/bin/sh"]).0, 0);
+    assert_eq!(run(&b, &["tag", "z:1", "x:1"]).0, 0);
+    let before = listed(&b);
+    let whole = fs::read(index(&b)).unwrap();
+    fs::write(index(&b), &whole[..whole.len() - 3]).unwrap();
+    let (code, text) = run(&b, &["check", "--repair"]);
+    assert_eq!((code, listed(&b)), (0, before), "{text}");
+}
+
+/// What cannot be read now is not known to be damaged, and is not replaced.
+#[test]
+fn an_index_that_cannot_be_read_is_left_alone() {
+    if !root() {
+        return;
+    }
+    let (b, _) = several();
+    let aside = b.store.root().join("aside");
+    fs::rename(index(&b), &aside).unwrap();
+    std::os::unix::fs::symlink("index.json", index(&b)).unwrap();
+    let (code, text) = run(&b, &["check", "--repair"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("Too many levels of symbolic links"), "{text}");
+    assert!(!text.contains("damaged"), "{text}");
+    assert!(index(&b).is_symlink());
+    fs::rename(&aside, index(&b)).unwrap();
+    sound(&b);
+}

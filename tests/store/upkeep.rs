@@ -365,6 +365,67 @@ fn prune_frees_what_it_says() {
 }
 
 #[test]
+fn containers_are_pruned_by_their_own_labels() {
+    let b = filled();
+    let create = |name: &str, more: &[&str]| {
+        let args = [&["create", "--name", name], more, &["one:1"]].concat();
+        ok(&b, &args).trim().to_owned()
+    };
+    let kept = create("kept", &["--label", "keep=yes"]);
+    let gone = create("gone", &[]);
+    // What the image says of itself is nobody's business, even if it is gone.
+    ok(&b, &["rmi", "-f", "one:1"]);
+    let out = ok(&b, &["container", "prune", "-f", "--filter", "label!=keep"]);
+    assert!(
+        out.starts_with(&format!("Deleted Containers:\n{gone}\n\n")),
+        "{out}"
+    );
+    let left = || ok(&b, &["ps", "-aq", "--no-trunc"]);
+    assert_eq!(left(), format!("{kept}\n"));
+    let prune = ["system", "prune", "-f", "--filter"];
+    ok(&b, &[&prune[..], &["label=keep=no"]].concat());
+    assert_eq!(left(), format!("{kept}\n"));
+    ok(&b, &[&prune[..], &["label=keep"]].concat());
+    assert_eq!(left(), "");
+}
+
+#[test]
+fn blobs_are_pruned_after_a_question() {
+    let b = Bench::new();
+    let big = Tar::new().file("big", &"3".repeat(300_000)).end();
+    load(&b, "one:1", &[big]);
+    let size = || du(&[b.store.root().to_owned()]);
+    let before = size();
+    let blob = b
+        .store
+        .described_layers(&b.store.images().unwrap()[0])
+        .unwrap()[0]
+        .blob
+        .digest;
+    let question = "WARNING! This will remove the compressed layers of all images.\n\
+         Images that are saved or pushed after that have their layers uncompressed, under other digests.\n\
+         Are you sure you want to continue? [y/N] ";
+    let asked = |answer: &str| capas(&b, &["prune", "--blobs"], answer);
+    assert_eq!(asked("n\n"), (0, question.to_owned(), String::new()));
+    let taken = du(&[b.store.blob(&blob)]);
+    let most = capas::cli::units::fine_size(taken);
+    assert_eq!(
+        ok(&b, &["prune", "--blobs", "--dry-run"]),
+        format!("Would delete: {blob}\nReclaimable space, at most: {most}\n")
+    );
+    assert_eq!(size(), before);
+    let (code, out, err) = asked("y\n");
+    let freed = capas::cli::units::fine_size(before - size());
+    let told = format!("{question}Deleted: {blob}\nTotal reclaimed space: {freed}\n");
+    assert_eq!((code, out, err), (0, told, String::new()));
+    assert_eq!(
+        ok(&b, &["prune", "--blobs", "-f"]),
+        "Total reclaimed space: 0B\n"
+    );
+    assert_eq!(capas(&b, &["prune"], "").0, 1);
+}
+
+#[test]
 fn info_and_doctor_say_what_there_is() {
     let b = filled();
     let info: Value = serde_json::from_str(&ok(&b, &["info", "--format", "json"])).unwrap();

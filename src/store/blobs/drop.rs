@@ -7,6 +7,7 @@ use crate::store::image::image_at;
 use crate::store::layer::LayerRecord;
 use crate::store::skeleton;
 use crate::store::staging::{Staging, remove_stale};
+use crate::store::walk::Taken;
 use crate::store::{Lock, SKELETONS, Store, sync_dir};
 use crate::sys::tree;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,9 +17,9 @@ use std::path::{Path, PathBuf};
 /// What dropping blobs did, or would do.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    /// The blobs that are gone, and their sizes.
+    /// The blobs that are gone, and what they took on the disk.
     pub blobs: BTreeMap<Digest, u64>,
-    /// Bytes that skeletons take in their place.
+    /// What skeletons take in their place.
     pub skeletons: u64,
     /// Blobs that stay, and why.
     pub kept: Vec<(Digest, String)>,
@@ -42,8 +43,9 @@ impl Store {
     pub fn drop_blobs(&self, dry_run: bool) -> Result<Dropped> {
         let mut done = Dropped::default();
         if dry_run {
-            for (digest, uses) in self.droppable()? {
-                done.blobs.insert(digest, uses.size);
+            for digest in self.droppable()?.into_keys() {
+                let taken = Taken::default().add(&self.blob(&digest))?;
+                done.blobs.insert(digest, taken);
             }
             return Ok(done);
         }
@@ -54,15 +56,15 @@ impl Store {
             let _lock = self.lock()?;
             self.use_feature(SKELETONS)?;
             let blobs = self.blobs();
-            for (digest, uses) in self.droppable()? {
+            for (digest, trees) in self.droppable()? {
                 // Trees that came meanwhile have no skeleton yet.
-                if !uses.layers.keys().all(|name| ready.contains(name)) {
+                if !trees.keys().all(|name| ready.contains(name)) {
                     continue;
                 }
                 let to = trash.path().join(digest.hex());
                 tree::rename(&self.blob(&digest), &to)
                     .context(|| format!("cannot remove blob {digest}"))?;
-                done.blobs.insert(digest, uses.size);
+                done.blobs.insert(digest, Taken::default().add(&to)?);
             }
             sync_dir(&blobs)?;
         }
@@ -87,15 +89,15 @@ impl Store {
     /// The blobs that are here and are layers of images, with the trees of
     /// these layers in all images, which may count on each other's blobs. Not
     /// those without a tree, and those of entries that others made.
-    fn droppable(&self) -> Result<BTreeMap<Digest, Uses>> {
+    fn droppable(&self) -> Result<BTreeMap<Digest, Trees>> {
         let foreign = self.live(&[], |entry| image_at(entry).is_none())?;
-        let mut trees: HashMap<Digest, BTreeMap<Digest, Tree>> = HashMap::new();
+        let mut trees: HashMap<Digest, Trees> = HashMap::new();
         let mut without_tree = HashSet::new();
         let mut blobs = BTreeMap::new();
         for layer in self.all_layers()? {
             let id = layer.diff_id;
             if self.has_blob(&layer.blob) && !foreign.blobs.contains(&layer.blob.digest) {
-                blobs.insert(layer.blob.digest, (id, layer.blob.size));
+                blobs.insert(layer.blob.digest, id);
             }
             match self.find_layer(&id, &layer.chain_id)? {
                 Some(record) => {
@@ -107,12 +109,9 @@ impl Store {
         }
         let droppable = blobs
             .into_iter()
-            .filter(|(_, (id, _))| !without_tree.contains(id));
+            .filter(|(_, id)| !without_tree.contains(id));
         Ok(droppable
-            .map(|(digest, (id, size))| {
-                let layers = trees.get(&id).cloned().unwrap_or_default();
-                (digest, Uses { size, layers })
-            })
+            .map(|(digest, id)| (digest, trees.get(&id).cloned().unwrap_or_default()))
             .collect())
     }
 
@@ -124,8 +123,8 @@ impl Store {
         let staging = Staging::new(&self.tmp())?;
         let mut ready = HashSet::new();
         let mut new = Vec::new();
-        for (digest, uses) in self.droppable()? {
-            for (name, (record, layer)) in uses.layers {
+        for (digest, trees) in self.droppable()? {
+            for (name, (record, layer)) in trees {
                 if ready.contains(&name)
                     || self.try_skeleton(&self.skeleton(&name), &record).is_ok()
                 {
@@ -134,8 +133,7 @@ impl Store {
                 }
                 let path = staging.path().join(name.hex());
                 match self.make_skeleton(&path, &record, &layer) {
-                    Ok(size) => {
-                        done.skeletons += size;
+                    Ok(()) => {
                         new.push((path, name));
                         ready.insert(name);
                     }
@@ -143,33 +141,36 @@ impl Store {
                 }
             }
         }
-        self.place_skeletons(&staging, new)?;
+        done.skeletons = self.place_skeletons(&staging, new)?;
         Ok(ready)
     }
 
-    /// Give names to what was made in staging.
-    fn place_skeletons(&self, staging: &Staging, new: Vec<(PathBuf, Digest)>) -> Result<()> {
+    /// Give names to what was made in staging; returns what that takes.
+    fn place_skeletons(&self, staging: &Staging, new: Vec<(PathBuf, Digest)>) -> Result<u64> {
         let root = File::open(staging.path())
             .context(|| "cannot open the staging directory".to_owned())?;
         tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
         let _lock = self.lock()?;
         self.use_feature(SKELETONS)?;
+        let mut taken = Taken::default();
+        let mut bytes = 0;
         for (path, name) in new {
+            bytes += taken.add(&path)?;
             tree::rename(&path, &self.skeleton(&name))
                 .context(|| "cannot write to the store".to_owned())?;
         }
-        sync_dir(&self.layers())
+        sync_dir(&self.layers())?;
+        Ok(bytes)
     }
 
-    /// Make the skeleton of a layer and see that it is one; returns its size.
-    fn make_skeleton(&self, path: &Path, record: &LayerRecord, layer: &ImageLayer) -> Result<u64> {
+    /// Make the skeleton of a layer and see that it is one.
+    fn make_skeleton(&self, path: &Path, record: &LayerRecord, layer: &ImageLayer) -> Result<()> {
         let say = || format!("cannot write {}", path.display());
         let out = File::create_new(path).context(say)?;
         let dir = self.layer_dir(&record.name());
         let dir = File::open(&dir).context(|| format!("cannot open {}", dir.display()))?;
         skeleton::make(self.open_layer(layer)?, &dir, &layer.diff_id, &out)?;
-        self.try_skeleton(path, record)?;
-        Ok(out.metadata().context(say)?.len())
+        self.try_skeleton(path, record)
     }
 
     /// Does the skeleton with the tree give the layer's archive.
@@ -182,12 +183,6 @@ impl Store {
     }
 }
 
-/// A layer's tree by its record, and a layer that it is the tree of.
-type Tree = (LayerRecord, ImageLayer);
-
-/// Who needs a blob.
-struct Uses {
-    size: u64,
-    /// The trees made from it, by name.
-    layers: BTreeMap<Digest, Tree>,
-}
+/// The trees that were made from a blob, by name: each with its record, and a
+/// layer that it is the tree of.
+type Trees = BTreeMap<Digest, (LayerRecord, ImageLayer)>;

@@ -8,7 +8,7 @@
 use super::Check;
 use crate::store::digest::Digest;
 use crate::store::document::{Descriptor, Index, MAX_MANIFEST, REF_NAME, Top, parse, parse_top};
-use crate::store::error::{Result, show};
+use crate::store::error::{Error, Result, show};
 use crate::store::image::{self, Image};
 use crate::store::reference::Reference;
 use crate::store::remove::User;
@@ -33,6 +33,7 @@ impl Check<'_> {
                 "it is of version {}, not 1.0.0",
                 show(layout.image_layout_version.as_bytes())
             ),
+            Err(e @ Error::System(..)) => return Err(e),
             Err(e) => e.to_string(),
         };
         self.damaged("oci-layout", &wrong);
@@ -49,20 +50,24 @@ impl Check<'_> {
     pub(super) fn list_again(&mut self, users: &[User]) -> Result<Index> {
         let lock = self.store.lock()?;
         // Somebody may have been faster.
-        if let Ok(index) = self.store.read_index() {
-            return Ok(index);
+        match self.store.read_index() {
+            Ok(index) => return Ok(index),
+            Err(e @ Error::System(..)) => return Err(e),
+            Err(_) => {}
         }
-        let (mut index, mut names) = self.readable();
+        let (mut index, mut names) = self.readable()?;
         let found = self.manifests()?;
-        let kept = image::images(&index).len();
+        let kept = image::images(&index);
+        // A name that was kept may be another image's since the container was made.
+        let is_kept = |name: &Reference| kept.iter().any(|i| i.names.contains(name));
         for user in users {
-            if let Some(name) = named_by(user) {
+            if let Some(name) = named_by(user).filter(|name| !is_kept(name)) {
                 names.entry(name).or_insert(user.image);
             }
         }
         let mut lost = Vec::new();
         for image in &found {
-            if image::images(&index).iter().any(|i| i.id == image.id) {
+            if image::image_of(&index, &image.id).is_some() {
                 continue;
             }
             let own = names.iter().filter(|(_, id)| **id == image.id);
@@ -79,8 +84,9 @@ impl Check<'_> {
         drop(lock);
         let all = image::images(&index);
         let how = format!(
-            "{} images are listed again, {kept} by what could be read of it",
-            all.len()
+            "{} images are listed again, {} by what could be read of it",
+            all.len(),
+            kept.len()
         );
         self.mended(1, "index.json", &how);
         for (name, id) in names {
@@ -103,20 +109,19 @@ impl Check<'_> {
 
     /// The entries that can still be read and are of images that are here, and
     /// the names of other images in such entries.
-    fn readable(&self) -> (Index, BTreeMap<Reference, Digest>) {
+    fn readable(&self) -> Result<(Index, BTreeMap<Reference, Digest>)> {
         let path = self.store.root().join("index.json");
-        let data = read_file(&path, MAX_INDEX).unwrap_or_default();
+        let data = match read_file(&path, MAX_INDEX) {
+            Err(e @ Error::System(..)) => return Err(e),
+            read => read.unwrap_or_default(),
+        };
         let text = String::from_utf8_lossy(&data);
         let mut index = Index::default();
         let mut names = BTreeMap::new();
         for entry in entries(&text) {
-            let alone = Index {
-                manifests: vec![entry.clone()],
-                ..Index::default()
-            };
-            let whole = match image::images(&alone).first() {
+            let whole = match image::image_at(&entry) {
                 Some(image) => {
-                    let whole = self.documents(image).is_ok();
+                    let whole = self.documents(&image).is_ok();
                     for name in image.names.iter().filter(|_| !whole) {
                         names.insert(name.clone(), image.id);
                     }
@@ -130,7 +135,7 @@ impl Check<'_> {
                 index.manifests.push(entry);
             }
         }
-        (index, names)
+        Ok((index, names))
     }
 
     /// The images by the manifests among the blobs.

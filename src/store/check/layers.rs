@@ -7,7 +7,7 @@ use crate::store::aside::unpack_again;
 use crate::store::digest::Digest;
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::layer::LayerRecord;
-use crate::store::{document, read_file, replace_file, sync_dir, to_json};
+use crate::store::{document, read_file, replace_file, staging, sync_dir, to_json};
 use crate::sys::fs::{self as sfs, Replace};
 use crate::sys::tree;
 use std::collections::{HashMap, HashSet};
@@ -293,6 +293,7 @@ impl Check<'_> {
             true => Some((self.claim)(&record.name()).map_err(|e| Error::Conflict(e.to_string()))?),
             false => None,
         };
+        let _interrupts = staging::committing();
         replace_file(&self.record_path(record), &to_json(record)?)?;
         if tree {
             let old = made.file_name().unwrap_or_default();

@@ -17,6 +17,7 @@
 //! lost `index.json` is made anew is said in `index`.
 
 mod blobs;
+mod catalogs;
 mod compare;
 mod images;
 mod index;
@@ -25,11 +26,11 @@ mod layers;
 use super::Store;
 use super::digest::Digest;
 use super::document::Index;
-use super::error::{Context, Result, show};
+use super::error::{Context, Error, Result, show};
 use super::gc::named;
 use super::image::set_damage;
 use super::remove::User;
-use super::staging::{Staging, remove_stale};
+use super::staging::{self, Staging, remove_stale};
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -152,6 +153,8 @@ impl Store {
         check.marker()?;
         let index = match seen.index {
             Ok(index) => Some(index),
+            // Want of room or of rights says nothing about it.
+            Err(e @ Error::System(..)) => return Err(e),
             Err(e) => {
                 check.damaged("index.json", &e.to_string());
                 match options.repair {
@@ -163,6 +166,7 @@ impl Store {
         if let Some(index) = index {
             let layers = check.images(&index);
             check.layers(&layers)?;
+            check.catalogs(&layers)?;
             check.mark(&index)?;
         }
         // Damage that concerns no image is never mended here.
@@ -185,6 +189,7 @@ impl Check<'_> {
 
     /// `count` findings are settled.
     fn mended(&mut self, count: usize, what: &str, how: &str) {
+        staging::committing().changed();
         self.left = self.left.saturating_sub(count);
         self.found(Finding::Repaired(what.to_owned(), how.to_owned()));
     }

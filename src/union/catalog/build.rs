@@ -8,11 +8,13 @@ use super::super::{
     node::LowerFile,
     open::SetupError,
     options::{Options, Xino},
+    readdir::LowerName,
 };
-use super::identity;
+use super::{identity, seen};
 use crate::catalog::{Built, Draft, Inode, TooLarge, What};
 use crate::layer::marks::Family;
 use crate::layer::open::{OpenDir, OpenLayers};
+use crate::layer::seal::seal;
 use crate::sys::{At, Errno, fs, fs::Stat, probe::Features, xattr};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
@@ -61,11 +63,13 @@ impl From<TooLarge> for BuildError {
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The catalog of these layers, top first, for mounts with these options.
+/// The catalog of these layers, top first, for mounts with these options. Where
+/// layers can be sealed no access time changes; else it may be that of symlinks.
 ///
 /// # Errors
 /// When the layers cannot be read, or a catalog cannot hold what they have.
 pub fn build(lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Result<Vec<u8>> {
+    let (lower, _) = seal(lower, allowed);
     let layers = OpenLayers {
         lower,
         upper: None,
@@ -81,7 +85,7 @@ pub fn build(lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Resul
     let union = Union::open(layers, &options, allowed).map_err(BuildError::Setup)?;
     let layers: Vec<_> = union.lowers.iter().map(identity).collect();
     let builder = Builder {
-        draft: Draft::new(union.reading(), &layers),
+        draft: Draft::new(union.reading()?, &layers),
         union: &union,
         places: HashMap::new(),
         linked: HashMap::new(),
@@ -91,13 +95,26 @@ pub fn build(lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Resul
 }
 
 impl Union {
-    /// How this mount reads the marks of lowers.
-    pub(super) fn reading(&self) -> Built {
-        Built {
+    /// How this mount reads lowers.
+    pub(super) fn reading(&self) -> crate::sys::Result<Built> {
+        Ok(Built {
             userxattr: self.belief.own == Family::User,
             no_redirects: !self.follows_redirects(),
-        }
+            seen: seen(&self.lowers)?,
+        })
     }
+}
+
+/// As long as the target of a symlink may not be.
+const MOST_TARGET: usize = 4096;
+
+/// Does an error say something about one inode, and nothing about the others.
+fn is_of_one(errno: Errno) -> bool {
+    use Errno as E;
+    matches!(
+        errno,
+        E::IO | E::UCLEAN | E::TOOBIG | E::RANGE | E::ACCESS | E::PERM | E::NAMETOOLONG
+    )
 }
 
 struct Builder<'a> {
@@ -122,14 +139,10 @@ impl Builder<'_> {
             let mut names = self.union.lower_names(&stack)?;
             names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             for name in names {
-                let search = Search::Name(name.name.to_os_string());
-                let inode = match self.union.find_lower(&stack, search, name.layer) {
-                    Ok(InLowers::Dirs(stat, stack)) => {
-                        self.dir(stat, self.union.dirs_of(&stack))?
-                    }
-                    Ok(InLowers::File(stat, file)) => self.file(stat, &file)?,
+                let inode = match self.name(&stack, &name)? {
+                    Some(inode) => inode,
                     // Listed all the same: its own lookup says what is wrong.
-                    Ok(InLowers::None) | Err(Errno::IO) => self.draft.inode(&Inode {
+                    None => self.draft.inode(&Inode {
                         stat: Stat {
                             ino: name.ino,
                             mode: name.kind,
@@ -139,12 +152,26 @@ impl Builder<'_> {
                         xattrs: None,
                         what: What::Live,
                     })?,
-                    Err(e) => return Err(e.into()),
                 };
                 self.draft.entry(name.name.as_bytes(), inode);
             }
         }
         Ok(self.draft.finish())
+    }
+
+    /// The inode of a name; `None` if that cannot be looked up or written down.
+    fn name(&mut self, stack: &[Arc<LowerDir>], name: &LowerName) -> Result<Option<u32>> {
+        let search = Search::Name(name.name.to_os_string());
+        let found = match self.union.find_lower(stack, search, name.layer) {
+            Ok(InLowers::Dirs(stat, stack)) => self.dir(stat, self.union.dirs_of(&stack)),
+            Ok(InLowers::File(stat, file)) => self.file(stat, &file),
+            Ok(InLowers::None) => return Ok(None),
+            Err(e) => Err(e.into()),
+        };
+        match found {
+            Err(BuildError::Layers(e)) if is_of_one(e) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// One file system a layer: else numbers would not be what is listed.
@@ -188,7 +215,10 @@ impl Builder<'_> {
                 What::Metacopy(self.draft.file_place(data.dir.layer, parent, name))
             }
             (libc::S_IFREG, None) => What::File,
-            (libc::S_IFLNK, _) => self.draft.symlink(fs::readlink(at)?.as_bytes()),
+            (libc::S_IFLNK, _) => match fs::readlink(at)?.as_bytes() {
+                target if (1..MOST_TARGET).contains(&target.len()) => self.draft.symlink(target),
+                _ => return Err(Errno::TOOBIG.into()),
+            },
             _ => What::Special,
         };
         let inode = Inode {

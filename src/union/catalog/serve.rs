@@ -9,9 +9,12 @@ use super::super::{
     readdir::Entry,
     stack::{Known, Stack},
 };
-use super::identity;
+use super::{identity, seen};
 use crate::catalog::{self, Catalog, Inode, Refusal, What};
-use crate::layer::open::OpenFile;
+use crate::layer::{
+    Layer,
+    open::{OpenDir, OpenFile},
+};
 use crate::sys::{Result, fs::Stat};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -53,15 +56,12 @@ impl Union {
 
     fn fitting(&self, file: &OpenFile) -> std::result::Result<Catalog, Refusal> {
         let catalog = catalog::open(&file.fd)?;
-        let plain = self.options.xattr_permissions == XattrPermissions::Off
-            && !self.lowers.iter().any(|layer| layer.idmapped);
-        if catalog.built() != self.reading() || !plain {
-            return Err(Refusal::OtherOptions);
-        }
-        if catalog.layers().eq(self.lowers.iter().map(identity)) {
-            Ok(catalog)
-        } else {
-            Err(Refusal::OtherLayers)
+        of_layers(&catalog, &self.lowers)?;
+        let plain = self.options.xattr_permissions == XattrPermissions::Off;
+        let reading = self.reading().map_err(Refusal::Unreadable)?;
+        match catalog.built() == reading && plain {
+            true => Ok(catalog),
+            false => Err(Refusal::OtherOptions),
         }
     }
 
@@ -237,6 +237,31 @@ impl Union {
             }
         }
     }
+}
+
+/// Was a catalog made of these layers, by somebody who saw them as this process
+/// does. Seen through an idmapped mount a layer has other owners.
+fn of_layers(catalog: &Catalog, layers: &[Layer]) -> std::result::Result<(), Refusal> {
+    let same = catalog.layers().eq(layers.iter().map(identity));
+    if !same || layers.iter().any(|layer| layer.idmapped) {
+        return Err(Refusal::OtherLayers);
+    }
+    match catalog.built().seen == seen(layers).map_err(Refusal::Unreadable)? {
+        true => Ok(()),
+        false => Err(Refusal::OtherRights),
+    }
+}
+
+/// Can a mount of these layers use the catalog in `file`, as far as it does not
+/// depend on the mount's options.
+///
+/// # Errors
+/// Why not.
+pub fn fits(file: &OpenFile, lower: Vec<OpenDir>) -> std::result::Result<(), Refusal> {
+    let catalog = catalog::open(&file.fd)?;
+    let layers = lower.into_iter().map(Layer::new);
+    let layers = layers.collect::<Result<Vec<_>>>();
+    of_layers(&catalog, &layers.map_err(Refusal::Unreadable)?)
 }
 
 /// An entry of a directory of the catalog.

@@ -91,7 +91,8 @@ fn build_line(root: &Path, line: &str) -> Option<(PathBuf, Timespec)> {
         } else if let Some(v) = w.strip_prefix("cap=") {
             late.push((b"security.capability".to_vec(), bytes_of(v)));
         } else if *w == "opaque" {
-            late.push((b"trusted.overlay.opaque".to_vec(), b"y".to_vec()));
+            let name = format!("{}opaque", crate::common::flatten::private());
+            late.push((name.into_bytes(), b"y".to_vec()));
         } else if let Some((k, v)) = w.split_once('=')
             && k.contains('.')
         {

@@ -2,7 +2,7 @@
 //! cannot be written, the upper through one that keeps access times as it was
 //! asked for.
 
-use crate::layer::open::OpenDir;
+use super::open::OpenDir;
 use crate::sys::mount::{Flags, clone_with_atimes, read_only_clone};
 use crate::sys::place::{self, Place};
 use crate::sys::probe::Features;

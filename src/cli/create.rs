@@ -1,0 +1,384 @@
+//! `create`, and what `run` has in common with it.
+
+use super::{Outcome, Output, units};
+use crate::container::attach::check_terminal;
+use crate::container::cgroup::Limits;
+use crate::container::network::{self, Publish};
+use crate::container::record::{Network, Settings};
+use crate::container::volume::Mount;
+use crate::container::{Containers, Record, Wish, signal};
+use crate::store::error::{Context, invalid, show};
+use crate::store::{Error, Result, read_file};
+use clap::ValueEnum;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// No file of variables is larger.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Networks by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NetworkName {
+    /// The machine's own
+    Host,
+    /// Loopback alone
+    None,
+    /// Its own, from which the machine's is reached
+    Private,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pull {
+    /// Each time
+    Always,
+    /// If it is not there
+    Missing,
+    /// Not at all
+    Never,
+}
+
+/// Arguments of `create`.
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// A name for the container
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Keep its standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Set a variable, or hand ours on
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Set the variables of a file, a line each
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Where the command runs
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Who runs the command
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Mount a directory or file of the machine, or a new directory
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
+    pub volume: Vec<String>,
+    /// The same in other words: type=bind|tmpfs|volume,source=,target=,readonly
+    #[arg(long, value_name = "MOUNT")]
+    pub mount: Vec<String>,
+    /// Mount memory
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+    /// Reach a port of the container by one of the machine
+    #[arg(short, long, value_name = "[IP:][HOST-PORT:]PORT[/PROTOCOL]")]
+    pub publish: Vec<String>,
+    /// In place of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// What its host is called
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Its root cannot be written
+    #[arg(long)]
+    pub read_only: bool,
+    /// The container's network [default: none, or private with -p]
+    #[arg(long, alias = "net", value_enum)]
+    pub network: Option<NetworkName>,
+    /// How much memory it may use
+    #[arg(short, long, value_name = "BYTES[b|k|m|g]")]
+    pub memory: Option<String>,
+    /// How many processors it may use, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// How many processes it may have; -1 for as many as it likes
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    /// Label it
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub label: Vec<String>,
+    /// The signal that asks its command to end
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// After how many seconds it is killed then
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u64>,
+    /// When the image is pulled
+    #[arg(long, value_enum, default_value = "missing")]
+    pub pull: Pull,
+    /// Remove the container when its command has ended
+    #[arg(long)]
+    pub rm: bool,
+    /// Name or id of the image
+    pub image: String,
+    /// The command, in place of the image's
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub args: Vec<String>,
+}
+
+/// Make a container and print its id.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>) -> Outcome {
+    let record = make(containers, args, true)?;
+    writeln!(output.out, "{}", record.id)?;
+    Ok(0)
+}
+
+/// Make a container; its image is pulled where that is asked for. Nothing is
+/// made of what could not be started here anyway.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result<Record> {
+    check_terminal(args.tty, args.interactive && !detached)?;
+    let (pull, image) = (args.pull, args.image.clone());
+    let wish = wish(args, detached)?;
+    wish.settings.limits.check()?;
+    if wish.network == Network::Private {
+        network::program()?;
+    }
+    if pull == Pull::Always {
+        fetch(containers, &image)?;
+    }
+    match containers.create(wish.clone()) {
+        Err(Error::NotFound(_)) if pull == Pull::Missing => {
+            log_missing(&image);
+            fetch(containers, &image)?;
+            containers.create(wish)
+        }
+        made => made,
+    }
+}
+
+fn log_missing(image: &str) {
+    let shown = match image.contains([':', '@']) {
+        true => image.to_owned(),
+        false => format!("{image}:latest"),
+    };
+    let text = format!("Unable to find image '{}' locally", show(shown.as_bytes()));
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes());
+}
+
+/// `pull` in a process of its own, which is interrupted as such; what it says
+/// is not the container's output.
+fn fetch(containers: &Containers<'_>, image: &str) -> Result<()> {
+    let say = || format!("cannot pull {}", show(image.as_bytes()));
+    let stderr = std::os::fd::AsFd::as_fd(&std::io::stderr())
+        .try_clone_to_owned()
+        .context(say)?;
+    let status = Command::new("/proc/self/exe")
+        .arg("--root")
+        .arg(containers.store().root())
+        .args(["pull", "--", image])
+        .stdin(Stdio::null())
+        .stdout(stderr)
+        .status()
+        .context(say)?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::NotFound(say())),
+    }
+}
+
+fn wish(args: Create, detached: bool) -> Result<Wish> {
+    let settings = settings(&args, detached)?;
+    let network = match args.network {
+        Some(NetworkName::Host) => Network::Host,
+        Some(NetworkName::None) => Network::None,
+        Some(NetworkName::Private) => Network::Private,
+        None if settings.ports.is_empty() => Network::None,
+        None => Network::Private,
+    };
+    if network != Network::Private && !settings.ports.is_empty() {
+        return invalid(
+            "ports are published from a private network only: leave --network out, or -p",
+        );
+    }
+    let mut env = Vec::new();
+    for path in &args.env_file {
+        env.extend(env_file(path)?);
+    }
+    env.extend(args.env);
+    if let Some(bad) = env.iter().find(|e| e.starts_with('=') || e.is_empty()) {
+        return invalid(format!(
+            "invalid environment variable: {}",
+            show(bad.as_bytes())
+        ));
+    }
+    Ok(Wish {
+        image: args.image,
+        name: args.name,
+        args: args.args,
+        entrypoint: args.entrypoint,
+        env,
+        user: args.user,
+        working_dir: args.workdir,
+        network,
+        auto_remove: args.rm,
+        settings,
+    })
+}
+
+fn settings(args: &Create, detached: bool) -> Result<Settings> {
+    let parsed = |texts: &[String], parse: fn(&str) -> Result<Mount>| -> Result<Vec<Mount>> {
+        texts.iter().map(|t| parse(t)).collect()
+    };
+    let mut mounts = parsed(&args.volume, Mount::parse_volume)?;
+    mounts.extend(parsed(&args.mount, Mount::parse_mount)?);
+    mounts.extend(parsed(&args.tmpfs, Mount::parse_tmpfs)?);
+    let mut ports = Vec::new();
+    for text in &args.publish {
+        ports.extend(Publish::parse(text)?);
+    }
+    if let Some(signal) = &args.stop_signal {
+        signal::parse(signal)?;
+    }
+    if let Some(name) = &args.hostname {
+        check_hostname(name)?;
+    }
+    let labels = args.label.iter().map(|l| {
+        let (key, value) = l.split_once('=').unwrap_or((l, ""));
+        (key.to_owned(), value.to_owned())
+    });
+    Ok(Settings {
+        tty: args.tty,
+        stdin: args.interactive,
+        stdin_once: args.interactive && !detached,
+        hostname: args.hostname.clone(),
+        read_only: args.read_only,
+        mounts,
+        ports,
+        exposed: Vec::new(),
+        limits: limits(args)?,
+        stop_signal: args.stop_signal.clone(),
+        stop_timeout: args.stop_timeout,
+        labels: labels.collect(),
+    })
+}
+
+fn check_hostname(name: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    match !name.is_empty() && name.len() <= 63 && name.bytes().all(plain) {
+        true => Ok(()),
+        false => invalid(format!("invalid hostname: {}", show(name.as_bytes()))),
+    }
+}
+
+fn limits(args: &Create) -> Result<Limits> {
+    let memory = args.memory.as_deref().map(memory).transpose()?;
+    let nano_cpus = args.cpus.as_deref().map(nano_cpus).transpose()?;
+    Ok(Limits {
+        memory,
+        nano_cpus,
+        // Docker's words for "none".
+        pids: args.pids_limit.filter(|n| *n > 0),
+    })
+}
+
+/// Bytes of `512m`, whose units are binary.
+fn memory(text: &str) -> Result<i64> {
+    let binary = match text.trim_end_matches(['b', 'B']) {
+        plain if plain.ends_with(|c: char| c.is_ascii_alphabetic() && !"iI".contains(c)) => {
+            format!("{plain}iB")
+        }
+        plain => plain.to_owned(),
+    };
+    let bytes = units::parse_size(&binary).and_then(|n| i64::try_from(n).ok());
+    match bytes {
+        Some(bytes) if bytes >= 6 << 20 => Ok(bytes),
+        Some(_) => invalid("Minimum memory limit allowed is 6MB"),
+        None => invalid(format!("invalid size: '{}'", show(text.as_bytes()))),
+    }
+}
+
+/// Billionths of `1.5`.
+fn nano_cpus(text: &str) -> Result<i64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = part.len() <= 9 && [whole, part].concat().bytes().all(|b| b.is_ascii_digit());
+    let nanos = format!("{whole}{part:0<9}").parse::<i64>().ok();
+    match nanos.filter(|n| digits && *n >= 10_000_000 && !text.is_empty()) {
+        Some(nanos) => Ok(nanos),
+        None => invalid(format!(
+            "invalid number of processors '{}': give one such as 1.5, at least 0.01",
+            show(text.as_bytes())
+        )),
+    }
+}
+
+/// The variables of a file: a line each, `#` begins a comment, a name alone
+/// takes our value.
+fn env_file(path: &std::path::Path) -> Result<Vec<String>> {
+    let data = read_file(path, MAX_FILE)?;
+    let Ok(text) = String::from_utf8(data) else {
+        return invalid(format!("{} is not UTF-8", path.display()));
+    };
+    let mut out = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return invalid(format!(
+                "{}: line {}: '{}' is no name of a variable",
+                path.display(),
+                n + 1,
+                show(name.as_bytes())
+            ));
+        }
+        out.push(line.to_owned());
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_as_docker_reads_them() {
+        for (text, bytes) in [
+            ("512m", 512 << 20),
+            ("1g", 1 << 30),
+            ("1GB", 1 << 30),
+            ("8388608", 8 << 20),
+            ("8388608b", 8 << 20),
+            ("10240k", 10 << 20),
+            ("7MiB", 7 << 20),
+        ] {
+            assert_eq!(memory(text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "m", "1", "-1", "1x"] {
+            assert!(memory(bad).is_err(), "{bad}");
+        }
+        for (text, nanos) in [
+            ("1.5", 1_500_000_000),
+            ("2", 2_000_000_000),
+            ("0.01", 10_000_000),
+        ] {
+            assert_eq!(nano_cpus(text).unwrap(), nanos, "{text}");
+        }
+        for bad in ["", ".", "0", "-1", "1.x", "0.001", "1.0000000001"] {
+            assert!(nano_cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_of_variables() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("env");
+        std::fs::write(&path, "# no\n\nA=1\n  B=x y\nHOME\n").unwrap();
+        assert_eq!(env_file(&path).unwrap(), ["A=1", "B=x y", "HOME"]);
+        std::fs::write(&path, "A=1\nB C=2\n").unwrap();
+        let e = env_file(&path).unwrap_err().to_string();
+        assert!(e.contains("line 2"), "{e}");
+    }
+}

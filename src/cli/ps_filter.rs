@@ -1,0 +1,117 @@
+//! `--filter` of `ps`.
+
+use super::filter::Filters;
+use crate::container::{Containers, Network, Record, Status};
+use crate::store::error::{Result, invalid, show};
+use crate::store::{Digest, Error};
+
+/// What can be asked for.
+const KEYS: &[&str] = &[
+    "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since",
+    "status", "volume",
+];
+
+/// Filters of containers, ready to be asked. Values of one key are
+/// alternatives, but for labels and times; keys are all to fit.
+pub struct Filter {
+    filters: Filters,
+    ancestors: Vec<Digest>,
+    states: Vec<Status>,
+    exited: Vec<u8>,
+    before: Option<i64>,
+    since: Option<i64>,
+}
+
+impl Filter {
+    /// Get what was given ready.
+    ///
+    /// # Errors
+    /// For bad values, and images and containers that are not there.
+    pub fn new(given: &[String], containers: &Containers<'_>) -> Result<Filter> {
+        let filters = Filters::parse(given, KEYS)?;
+        let image = |name: &str| Ok(containers.store().find_image(name)?.0.id);
+        let ancestors: Result<Vec<Digest>> = filters.of("ancestor").map(image).collect();
+        let created = |name: &str| Ok(containers.find(name)?.created);
+        let before: Result<Vec<i64>> = filters.of("before").map(created).collect();
+        let since: Result<Vec<i64>> = filters.of("since").map(created).collect();
+        let code = |text: &str| match text.parse() {
+            Ok(code) => Ok(code),
+            Err(_) => invalid(format!("invalid exit code '{}'", show(text.as_bytes()))),
+        };
+        let exited: Result<Vec<u8>> = filters.of("exited").map(code).collect();
+        let states: Result<Vec<Status>> = filters.of("status").map(state).collect();
+        Ok(Filter {
+            ancestors: ancestors?,
+            states: states?,
+            exited: exited?,
+            before: before?.into_iter().min(),
+            since: since?.into_iter().max(),
+            filters,
+        })
+    }
+
+    /// Does it ask for containers in some state.
+    pub fn names_state(&self) -> bool {
+        !self.states.is_empty() || !self.exited.is_empty()
+    }
+
+    /// Is a container asked for.
+    pub fn fits(&self, record: &Record, status: Status, code: Option<u8>) -> bool {
+        let any = |key: &str, fits: &dyn Fn(&str) -> bool| {
+            let mut values = self.filters.of(key).peekable();
+            values.peek().is_none() || values.any(fits)
+        };
+        let settings = &record.settings;
+        let labels = serde_json::to_value(&settings.labels).ok();
+        let port = |number: u16, protocol: &dyn std::fmt::Display, text: &str| {
+            text == number.to_string() || text == format!("{number}/{protocol}")
+        };
+        let network = match record.network {
+            Network::Host => "host",
+            Network::None => "none",
+            Network::Private => "private",
+        };
+        (self.ancestors.is_empty() || self.ancestors.contains(&record.image))
+            && (self.states.is_empty() || self.states.contains(&status))
+            && (self.exited.is_empty()
+                || status == Status::Exited && code.is_some_and(|c| self.exited.contains(&c)))
+            && self.before.is_none_or(|b| record.created < b)
+            && self.since.is_none_or(|s| record.created > s)
+            && self.filters.labels_fit(labels.as_ref())
+            && any("id", &|id| record.id.starts_with(id))
+            && any("name", &|name| {
+                record.name.contains(name.trim_start_matches('/'))
+            })
+            && any("network", &|name| name == network)
+            && any("volume", &|path| {
+                let mut mounts = settings.mounts.iter();
+                mounts.any(|m| m.target == path || m.source == path)
+            })
+            && any("publish", &|text| {
+                let mut ports = settings.ports.iter();
+                ports.any(|p| port(p.container, &p.protocol, text))
+            })
+            && any("expose", &|text| {
+                let mut ports = settings.ports.iter();
+                let named = |e: &String| e == text || e.split('/').next() == Some(text);
+                ports.any(|p| port(p.container, &p.protocol, text))
+                    || settings.exposed.iter().any(named)
+            })
+    }
+}
+
+fn state(text: &str) -> Result<Status> {
+    match text {
+        "created" => Ok(Status::Created),
+        "running" => Ok(Status::Running),
+        "exited" => Ok(Status::Exited),
+        // Docker's others, in which no container is here.
+        "paused" | "restarting" | "removing" | "dead" => {
+            Err(Error::Invalid(format!("containers are never {text} here")))
+        }
+        other => invalid(format!(
+            "invalid filter 'status={}': it is created, running or exited",
+            show(other.as_bytes())
+        )),
+    }
+}

@@ -1,0 +1,53 @@
+//! `stop` and `restart`.
+
+use super::containers::each;
+use super::start::start_one;
+use super::{Outcome, Output};
+use crate::container::Containers;
+use crate::container::runtime::Runtime;
+use std::path::Path;
+
+/// Arguments of `stop` and `restart`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// After how many seconds it is killed [default: 10, or the container's own]
+    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
+    pub time: Option<u64>,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub names: Vec<String>,
+}
+
+/// Ask containers' commands to end, kill them if they do not, and print their
+/// names.
+///
+/// # Errors
+/// When one does not end.
+pub fn stop(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
+    each(&args.names, output, |name, output| {
+        let record = containers.find(name)?;
+        containers.stop(&record, args.time)?;
+        writeln!(output.out, "{name}")?;
+        Ok(())
+    })
+}
+
+/// Stop containers and start them again.
+///
+/// # Errors
+/// When one does not end, or cannot be started.
+pub fn restart(
+    containers: &Containers<'_>,
+    args: &Args,
+    runtime: Option<&Path>,
+    output: &mut Output<'_>,
+) -> Outcome {
+    let runtime = Runtime::find(runtime)?;
+    each(&args.names, output, |name, output| {
+        let record = containers.find(name)?;
+        containers.stop(&record, args.time)?;
+        start_one(containers, &containers.find(&record.id)?, &runtime)?;
+        writeln!(output.out, "{name}")?;
+        Ok(())
+    })
+}

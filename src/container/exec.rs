@@ -1,0 +1,264 @@
+//! One more command in a container that runs. It is a child of the process
+//! that asked for it: no monitor knows of it, and it ends with the container.
+
+use super::bundle::{self, Command};
+use super::record::Status;
+use super::runtime::{CONSOLE, PID, Runtime};
+use super::{Containers, Record, cgroup, monitor, signal, user, workdir};
+use crate::store::error::{Context, Error, Result};
+use crate::store::staging::Staging;
+use crate::sys::child::{self, Handle};
+use crate::sys::process::Signals;
+use crate::sys::stream::{self, Interest};
+use crate::sys::terminal::{self, Raw};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Write, stdin, stdout};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+
+/// What is to be run.
+#[derive(Clone, Debug, Default)]
+pub struct Exec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Over the container's environment.
+    pub env: Vec<String>,
+    /// In place of the container's.
+    pub user: Option<String>,
+    /// In place of the container's.
+    pub working_dir: Option<String>,
+    /// On a terminal.
+    pub tty: bool,
+    /// What is typed goes there.
+    pub input: bool,
+    /// Nobody waits for it.
+    pub detach: bool,
+}
+
+impl Containers<'_> {
+    /// Run a command in a container with our own streams; its exit code.
+    ///
+    /// # Errors
+    /// When the container does not run; [`Error::Start`] when the command
+    /// cannot be started.
+    pub fn exec(&self, record: &Record, wish: &Exec) -> Result<u8> {
+        let runtime = match &record.state.runtime {
+            Some(program) if self.status(record).0 == Status::Running => Runtime::at(program),
+            _ => {
+                return Err(Error::Conflict(format!(
+                    "container {} is not running",
+                    record.name
+                )));
+            }
+        };
+        let staging = Staging::new(&self.store.tmp())?;
+        let dir = staging.path();
+        let root = self.mount_point(record);
+        let tree = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
+        let ids = user::resolve(&tree, wish.user.as_deref().unwrap_or(&record.user))?;
+        let working_dir = wish.working_dir.as_deref().unwrap_or(&record.working_dir);
+        // Volumes are seen by the container alone.
+        let within = self.process(record).map(|p| p.pid);
+        let within = within.and_then(|pid| File::open(format!("/proc/{pid}/root")).ok());
+        workdir::check(within.as_ref().unwrap_or(&tree), working_dir)?;
+        // Nobody would keep a terminal for a command that is left alone.
+        let tty = wish.tty && !wish.detach;
+        let command = Command {
+            args: &wish.args,
+            env: &wish.env,
+            working_dir,
+            tty,
+        };
+        let process = bundle::process(record, &ids, &command, cgroup::devices_guarded()?);
+        let json = serde_json::to_vec(&process)
+            .map_err(|e| Error::Invalid(format!("cannot describe the command: {e}")))?;
+        fs::write(dir.join("process.json"), json)
+            .context(|| "cannot describe the command".to_owned())?;
+        let mut args: Vec<&OsStr> = ["exec", "--detach", "--pid-file", PID]
+            .into_iter()
+            .chain(["--process", "process.json"])
+            .map(OsStr::new)
+            .collect();
+        let console = match tty {
+            true => {
+                args.extend(["--console-socket", CONSOLE].map(OsStr::new));
+                Some(monitor::console(dir)?)
+            }
+            false => None,
+        };
+        args.push(OsStr::new(&record.id));
+        if wish.detach {
+            runtime.start(dir, &args, |_| {})?;
+            return Ok(0);
+        }
+        let say = || "cannot wait for the command".to_owned();
+        // The runtime leaves, and the command becomes ours.
+        child::adopt_orphans().context(say)?;
+        let signals = Signals::hold(&signal::HANDED_ON).context(say)?;
+        let pid = runtime.start(dir, &args, |command| {
+            if tty {
+                return;
+            }
+            if wish.input {
+                command.stdin(Stdio::inherit());
+            }
+            command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        })?;
+        let process = Handle::open(pid).context(say)?;
+        let followed = match console {
+            None => follow(&process, &signals),
+            Some(console) => console
+                .receive_descriptor()
+                .context(|| "the runtime gave no terminal".to_owned())
+                .and_then(|master| Relay::new(master, wish.input)?.run(&process, &signals)),
+        };
+        if followed.is_err() {
+            // It would go on without anybody who knows of it.
+            let _ = process.signal(signal::KILL);
+        }
+        let code = child::wait_for(pid).context(say);
+        followed.and(code)
+    }
+}
+
+/// Hand signals on until the command has ended.
+fn follow(process: &Handle, signals: &Signals) -> Result<()> {
+    let say = || "cannot wait for the command".to_owned();
+    loop {
+        let fds: [(&dyn AsFd, Interest); 2] =
+            [(process, Interest::Read), (signals, Interest::Read)];
+        let ready = stream::wait(&fds, None).context(say)?;
+        if ready.first().is_some_and(|r| r.any()) {
+            return Ok(());
+        }
+        if ready.get(1).is_some_and(|r| r.any()) {
+            pass(signals, process)?;
+        }
+    }
+}
+
+/// Hand a signal on; was it that our terminal has another size.
+fn pass(signals: &Signals, process: &Handle) -> Result<bool> {
+    let number = signals
+        .wait()
+        .context(|| "cannot read signals".to_owned())?;
+    let number = i32::try_from(number).unwrap_or(signal::TERM);
+    if number != signal::WINCH {
+        // It may just have ended.
+        let _ = process.signal(number);
+    }
+    Ok(number == signal::WINCH)
+}
+
+/// Our terminal, and the one that the command has.
+struct Relay {
+    master: OwnedFd,
+    /// The command has closed its side.
+    closed: bool,
+    raw: Option<Raw<std::io::Stdin>>,
+    input: bool,
+    waiting: Vec<u8>,
+}
+
+impl Relay {
+    fn new(master: OwnedFd, input: bool) -> Result<Relay> {
+        let say = || "cannot set the terminal".to_owned();
+        stream::never_wait(&master).context(say)?;
+        let raw = match input && terminal::is_terminal(stdin()) {
+            true => Some(Raw::new(stdin()).context(say)?),
+            false => None,
+        };
+        let relay = Relay {
+            master,
+            closed: false,
+            raw,
+            input,
+            waiting: Vec::new(),
+        };
+        relay.resize();
+        Ok(relay)
+    }
+
+    fn resize(&self) {
+        if self.raw.is_some()
+            && let Ok(size) = terminal::size(stdin())
+        {
+            let _ = terminal::set_size(&self.master, size);
+        }
+    }
+
+    fn run(mut self, process: &Handle, signals: &Signals) -> Result<()> {
+        let mut buf = vec![0; 16 << 10];
+        loop {
+            let stdin = stdin();
+            let interest = match self.waiting.is_empty() {
+                true => Interest::Read,
+                false => Interest::Both,
+            };
+            let mut fds: Vec<(&dyn AsFd, Interest)> =
+                vec![(process, Interest::Read), (signals, Interest::Read)];
+            if !self.closed {
+                fds.push((&self.master, interest));
+                if self.input && self.waiting.is_empty() {
+                    fds.push((&stdin, Interest::Read));
+                }
+            }
+            let ready = stream::wait(&fds, None).context(|| "cannot wait".to_owned())?;
+            let came = |n: usize| ready.get(n).is_some_and(|r| r.any());
+            if came(2) {
+                self.feed();
+                self.show(&mut buf)?;
+            }
+            if came(1) && pass(signals, process)? {
+                self.resize();
+            }
+            if came(3) {
+                match stream::read(&stdin, &mut buf) {
+                    Ok(None) => {}
+                    Ok(Some(0)) | Err(_) => self.input = false,
+                    Ok(Some(n)) => {
+                        self.waiting
+                            .extend_from_slice(buf.get(..n).unwrap_or_default());
+                        self.feed();
+                    }
+                }
+            }
+            if came(0) {
+                // What it wrote last.
+                while self.show(&mut buf)? {}
+                return Ok(());
+            }
+        }
+    }
+
+    /// Give the command what was typed.
+    fn feed(&mut self) {
+        while !self.waiting.is_empty() {
+            match stream::write(&self.master, &self.waiting) {
+                Ok(Some(n)) => drop(self.waiting.drain(..n)),
+                Ok(None) => return,
+                Err(_) => self.waiting.clear(),
+            }
+        }
+    }
+
+    /// Show what the command has written; was there anything.
+    fn show(&mut self, buf: &mut [u8]) -> Result<bool> {
+        match stream::read(&self.master, buf) {
+            Ok(Some(n)) if n > 0 => {
+                let mut out = stdout().lock();
+                out.write_all(buf.get(..n).unwrap_or_default())
+                    .and_then(|()| out.flush())
+                    .context(|| "cannot write the command's output".to_owned())?;
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            // Nobody is on its other side.
+            Ok(Some(_)) | Err(_) => {
+                self.closed = true;
+                Ok(false)
+            }
+        }
+    }
+}

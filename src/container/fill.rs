@@ -1,0 +1,119 @@
+//! A new volume of a container begins with what the image has in its place.
+
+use super::{Containers, Record, volume};
+use crate::store::error::{Context, Result};
+use crate::store::staging::Staging;
+use crate::store::{sync_dir, walk};
+use crate::sys::fs::{self as sfs, SetTime, Stat};
+use crate::sys::tree::{self, Kind, Links};
+use crate::sys::{At, Errno, copy, dir, xattr};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+impl Containers<'_> {
+    /// Make the volumes that are not there yet; `root` is the mounted root.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn fill_volumes(&self, record: &Record, root: &Path) -> Result<()> {
+        let volumes = record.settings.mounts.iter();
+        for volume in volumes.filter(|m| m.kind == volume::Kind::Volume) {
+            let place = self.volume_dir(record, volume);
+            if place.exists() {
+                continue;
+            }
+            let say = || format!("cannot make the volume for {}", volume.target);
+            // Whole or not at all: what was filled by half is not taken for full.
+            let staging = Staging::new(&self.store().tmp())?;
+            let made = staging.subdir("volume")?;
+            let to = File::open(&made).context(say)?;
+            sfs::chmod(At::Fd(to.as_fd()), 0o755).context(say)?;
+            let root = File::open(root).context(say)?;
+            let inside = OsStr::new(volume.target.trim_start_matches('/'));
+            match tree::open_dir_beneath(&root, inside, Links::InRoot) {
+                Ok(from) => copy_dir(from.as_fd(), to.as_fd()).context(say)?,
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(e) => return Err(e).context(say),
+            }
+            if let Some(parent) = place.parent() {
+                fs::create_dir_all(parent).context(say)?;
+            }
+            tree::sync_filesystem(&to).context(say)?;
+            tree::rename(&made, &place).context(say)?;
+            sync_dir(place.parent().unwrap_or(Path::new("/")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Copy what is in a directory, and its own attributes.
+fn copy_dir(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> crate::sys::Result<()> {
+    for name in walk::names(dir::open(from)?)? {
+        let source = At::Name(from, &name);
+        let stat = sfs::stat(source)?;
+        match tree::kind_of(&stat) {
+            Kind::Dir => {
+                sfs::mkdir(to, &name, 0o700)?;
+                let inner = sfs::open_dir_path(from, &name)?;
+                copy_dir(inner.as_fd(), sfs::open_dir_path(to, &name)?.as_fd())?;
+                continue;
+            }
+            Kind::File => {
+                let data = tree::open_file_beneath(from, &name, Links::Refuse)?;
+                copy::data(data, tree::create_file(to, &name, 0o600)?, stat.size, true)?;
+            }
+            Kind::Symlink => sfs::symlink(&sfs::readlink(source)?, to, &name)?,
+            Kind::Other => sfs::mknod(to, &name, stat.mode, stat.rdev)?,
+        }
+        attributes(source, At::Name(to, &name), &stat)?;
+    }
+    attributes(At::Fd(from), At::Fd(to), &sfs::stat(At::Fd(from))?)
+}
+
+fn attributes(from: At<'_>, to: At<'_>, stat: &Stat) -> crate::sys::Result<()> {
+    sfs::chown(to, Some(stat.uid), Some(stat.gid))?;
+    let mut list = Vec::new();
+    xattr::list_into(from, &mut list)?;
+    for name in xattr::names(&list) {
+        if let Some(value) = xattr::get(from, name)? {
+            xattr::set(to, name, &value, 0)?;
+        }
+    }
+    if tree::kind_of(stat) != Kind::Symlink {
+        sfs::chmod(to, stat.mode & 0o7777)?;
+    }
+    sfs::utimens(to, SetTime::At(stat.atime), SetTime::At(stat.mtime))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_tree_is_copied_with_its_attributes() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = |name: &str| tmp.path().join(name);
+        fs::create_dir_all(at("from/a/b")).unwrap();
+        fs::write(at("from/a/b/f"), "data").unwrap();
+        symlink("../f", at("from/a/l")).unwrap();
+        let mode = fs::Permissions::from_mode(0o2750);
+        fs::set_permissions(at("from/a"), mode).unwrap();
+        fs::create_dir(at("to")).unwrap();
+        let open = |name: &str| File::open(at(name)).unwrap();
+        copy_dir(open("from").as_fd(), open("to").as_fd()).unwrap();
+        assert_eq!(fs::read(at("to/a/b/f")).unwrap(), b"data");
+        assert_eq!(fs::read_link(at("to/a/l")).unwrap(), Path::new("../f"));
+        for name in ["a", "a/b", "a/b/f"] {
+            let meta = |base: &str| fs::symlink_metadata(at(base).join(name)).unwrap();
+            let (from, to) = (meta("from"), meta("to"));
+            assert_eq!(
+                (from.mode(), from.mtime()),
+                (to.mode(), to.mtime()),
+                "{name}"
+            );
+        }
+    }
+}

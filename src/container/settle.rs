@@ -1,0 +1,52 @@
+//! Containers whose monitor died before it could write down how they ended.
+
+use super::record::Status;
+use super::{Containers, Record, process};
+use crate::store::error::{Error, Result};
+
+impl Containers<'_> {
+    /// Write down that a container has ended of which nobody saw the end, and
+    /// remove what its run has left. Nothing for any other.
+    ///
+    /// # Errors
+    /// When it is in use, or something cannot be removed.
+    pub fn settle(&self, record: &Record) -> Result<()> {
+        if record.state.status != Status::Running || self.status(record).0 != Status::Exited {
+            return Ok(());
+        }
+        let _held = self.hold(record)?;
+        let now = match self.read(&record.id) {
+            Ok(now) => now,
+            Err(Error::NotFound(_)) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        // Held by us, it can only be written by us.
+        if now.state.status != Status::Running || self.process(&now).is_some() {
+            return Ok(());
+        }
+        self.clean(&now.id)?;
+        match now.auto_remove {
+            true => self.remove_held(&now),
+            false => {
+                let why = "its monitor died".to_owned();
+                self.update(&now.id, |r| r.exit(None, process::UNKNOWN_EXIT, why))
+                    .map(drop)
+            }
+        }
+    }
+
+    /// [`Containers::settle`] for all. What cannot be done is a warning: the
+    /// next `capas` tries again.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn settle_all(&self) -> Result<()> {
+        for record in self.list()? {
+            match self.settle(&record) {
+                Ok(()) | Err(Error::NotFound(_)) => {}
+                Err(e) => log::warn!("container {}: {e}", record.name),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! What is mounted in a container besides its root.
+
+use crate::store::error::{Result, invalid, show};
+use serde::{Deserialize, Serialize};
+use std::path::{Component, Path, PathBuf};
+
+/// Where what is mounted comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A file or directory of the machine.
+    Bind,
+    /// Memory.
+    Tmpfs,
+    /// A directory beside the container's layer, which goes with it.
+    Volume,
+}
+
+/// One thing that is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where it comes from.
+    pub kind: Kind,
+    /// Its path on the machine, or the volume's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Where it is in the container, absolute.
+    pub target: String,
+    /// It is not written.
+    #[serde(default)]
+    pub read_only: bool,
+    /// A source that is not there is made, as a directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub make_source: bool,
+    /// What else is told to the kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+/// Words that say how mounts made later are seen on the other side.
+const PROPAGATION: [&str; 6] = [
+    "private", "rprivate", "shared", "rshared", "slave", "rslave",
+];
+/// What `--tmpfs` may be given besides sizes and the like.
+const TMPFS_WORDS: [&str; 10] = [
+    "rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "noatime",
+];
+
+impl Mount {
+    /// Read `[SOURCE:]TARGET[:OPTIONS]`, the value of `-v`. A directory of the
+    /// machine that is not there is to be made.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn parse_volume(text: &str) -> Result<Mount> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, target, options) = match parts.as_slice() {
+            [target] => (None, *target, ""),
+            [source, target] => (Some(*source), *target, ""),
+            [source, target, options] => (Some(*source), *target, *options),
+            _ => return bad(text, "give [SOURCE:]TARGET[:OPTIONS]"),
+        };
+        let mut mount = Mount {
+            kind: Kind::Volume,
+            source: String::new(),
+            target: target_path(text, target)?,
+            read_only: false,
+            make_source: false,
+            options: Vec::new(),
+        };
+        if let Some(source) = source {
+            mount.kind = Kind::Bind;
+            mount.make_source = true;
+            mount.source = source_path(text, source)?;
+        }
+        for option in options.split(',').filter(|o| !o.is_empty()) {
+            match option {
+                "ro" => mount.read_only = true,
+                // Labels of SELinux are not changed here.
+                "rw" | "z" | "Z" | "nocopy" => {}
+                word if PROPAGATION.contains(&word) => mount.options.push(word.to_owned()),
+                other => {
+                    return bad(
+                        text,
+                        &format!("the option {} is not known", show(other.as_bytes())),
+                    );
+                }
+            }
+        }
+        Ok(mount)
+    }
+
+    /// Read `type=bind,source=…,target=…[,readonly]`, the value of `--mount`.
+    ///
+    /// # Errors
+    /// For anything else, and a source that is not there.
+    pub fn parse_mount(text: &str) -> Result<Mount> {
+        let mut kind = Kind::Volume;
+        let (mut source, mut target) = (None, None);
+        let mut read_only = false;
+        let mut options = Vec::new();
+        for field in text.split(',') {
+            let (key, value) = field.split_once('=').unwrap_or((field, ""));
+            match (key, value) {
+                ("type", "bind") => kind = Kind::Bind,
+                ("type", "tmpfs") => kind = Kind::Tmpfs,
+                ("type", "volume") => kind = Kind::Volume,
+                ("source" | "src", value) => source = Some(value),
+                ("target" | "dst" | "destination", value) => target = Some(value),
+                ("readonly" | "ro", "" | "true" | "1") => read_only = true,
+                ("readonly" | "ro", "false" | "0") => read_only = false,
+                ("bind-propagation", word) if PROPAGATION.contains(&word) => {
+                    options.push(word.to_owned());
+                }
+                ("tmpfs-size", size) if is_size(size) => options.push(format!("size={size}")),
+                ("tmpfs-mode", mode) if u32::from_str_radix(mode, 8).is_ok() => {
+                    options.push(format!("mode={mode}"));
+                }
+                _ => return bad(text, &format!("{} is not known", show(field.as_bytes()))),
+            }
+        }
+        let Some(target) = target else {
+            return bad(text, "it has no target");
+        };
+        let source = match (kind, source) {
+            (Kind::Bind, None) => return bad(text, "it has no source"),
+            (Kind::Bind, Some(source)) => {
+                let source = source_path(text, source)?;
+                if !Path::new(&source).exists() {
+                    return invalid(format!(
+                        "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                        show(source.as_bytes())
+                    ));
+                }
+                source
+            }
+            (Kind::Tmpfs, None) | (Kind::Volume, None) => String::new(),
+            (Kind::Tmpfs | Kind::Volume, Some(_)) => {
+                return bad(text, "only what is bound has a source here");
+            }
+        };
+        Ok(Mount {
+            kind,
+            source,
+            target: target_path(text, target)?,
+            read_only,
+            make_source: false,
+            options,
+        })
+    }
+
+    /// Read `TARGET[:OPTIONS]`, the value of `--tmpfs`.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn parse_tmpfs(text: &str) -> Result<Mount> {
+        let (target, options) = text.split_once(':').unwrap_or((text, ""));
+        let mut mount = Mount {
+            kind: Kind::Tmpfs,
+            source: String::new(),
+            target: target_path(text, target)?,
+            read_only: false,
+            make_source: false,
+            options: Vec::new(),
+        };
+        for option in options.split(',').filter(|o| !o.is_empty()) {
+            let known = match option.split_once('=') {
+                Some(("size", size)) => is_size(size),
+                Some(("mode" | "uid" | "gid" | "nr_inodes", value)) => {
+                    !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric())
+                }
+                Some(_) => false,
+                None => TMPFS_WORDS.contains(&option),
+            };
+            if !known {
+                return bad(
+                    text,
+                    &format!("the option {} is not known", show(option.as_bytes())),
+                );
+            }
+            mount.options.push(option.to_owned());
+        }
+        Ok(mount)
+    }
+
+    /// A directory of its own for what the image says must not be in its layer.
+    ///
+    /// # Errors
+    /// When the path is none.
+    pub fn of_image(target: &str) -> Result<Mount> {
+        Mount::parse_volume(target)
+    }
+
+    /// How docker's `-v` names it.
+    pub fn bind_text(&self) -> Option<String> {
+        let suffix = if self.read_only { ":ro" } else { "" };
+        (self.kind == Kind::Bind).then(|| format!("{}:{}{suffix}", self.source, self.target))
+    }
+}
+
+/// Those that are mounted, parents before what is in them. What was given goes
+/// before what the image says.
+///
+/// # Errors
+/// When two have the same place.
+pub fn settle(given: Vec<Mount>, of_image: Vec<Mount>) -> Result<Vec<Mount>> {
+    let mut out: Vec<Mount> = Vec::new();
+    for mount in given {
+        if out.iter().any(|m| m.target == mount.target) {
+            return invalid(format!(
+                "Duplicate mount point: {}",
+                show(mount.target.as_bytes())
+            ));
+        }
+        out.push(mount);
+    }
+    for mount in of_image {
+        if !out.iter().any(|m| m.target == mount.target) {
+            out.push(mount);
+        }
+    }
+    out.sort_by_key(|m| m.target.matches('/').count());
+    for (n, mount) in out.iter_mut().enumerate() {
+        if mount.kind == Kind::Volume {
+            mount.source = n.to_string();
+        }
+    }
+    Ok(out)
+}
+
+fn bad<T>(text: &str, why: &str) -> Result<T> {
+    invalid(format!("invalid mount '{}': {why}", show(text.as_bytes())))
+}
+
+fn is_size(text: &str) -> bool {
+    let digits = text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
+    text.len() - digits.len() <= 1 && digits.parse::<u64>().is_ok()
+}
+
+/// Where something is mounted: absolute, without `.` and `..`, not the root.
+fn target_path(text: &str, target: &str) -> Result<String> {
+    if !target.starts_with('/') {
+        return bad(text, "the mount path must be absolute");
+    }
+    let mut clean = PathBuf::from("/");
+    for part in Path::new(target).components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => return bad(text, "the mount path must not go up by '..'"),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    if clean.parent().is_none() {
+        return bad(text, "destination can't be '/'");
+    }
+    Ok(clean.to_string_lossy().into_owned())
+}
+
+/// What is mounted: absolute, or relative to where we are and said so.
+fn source_path(text: &str, source: &str) -> Result<String> {
+    if source.starts_with('/') {
+        return Ok(source.to_owned());
+    }
+    if (source == "." || source.starts_with("./") || source.starts_with("../"))
+        && let Ok(here) = std::env::current_dir()
+    {
+        return Ok(here.join(source).to_string_lossy().into_owned());
+    }
+    bad(
+        text,
+        "volumes with names are not supported; give the path of a directory, absolute or beginning with './'",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_as_docker_reads_them() {
+        let m = Mount::parse_volume("/a/b:/c/./d/:ro,z").unwrap();
+        assert_eq!(
+            (m.kind, m.source.as_str(), m.target.as_str()),
+            (Kind::Bind, "/a/b", "/c/d")
+        );
+        assert!(m.read_only);
+        assert_eq!(m.bind_text().unwrap(), "/a/b:/c/d:ro");
+        assert_eq!(Mount::parse_volume("/data").unwrap().kind, Kind::Volume);
+        assert!(
+            Mount::parse_volume("./x:/y")
+                .unwrap()
+                .source
+                .starts_with('/')
+        );
+        for bad in [
+            "",
+            "x",
+            "name:/x",
+            "/a:b",
+            "/a:/",
+            "/a:/b/../../c",
+            "/a:/b:no",
+            "/a:/b:ro:x",
+        ] {
+            assert!(Mount::parse_volume(bad).is_err(), "{bad}");
+        }
+        let m = Mount::parse_mount("type=bind,source=/,target=/host,readonly").unwrap();
+        assert!(m.read_only && m.target == "/host");
+        let m = Mount::parse_mount("type=tmpfs,dst=/t,tmpfs-size=1m").unwrap();
+        assert_eq!(m.options, ["size=1m"]);
+        let e = Mount::parse_mount("type=bind,src=/no/such,dst=/x").unwrap_err();
+        assert!(e.to_string().contains("bind source path does not exist"));
+        for bad in [
+            "",
+            "type=x,target=/a",
+            "type=bind,target=/a",
+            "type=tmpfs",
+            "type=tmpfs,target=/a,x=y",
+        ] {
+            assert!(Mount::parse_mount(bad).is_err(), "{bad}");
+        }
+        let m = Mount::parse_tmpfs("/run:rw,size=64m,mode=1777").unwrap();
+        assert_eq!(m.options, ["rw", "size=64m", "mode=1777"]);
+        for bad in ["run", "/run:size=x", "/run:bind", "/run:lowerdir=/"] {
+            assert!(Mount::parse_tmpfs(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_place_has_one_and_parents_come_first() {
+        let v = |text: &str| Mount::parse_volume(text).unwrap();
+        let all = settle(vec![v("/x:/a/b"), v("/y:/a")], vec![v("/a"), v("/c")]).unwrap();
+        let places: Vec<&str> = all.iter().map(|m| m.target.as_str()).collect();
+        assert_eq!(places, ["/a", "/c", "/a/b"]);
+        assert_eq!(all[0].kind, Kind::Bind);
+        let e = settle(vec![v("/x:/a"), v("/y:/a/")], vec![]).unwrap_err();
+        assert!(e.to_string().contains("Duplicate mount point: /a"), "{e}");
+    }
+}

@@ -1,0 +1,133 @@
+//! A container from its start to its end, by the commands that people know.
+
+use super::harness::ready;
+use std::process::Stdio;
+use std::time::Instant;
+
+#[test]
+fn a_detached_container_is_started_stopped_and_started_again() {
+    let Some(c) = ready() else { return };
+    let script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done";
+    let id = c.ok(&["run", "-d", "--name", "web", "box:1", "sh", "-c", script]);
+    assert_eq!(id.trim_end().len(), 64);
+    c.until("it is up", || c.ok(&["logs", "web"]) == "up\n");
+    assert!(c.ok(&["ps"]).contains("Up "));
+    assert_eq!(c.ok(&["stop", "web"]), "web\n");
+    assert!(c.ok(&["ps", "-a"]).contains("Exited (3)"));
+    assert_eq!(c.mounts(), 0);
+    assert_eq!(c.ok(&["stop", "web"]), "web\n");
+    assert_eq!(c.ok(&["logs", "web"]), "up\nbye\n");
+    assert_eq!(c.ok(&["start", "web"]), "web\n");
+    assert_eq!(c.ok(&["start", "web"]), "web\n");
+    c.until("it is up again", || {
+        c.ok(&["logs", "web"]) == "up\nbye\nup\n"
+    });
+    assert_eq!(c.ok(&["restart", "web"]), "web\n");
+    assert!(c.ok(&["ps"]).contains("Up "));
+    assert_eq!(c.told("web", "/State/Running"), true);
+    c.ok(&["kill", "-s", "SIGKILL", "web"]);
+    assert!(c.ok(&["ps", "-a"]).contains("Exited (137)"));
+    let (code, _, err) = c.run(&["kill", "web"]);
+    assert!(code == 1 && err.contains("is not running"), "{err}");
+    c.ok(&["rename", "web", "web2"]);
+    assert_eq!(c.run(&["logs", "web"]).0, 1);
+    c.ok(&["rm", "web2"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn one_that_does_not_listen_is_killed_in_time() {
+    let Some(c) = ready() else { return };
+    c.ok(&["run", "-d", "--name", "deaf", "box:1", "sleep", "1000"]);
+    let begun = Instant::now();
+    c.ok(&["stop", "-t", "0", "deaf"]);
+    assert!(begun.elapsed().as_secs() < 9, "it waited for ten seconds");
+    assert!(c.ok(&["ps", "-a"]).contains("Exited (137)"));
+    c.ok(&["start", "deaf"]);
+    c.ok(&["rm", "-f", "deaf"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn the_end_is_waited_for() {
+    let Some(c) = ready() else { return };
+    c.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "job",
+        "box:1",
+        "sh",
+        "-c",
+        "sleep 1; exit 9",
+    ]);
+    let gone = c.ok(&["run", "-d", "--rm", "box:1", "sh", "-c", "sleep 1; exit 8"]);
+    let waiting = c.command(&["wait", gone.trim_end()]);
+    let waiting = { waiting }.stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(c.ok(&["wait", "job"]), "9\n");
+    assert_eq!(c.ok(&["wait", "job"]), "9\n");
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"8\n");
+    c.ok(&["rm", "job"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn names_are_unique_and_change() {
+    let Some(c) = ready() else { return };
+    c.ok(&["create", "--name", "one", "box:1", "true"]);
+    c.ok(&["create", "--name", "two", "box:1", "true"]);
+    for args in [
+        &["create", "--name", "one", "box:1"][..],
+        &["run", "--name", "one", "box:1"],
+        &["rename", "two", "one"],
+    ] {
+        let (code, _, err) = c.run(args);
+        let wanted = "Conflict. The container name \"/one\" is already in use by container";
+        assert!(code != 0 && err.contains(wanted), "{err}");
+    }
+    assert_eq!(c.ok(&["rename", "two", "three"]), "");
+    assert_eq!(c.run(&["rename", "three", "-x"]).0, 1);
+    assert_eq!(c.ok(&["rm", "one", "three"]), "one\nthree\n");
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn ps_shows_what_is_asked_for() {
+    let Some(c) = ready() else { return };
+    c.ok(&[
+        "create", "--name", "made", "--label", "k=v", "box:1", "true",
+    ]);
+    c.ok(&["run", "--name", "done", "box:1", "true"]);
+    c.run(&["run", "--name", "failed", "box:1", "sh", "-c", "exit 4"]);
+    c.ok(&["run", "-d", "--name", "runs", "box:1", "sleep", "1000"]);
+    let names = |args: &[&str]| {
+        let all = [&["ps", "--format", "{{.Names}}"][..], args].concat();
+        c.ok(&all)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[]), ["runs"]);
+    assert_eq!(names(&["-a"]), ["runs", "failed", "done", "made"]);
+    assert_eq!(names(&["-n", "2"]), ["runs", "failed"]);
+    assert_eq!(names(&["-l"]), ["runs"]);
+    for (filter, wanted) in [
+        ("status=exited", &["failed", "done"][..]),
+        ("status=created", &["made"]),
+        ("exited=4", &["failed"]),
+        ("name=one", &["done"]),
+        ("label=k=v", &["made"]),
+        ("before=done", &["made"]),
+        ("since=done", &["runs", "failed"]),
+        ("ancestor=box:1", &["runs", "failed", "done", "made"]),
+        ("network=host", &[]),
+    ] {
+        assert_eq!(names(&["-a", "--filter", filter]), wanted, "{filter}");
+    }
+    for bad in ["status=odd", "colour=red", "exited=x", "since=none"] {
+        assert_eq!(c.run(&["ps", "--filter", bad]).0, 1, "{bad}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&c.ok(&["ps", "--format", "json"])).unwrap();
+    assert_eq!(json["State"], "running");
+}

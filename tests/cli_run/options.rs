@@ -1,0 +1,288 @@
+//! What can be asked for besides the command.
+
+use super::harness::ready;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+#[test]
+fn environment_host_and_root() {
+    let Some(c) = ready() else { return };
+    let file = c.bench.dir.path().join("env");
+    std::fs::write(&file, "# none\nA=file\nB=file\n").unwrap();
+    let file = file.to_str().unwrap();
+    let script = "echo $A $B $HOSTNAME; hostname; cat /etc/hostname; touch /x || echo no";
+    let (code, out, _) = c.run(&[
+        "run",
+        "--rm",
+        "--env-file",
+        file,
+        "-e",
+        "A=given",
+        "--hostname",
+        "tower",
+        "--read-only",
+        "box:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "given file tower\ntower\ntower\nno\n")
+    );
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn mounts() {
+    let Some(c) = ready() else { return };
+    let dir = c.bench.dir.path().join("shared");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("f"), "from outside\n").unwrap();
+    let new = c.bench.dir.path().join("new");
+    let shown = dir.to_str().unwrap();
+    let script = "cat /a/f /b/f; echo x >/a/made; echo x >/b/no || echo no; echo y >/c/z; \
+                  echo t >/t/f && stat -c %a /t; echo v >/v/f; cat /v/f";
+    let (code, out, err) = c.run(&[
+        "run",
+        "--name",
+        "mm",
+        "-v",
+        &format!("{shown}:/a"),
+        "-v",
+        &format!("{shown}:/b:ro"),
+        "--mount",
+        &format!("type=bind,source={shown},target=/c/deep"),
+        "-v",
+        &format!("{}:/c", new.display()),
+        "--tmpfs",
+        "/t:mode=700,size=1m",
+        "-v",
+        "/v",
+        "box:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "from outside\nfrom outside\nno\n700\nv\n"),
+        "{err}"
+    );
+    assert!(dir.join("made").exists() && !dir.join("no").exists());
+    assert_eq!(std::fs::read(new.join("z")).unwrap(), b"y\n");
+    // Nothing of it is in the container's layer.
+    assert!(
+        c.ok(&["ps", "-as"]).contains("0B (virtual"),
+        "{}",
+        c.ok(&["ps", "-as"])
+    );
+    let mounts = c.told("mm", "/Mounts");
+    assert_eq!(mounts.as_array().unwrap().len(), 6);
+    c.ok(&["rm", "mm"]);
+    assert!(dir.join("f").exists());
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn what_the_image_says() {
+    let Some(c) = ready() else { return };
+    c.image(
+        "told:1",
+        &[
+            "VOLUME /var/www",
+            "EXPOSE 80",
+            "STOPSIGNAL SIGUSR1",
+            "LABEL a=b",
+            "USER web",
+            "WORKDIR /var/www",
+            "ENV X=y",
+            "ENTRYPOINT [\"sh\", \"-c\"]",
+            "CMD [\"echo $X; pwd; id -u\"]",
+        ],
+    );
+    assert_eq!(c.ok(&["run", "--rm", "told:1"]), "y\n/var/www\n33\n");
+    let script = "trap 'exit 8' USR1; echo up; while :; do sleep 0.1; done";
+    c.ok(&["run", "-d", "--name", "told", "told:1", script]);
+    c.until("it is up", || c.ok(&["logs", "told"]) == "up\n");
+    assert!(c.ok(&["ps"]).contains("80/tcp"));
+    assert_eq!(c.ok(&["ps", "-q", "--filter", "label=a=b"]).len(), 13);
+    c.ok(&[
+        "exec",
+        "-u",
+        "0",
+        "told",
+        "sh",
+        "-c",
+        "echo kept > /var/www/page",
+    ]);
+    c.ok(&["stop", "told"]);
+    assert_eq!(c.ok(&["wait", "told"]), "8\n");
+    let volume = c.told("told", "/Mounts/0/Source");
+    assert!(Path::new(volume.as_str().unwrap()).join("page").exists());
+    assert!(c.ok(&["ps", "-as"]).contains("0B (virtual"));
+    c.ok(&["rm", "told"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn limits_are_kept_or_refused() {
+    let Some(c) = ready() else { return };
+    let (code, _, err) = c.run(&[
+        "run",
+        "-d",
+        "--name",
+        "small",
+        "-m",
+        "64m",
+        "--cpus",
+        "0.5",
+        "--pids-limit",
+        "20",
+        "box:1",
+        "sleep",
+        "1000",
+    ]);
+    if code != 0 {
+        assert!(code == 125 && err.contains("cannot be had"), "{err}");
+        c.assert_nothing_is_left();
+        return;
+    }
+    // Where they can be had, they are there.
+    let pid = c.pid("small");
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let mine = groups
+        .lines()
+        .find(|l| l.contains("pids") || l.starts_with("0::"))
+        .unwrap();
+    let path = mine.rsplit(':').next().unwrap();
+    let found = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
+        .iter()
+        .find_map(|base| std::fs::read_to_string(format!("{base}{path}/pids.max")).ok());
+    assert_eq!(found.unwrap().trim(), "20");
+    c.ok(&["rm", "-f", "small"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn a_published_port_is_answered() {
+    let Some(c) = ready() else { return };
+    if capas::container::network::program().is_err() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "this test needs pasta"
+        );
+        eprintln!("SKIPPED: this test needs pasta");
+        return;
+    }
+    let script = "mkdir /www; echo page > /www/index.html; httpd -f -p 80 -h /www";
+    let (code, _, err) = c.run(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        "127.0.0.1::80",
+        "box:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(code, 0, "{err}");
+    let port = c.told("web", "/NetworkSettings/Ports/80~1tcp/0/HostPort");
+    let address = format!("127.0.0.1:{}", port.as_str().unwrap());
+    assert!(c.ok(&["ps"]).contains(&format!("{address}->80/tcp")));
+    let ask = || {
+        let mut stream = TcpStream::connect(&address)?;
+        stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        std::io::Result::Ok(text)
+    };
+    c.until("it answers", || {
+        ask().is_ok_and(|text| text.ends_with("page\n"))
+    });
+    // The port is taken, and who asks for it too is told.
+    let taken = format!("{address}:80");
+    let (code, _, err) = c.run(&["run", "--rm", "-p", &taken, "box:1", "true"]);
+    assert!(
+        code == 125 && err.contains("port is already allocated"),
+        "{err}"
+    );
+    c.ok(&["rm", "-f", "web"]);
+    assert!(TcpStream::connect(&address).is_err());
+    c.assert_nothing_is_left();
+}
+
+/// Nor what is mounted in it: the control groups.
+#[test]
+fn the_machines_sys_is_not_written() {
+    let Some(c) = ready() else { return };
+    for network in ["host", "none"] {
+        let shown = c.ok(&[
+            "run",
+            "--rm",
+            "--network",
+            network,
+            "box:1",
+            "cat",
+            "/proc/self/mountinfo",
+        ]);
+        let field = |line: &str, n: usize| line.split(' ').nth(n).unwrap().to_owned();
+        let sys: Vec<&str> = shown
+            .lines()
+            .filter(|line| field(line, 4).starts_with("/sys"))
+            .collect();
+        assert!(!sys.is_empty(), "{shown}");
+        for line in sys {
+            assert!(field(line, 5).starts_with("ro"), "{network}: {line}");
+        }
+    }
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn a_source_that_went_is_told_and_not_made() {
+    let Some(c) = ready() else { return };
+    let dir = c.bench.dir.path().join("bound");
+    std::fs::create_dir(&dir).unwrap();
+    let given = format!("type=bind,source={},target=/b", dir.display());
+    c.ok(&["create", "--name", "bb", "--mount", &given, "box:1", "true"]);
+    std::fs::remove_dir(&dir).unwrap();
+    let (code, _, err) = c.run(&["start", "-a", "bb"]);
+    assert!(code != 0 && err.contains("bound"), "{code}: {err}");
+    assert!(!dir.exists());
+    c.ok(&["rm", "bb"]);
+    c.assert_nothing_is_left();
+}
+
+/// Also for those who come later, from another directory.
+#[test]
+fn a_runtime_with_a_relative_path() {
+    let Some(c) = ready() else { return };
+    let dir = c.bench.dir.path().join("bin");
+    std::fs::create_dir(&dir).unwrap();
+    let runc = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"];
+    let runc = runc.iter().find(|p| Path::new(p).exists()).unwrap();
+    std::os::unix::fs::symlink(runc, dir.join("runc")).unwrap();
+    let args = [
+        "--runtime",
+        "./runc",
+        "run",
+        "-d",
+        "--name",
+        "rr",
+        "box:1",
+        "sleep",
+        "1000",
+    ];
+    let out = c.command(&args).current_dir(&dir).output().unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    c.ok(&["rm", "-f", "rr"]);
+    c.assert_nothing_is_left();
+}

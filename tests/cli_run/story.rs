@@ -1,0 +1,146 @@
+//! The story that courses tell of images and containers, command by command.
+
+use super::harness::{Cli, ready};
+use super::terminal::Typed;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+/// A registry on this machine, which ends with the test.
+struct Registry {
+    child: Child,
+    host: String,
+}
+
+impl Registry {
+    fn start(c: &Cli) -> Option<Registry> {
+        let program = "/usr/bin/docker-registry";
+        if !std::path::Path::new(program).exists() {
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "this test needs docker-registry"
+            );
+            eprintln!("SKIPPED: this test needs docker-registry");
+            return None;
+        }
+        // Free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+        let host = address.unwrap().to_string();
+        let files = c.bench.dir.path().join("registry");
+        let config = c.bench.write(
+            "registry.yml",
+            format!(
+                "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
+                files.display()
+            )
+            .as_bytes(),
+        );
+        let child = Command::new(program)
+            .arg("serve")
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Registry { child, host };
+        c.until("the registry listens", || {
+            std::net::TcpStream::connect(&registry.host).is_ok()
+        });
+        Some(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The columns of a table's only row, by what parts them: three blanks or more.
+fn columns(table: &str) -> Vec<String> {
+    let row = table.lines().nth(1).unwrap();
+    let parts = row.split("   ").map(str::trim);
+    parts.filter(|p| !p.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn images_and_containers_as_courses_tell() {
+    let Some(c) = ready() else { return };
+    let Some(registry) = Registry::start(&c) else {
+        return;
+    };
+    // Somebody has pushed the image.
+    let remote = format!("{}/library/ubuntu:latest", registry.host);
+    c.ok(&["tag", "box:1", &remote]);
+    let pushed = c.ok(&["push", &remote]);
+    assert!(pushed.contains("latest: digest: sha256:"), "{pushed}");
+    c.ok(&["rmi", "box:1", &remote]);
+
+    let name = format!("{}/library/ubuntu", registry.host);
+    let pulled = c.ok(&["pull", &name]);
+    assert!(
+        pulled.starts_with("Using default tag: latest\n"),
+        "{pulled}"
+    );
+    assert!(
+        pulled.contains("Status: Downloaded newer image for"),
+        "{pulled}"
+    );
+    c.ok(&["tag", &name, "ubuntu"]);
+    c.ok(&["rmi", &name]);
+    let images = c.ok(&["images"]);
+    let image = columns(&images);
+    assert!(
+        images.starts_with("REPOSITORY   TAG       IMAGE ID       CREATED"),
+        "{images}"
+    );
+    assert_eq!((image[0].as_str(), image[1].as_str()), ("ubuntu", "latest"));
+    let size = image.last().unwrap();
+
+    // An interactive container takes nothing.
+    let mut shell = Typed::new(
+        &c,
+        &["run", "-it", "--name", "contenedor1", "ubuntu", "/bin/sh"],
+    );
+    shell.sees("# ");
+    shell.type_("exit 130\n");
+    assert_eq!(shell.ends(), 130);
+    let row = columns(&c.ok(&["ps", "-a", "-s"]));
+    assert_eq!(row[1..3], ["ubuntu", "\"/bin/sh\""]);
+    assert!(row[4].starts_with("Exited (130) "), "{row:?}");
+    assert_eq!(row[5..], ["contenedor1", &format!("0B (virtual {size})")]);
+
+    // Started again and written in, it takes what was written.
+    assert_eq!(c.ok(&["start", "contenedor1"]), "contenedor1\n");
+    let mut shell = Typed::new(&c, &["attach", "contenedor1"]);
+    shell.type_("echo \"00000000000000000\">file.txt\n");
+    shell.type_("exit\n");
+    assert_eq!(shell.ends(), 0);
+    let row = columns(&c.ok(&["ps", "-a", "-s"]));
+    assert!(row[4].starts_with("Exited (0) "), "{row:?}");
+    assert!(row[6].starts_with("18B (virtual "), "{row:?}");
+
+    // The image cannot go while the container is there.
+    let (code, _, err) = c.run(&["rmi", "ubuntu"]);
+    let refused =
+        "conflict: unable to remove repository reference \"ubuntu\" (must force) - container";
+    assert!(code == 1 && err.contains(refused), "{err}");
+
+    // What it is made of.
+    let layers = c.told("ubuntu:latest", "/RootFS/Layers");
+    assert_eq!(layers.as_array().unwrap().len(), 2);
+    assert_eq!(c.told("ubuntu:latest", "/RootFS/Type"), "layers");
+    assert!(c.ok(&["history", "ubuntu"]).starts_with("IMAGE"));
+
+    // One more name, under which it goes to its user's repository.
+    let own = format!("{}/usuario/ubuntu:platzi", registry.host);
+    c.ok(&["tag", "ubuntu", &own]);
+    assert!(c.ok(&["push", &own]).contains("platzi: digest: sha256:"));
+
+    // A command in place of a shell.
+    let hello = c.ok(&["run", "--rm", "ubuntu", "/bin/echo", "Hello world"]);
+    assert_eq!(hello, "Hello world\n");
+    c.ok(&["rm", "contenedor1"]);
+    c.ok(&["rmi", "ubuntu", &own]);
+    c.assert_nothing_is_left();
+}

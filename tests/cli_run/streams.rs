@@ -1,0 +1,161 @@
+//! What containers write and read.
+
+use super::harness::ready;
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+#[test]
+fn input_and_output_pass_whole() {
+    let Some(c) = ready() else { return };
+    let data: Vec<u8> = (0..3_000_000u32).flat_map(u32::to_le_bytes).collect();
+    let mut child = c.command(&["run", "--rm", "-i", "box:1", "cat"]);
+    let mut child = child
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let sent = data.clone();
+    let writer = std::thread::spawn(move || input.write_all(&sent));
+    let mut got = Vec::new();
+    // Slowly at first: the command has to wait, and nothing is lost.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    child.stdout.take().unwrap().read_to_end(&mut got).unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(got == data, "{} of {} bytes", got.len(), data.len());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // Without -i there is no input.
+    assert_eq!(c.ok(&["run", "--rm", "box:1", "cat"]), "");
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn logs_are_kept_and_chosen_from() {
+    let Some(c) = ready() else { return };
+    let script = "echo one; echo err >&2; sleep 0.2; echo two; printf three";
+    c.ok(&["run", "-d", "--name", "log", "box:1", "sh", "-c", script]);
+    c.ok(&["wait", "log"]);
+    let (code, out, err) = c.run(&["logs", "log"]);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (0, "one\ntwo\nthree", "err\n")
+    );
+    assert_eq!(c.ok(&["logs", "--tail", "2", "log"]), "two\nthree");
+    assert_eq!(c.ok(&["logs", "--tail", "0", "log"]), "");
+    assert_eq!(c.ok(&["logs", "-n", "1", "--since", "1h", "log"]), "three");
+    assert_eq!(c.ok(&["logs", "--since", "2199-01-01", "log"]), "");
+    assert_eq!(c.ok(&["logs", "--until", "2000-01-01", "log"]), "");
+    let stamped = c.ok(&["logs", "-t", "--tail", "1", "log"]);
+    let (time, text) = stamped.split_once(' ').unwrap();
+    assert_eq!(
+        (time.len(), text),
+        ("2024-05-01T10:00:00.000000000Z".len(), "three")
+    );
+    // Docker's own shape on the disk.
+    let file = c.told("log", "/LogPath");
+    let text = std::fs::read_to_string(file.as_str().unwrap()).unwrap();
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["log"], &first["stream"]),
+        (&"one\n".into(), &"stdout".into())
+    );
+    for bad in [
+        &["logs", "--tail", "x", "log"][..],
+        &["logs", "--since", "soon", "log"],
+        &["logs", "none"],
+    ] {
+        assert_eq!(c.run(bad).0, 1, "{bad:?}");
+    }
+}
+
+#[test]
+fn logs_are_followed_to_the_end() {
+    let Some(c) = ready() else { return };
+    let script = "for i in 1 2 3 4 5; do echo $i; sleep 0.2; done";
+    c.ok(&["run", "-d", "--name", "log", "box:1", "sh", "-c", script]);
+    assert_eq!(c.ok(&["logs", "-f", "log"]), "1\n2\n3\n4\n5\n");
+    assert_eq!(c.ok(&["logs", "-f", "log"]), "1\n2\n3\n4\n5\n");
+}
+
+#[test]
+fn several_attach_to_one() {
+    let Some(c) = ready() else { return };
+    c.ok(&[
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "talk",
+        "box:1",
+        "sh",
+        "-c",
+        "while read x; do echo got $x; done; exit 6",
+    ]);
+    let attach = |more: &[&str]| {
+        let args = [&["attach"][..], more, &["talk"]].concat();
+        let mut command = c.command(&args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut seeing = attach(&["--no-stdin"]);
+    let mut typing = attach(&[]);
+    let (send, seen) = std::sync::mpsc::channel();
+    for stream in [seeing.stdout.take(), typing.stdout.take()] {
+        let send = send.clone();
+        std::thread::spawn(move || {
+            let mut first = [0; 6];
+            let mut stream = stream.unwrap();
+            stream.read_exact(&mut first).unwrap();
+            send.send(first).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        });
+    }
+    let mut both = Vec::new();
+    c.until("both see it", || {
+        let _ = typing.stdin.as_mut().unwrap().write_all(b"a\n");
+        both.extend(seen.try_iter());
+        both.len() == 2
+    });
+    assert_eq!(both, [*b"got a\n"; 2]);
+    // One who leaves does not end it, as it was made detached.
+    drop(typing.stdin.take());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(c.ok(&["ps"]).contains("Up "));
+    c.ok(&["kill", "talk"]);
+    assert_eq!(typing.wait().unwrap().code(), Some(137));
+    assert_eq!(seeing.wait().unwrap().code(), Some(137));
+    let (code, _, err) = c.run(&["attach", "talk"]);
+    assert!(
+        code == 1 && err.contains("cannot attach to a stopped container"),
+        "{err}"
+    );
+}
+
+#[test]
+fn start_attaches_too() {
+    let Some(c) = ready() else { return };
+    let (code, ..) = c.run(&[
+        "run",
+        "-i",
+        "--name",
+        "again",
+        "box:1",
+        "sh",
+        "-c",
+        "cat; echo end; exit 5",
+    ]);
+    assert_eq!(code, 5);
+    let mut child = c.command(&["start", "-ai", "again"]);
+    let mut child = child
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"typed\nend\n");
+    assert_eq!(output.status.code(), Some(5));
+}

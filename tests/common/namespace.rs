@@ -1,0 +1,36 @@
+//! A test program again, as the root of a user namespace.
+
+use super::fixture::capasfs;
+use super::sys::user_namespace;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+/// Runs this test program with `args` and `env` as the root of a user namespace of an
+/// unprivileged user with 65,536 ids, in a mount namespace of its own: marks are
+/// `user.overlay.*` there, and nothing goes past the daemon.
+pub fn again(args: &[&str], env: &[(&str, String)]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Where the repository lies may be out of that user's reach.
+    std::fs::copy(std::env::current_exe().unwrap(), dir.path().join("test")).unwrap();
+    std::fs::copy(capasfs(), dir.path().join("capasfs")).unwrap();
+    let mut holder = user_namespace(0, 100_000, 65_536);
+    let script = r#"
+        cd "$1"; mknod -m 666 fuse c 10 229; mkdir tmp; chown 100000:100000 tmp
+        export TOP="$1" CAPAS_PROGRAM="$1/capasfs" TMPDIR=/mnt RUST_BACKTRACE=0
+        there=$2; shift 2
+        exec nsenter --target "$there" --user --setuid 0 --setgid 0 \
+            unshare --mount --propagation private sh -ec '
+            mount --bind "$TOP/fuse" /dev/fuse; mount --bind "$TOP/tmp" /mnt; exec "$TOP/test" "$@"
+            ' sh "$@""#;
+    let out = Command::new("sh")
+        .args(["-ec", script, "sh"])
+        .arg(dir.path())
+        .arg(holder.id().to_string())
+        .args(args)
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .output();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    out.unwrap()
+}
