@@ -23,6 +23,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 const SIZE: usize = 100_000;
 const LOWER: &str = "/d/big file 0640 7:8 size=100000 data=@4 mtime=4.000000004 user.k=\"v\"\n/d/small file data=\"x\"";
@@ -434,6 +435,24 @@ fn power_cuts_leave_old_or_new_content() {
     fs::create_dir(&disk).unwrap();
     run("mkfs.ext4", &[Path::new("-qF"), &image]);
     let mount = || run("mount", &[Path::new("-oloop"), &image, &disk]);
+    // A process that is just being made by another test may have it open. A mount
+    // before it is gone would be the same file system, still shut down.
+    let umount = || {
+        let end = Instant::now() + Duration::from_secs(120);
+        while !Command::new("umount")
+            .arg(&disk)
+            .status()
+            .unwrap()
+            .success()
+        {
+            assert!(Instant::now() < end, "it stays in use");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        while !common::sys::loop_devices_of(&image).is_empty() {
+            assert!(Instant::now() < end, "it stays mounted somewhere");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
     mount();
     let mut random = 5;
     let mut new = 0;
@@ -452,7 +471,7 @@ fn power_cuts_leave_old_or_new_content() {
         let log = [common::sys::NO_LOG_FLUSH, common::sys::LOG_FLUSH];
         let log = log[(splitmix(&mut random) % 2) as usize];
         common::sys::shut_down(fs::File::open(&disk).unwrap(), log).unwrap();
-        run("umount", &[&disk]);
+        umount();
         mount();
         let control = fs::metadata(&control).map_or(0, |m| m.blocks());
         assert_eq!(control, 0, "the cut was none");
@@ -462,7 +481,7 @@ fn power_cuts_leave_old_or_new_content() {
         new += u64::from(is_new);
         fs::remove_dir_all(&top).unwrap();
     }
-    run("umount", &[&disk]);
+    umount();
     eprintln!("{} states: {new} new", points());
     assert!(new > 0 && new < points());
 }

@@ -168,7 +168,7 @@ impl Union {
         }
         // An inode that is open when its last name goes is kept.
         let _moving = self.topology.read();
-        if writes && !truncates {
+        if writes && !truncates && node.partial().is_none() {
             // The kernel opens a backing file after the answer, and then makes
             // EIO of what is an upper that became read-only or a file that may
             // only be appended to.
