@@ -94,6 +94,7 @@ class Bench:
         os.chmod(self.scratch, 0o755)
         self.stacks = {}
         self.copies = {}
+        self.catalogs = {}
 
     def __enter__(self):
         return self
@@ -124,10 +125,20 @@ class Bench:
 
     def drop_stack(self, name):
         """Large ones go when they were used."""
+        self.catalogs.pop(name, None)
         if self.stacks.pop(name, None):
             subprocess.run(["rm", "-rf", self.path("lower", name)], check=True)
         if copy := self.copies.pop(name, None):
             subprocess.run(["rm", "-rf", copy], check=True)
+
+    def catalog(self, name):
+        """The catalog of a stack, with the seconds that it took and its names."""
+        if name not in self.catalogs:
+            os.makedirs(self.path("catalogs"), exist_ok=True)
+            file = self.path("catalogs", name)
+            each, names = self.work("make-catalog", file, *self.stacks[name])
+            self.catalogs[name] = (file, each * names, names)
+        return self.catalogs[name]
 
     def options(self, kind):
         """Options besides the layers."""
@@ -141,14 +152,14 @@ class Bench:
             return ["redirect_dir=on", f"metacopy={metacopy}", "index=on"]
         return []
 
-    def start(self, kind, lowers, base):
+    def start(self, kind, lowers, base, more=()):
         """Mounts on BASE/mnt with a fresh upper; gives the seconds it took."""
         for part in ("upper", "work", "mnt"):
             os.makedirs(os.path.join(base, part))
         # Names relative to the layers' directory: 500 have to fit in a page.
         root = os.path.dirname(lowers[0])
         below = ":".join(os.path.relpath(lower, root) for lower in lowers)
-        words = [f"lowerdir={below},upperdir={base}/upper,workdir={base}/work", *self.options(kind)]
+        words = [f"lowerdir={below},upperdir={base}/upper,workdir={base}/work", *self.options(kind), *more]
         if kind in ("capasfs", "fuse-overlayfs") and not in_user_namespace():
             words.append("allow_other")
         program = {"capasfs": [self.args.capasfs], "fuse-overlayfs": [self.fo2]}
@@ -158,17 +169,19 @@ class Bench:
         return time.perf_counter() - before
 
     @contextlib.contextmanager
-    def mounted(self, kind, name, changes=True, number=0):
+    def mounted(self, kind, name, changes=True, number=0, catalog=False):
         """A mount over a stack with a fresh upper, gone at the end: gives its
         directory and the seconds that the mount took. `plain` is a copy of what
-        a union shows, kept where nothing `changes` it."""
+        a union shows, kept where nothing `changes` it. capasfs may be given a
+        `catalog`."""
         lowers = self.stacks[name]
         if kind == "plain":
             yield self.plain(name, lowers, changes), 0.0
             return
+        more = [f"catalog={self.catalog(name)[0]}"] if catalog and kind == "capasfs" else []
         base = self.path("mounts", f"{kind}-{number}")
         subprocess.run(["rm", "-rf", base], check=True)
-        took = self.start(kind, lowers, base)
+        took = self.start(kind, lowers, base, more)
         try:
             yield f"{base}/mnt", took
         finally:

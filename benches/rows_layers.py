@@ -30,12 +30,14 @@ def deep(count):
 
 
 def mount(bench, row, kind):
-    with bench.mounted(kind, f"deep-{row.argument}", changes=False) as (_, took):
+    catalog = row.name.endswith("-catalog")
+    with bench.mounted(kind, f"deep-{row.argument}", changes=False, catalog=catalog) as (_, took):
         return took or None
 
 
 def lookup(bench, row, kind):
-    with bench.mounted(kind, f"deep-{row.argument}", changes=False) as (point, _):
+    catalog = row.name.endswith("-catalog")
+    with bench.mounted(kind, f"deep-{row.argument}", changes=False, catalog=catalog) as (point, _):
         return bench.work("lookup", f"{point}/d", "f0-", str(NAMES))[0]
 
 
@@ -74,16 +76,19 @@ def rows(args):
         curve = ("mount-layers", depth)
         yield Row(f"mount-{depth}", f"mount of {depth} layer{'s' * (depth > 1)}", mount, goals, prepare=deep(depth), curve=curve, argument=depth)
     for depth in depths:
-        goals = (Goal(1.2, row="lookup-1"),) if depth == 500 else ()
         yield Row(
             f"lookup-{depth}",
             f"lookup at the bottom of {depth} layer{'s' * (depth > 1)}",
             lookup,
-            goals,
             prepare=deep(depth),
             curve=("lookup-layers", depth),
             argument=depth,
         )
+    most = {"prepare": deep(depths[-1]), "argument": depths[-1], "kinds": ("capasfs",)}
+    goals = (Goal(3e-3, of=None),)
+    yield Row(f"mount-{depths[-1]}-catalog", f"mount of {depths[-1]} layers with a catalog", mount, goals, **most)
+    title = f"lookup at the bottom of {depths[-1]} layers with a catalog"
+    yield Row(f"lookup-{depths[-1]}-catalog", title, lookup, (Goal(1.2, row="lookup-1"),), **most)
     for count in [1000, 10_000] if args.quick else [1000, 10_000, 100_000, 1_000_000]:
         title = f"find + stat of {count:,} files, first, a file"
         yield Row(f"files-{count}", title, walk, prepare=many(count), curve=("files", count), argument=count)

@@ -1,4 +1,5 @@
-"""Work on the tree of a Debian root filesystem in three layers."""
+"""Work on the tree of a Debian root filesystem in three layers. capasfs reads
+them as they are, but in the rows that say "with a catalog"."""
 
 import os
 import subprocess
@@ -13,10 +14,12 @@ ROWS = {
     "find-stat-warm": ("warm find + stat", 0.8, False, False),
     "find-stat-2": ("the same by two processes", 1.0, False, False),
     "find-stat-cold": ("cold find + stat", 1.5, True, False),
+    "find-stat-cold-catalog": ("the same with a catalog", 0.8, True, False),
     "negative-first": ("lookup of a name that does not exist, first", 1.0, False, False),
     "negative-again": ("the same, again", 1.0, False, False),
     "open-read-close-warm": ("open + read 4k + close of 3,000 files, warm", 2.5, False, False),
     "open-read-close-cold": ("the same, cold", 1.3, True, False),
+    "open-read-close-cold-catalog": ("the same with a catalog", 1.0, True, False),
     "exec": ("exec of a small program", 1.08, False, False),
     "create-unlink": ("create + unlink of 5,000 files", 3.5, False, True),
     "mkdir-rename-rmdir": ("mkdir + rename + rmdir", 2.5, False, True),
@@ -52,12 +55,23 @@ def debian(bench):
 
 def tree(bench, row, kind):
     cold, changes = row.argument
+    work = row.name.removesuffix("-catalog")
     given = {"open-read-close-cold": bench.path("files"), "untar": bench.args.archive}
-    with bench.mounted(kind, "debian", changes) as (point, _):
+    with bench.mounted(kind, "debian", changes, catalog=work != row.name) as (point, _):
         if cold:
             drop_caches()
-        arguments = [point] + ([given[row.name]] if row.name in given else [])
-        return bench.work(row.name, *arguments)[0]
+        arguments = [point] + ([given[work]] if work in given else [])
+        return bench.work(work, *arguments)[0]
+
+
+def catalog_time(bench, _row, _kind):
+    bench.catalogs.pop("debian", None)
+    return bench.catalog("debian")[1]
+
+
+def catalog_bytes(bench, _row, _kind):
+    file, _, names = bench.catalog("debian")
+    return os.path.getsize(file) / names
 
 
 def mount(bench, _row, kind):
@@ -97,6 +111,9 @@ def rows(_args):
     yield Row("mount", "mount of three layers", mount, prepare=debian)
     for name, (title, limit, cold, changes) in ROWS.items():
         yield Row(name, title, tree, (Goal(limit),), prepare=debian, argument=(cold, changes))
+    own = {"prepare": debian, "kinds": ("capasfs",)}
+    yield Row("catalog-time", "making a catalog of a root filesystem", catalog_time, **own)
+    yield Row("catalog-bytes", "a catalog's bytes, a name", catalog_bytes, unit="B", **own)
     yield Row(
         "chown-tree",
         "chown -R of a lower /usr, a file",

@@ -5,6 +5,10 @@
 //! A program of its own, since what is measured is a few microseconds and an
 //! interpreter would cost as much again.
 
+use capas::catalog::Catalog;
+use capas::layer::open::OpenDir;
+use capas::sys::{self, probe::Features};
+use capas::union::{catalog, options::Options};
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -175,6 +179,30 @@ fn create_unlink(dir: &Path, count: u64) -> Done {
     })
 }
 
+/// The catalog of these layers, top first, written to `file` as the store does;
+/// how many names it has.
+fn make_catalog(file: &Path, layers: &[OsString]) -> Done {
+    let open = |path: &OsString| {
+        let fd = sys::fs::open_dir_path(rustix::fs::CWD, path)?;
+        let path = PathBuf::from(path);
+        io::Result::Ok(OpenDir {
+            fd,
+            path,
+            idmapped: false,
+        })
+    };
+    let before = Instant::now();
+    let layers = layers.iter().map(open).collect::<io::Result<_>>()?;
+    let made = catalog::build(layers, &Options::default(), Features::all());
+    let made = made.map_err(io::Error::other)?;
+    let mut out = File::create(file)?;
+    out.write_all(&made)?;
+    out.sync_data()?;
+    let took = before.elapsed();
+    let entries = Catalog::parse(made).map_err(|why| io::Error::other(why.to_string()))?;
+    Ok((took, entries.entries().into()))
+}
+
 fn row(name: &str, dir: &Path, arguments: &[OsString]) -> Done {
     let argument = |number: usize| {
         let given = arguments.get(number).and_then(|a| a.to_str());
@@ -231,6 +259,7 @@ fn row(name: &str, dir: &Path, arguments: &[OsString]) -> Done {
                     .try_for_each(|path| lchown(path, Some(1000), Some(1000)))
             })
         }
+        "make-catalog" => make_catalog(dir, arguments),
         "rm-tree" => timed(1, || fs::remove_dir_all(&usr)),
         "untar" => {
             fs::create_dir_all(&made)?;
