@@ -2,6 +2,7 @@
 
 use super::format::{self, Format, Heading};
 use super::ps::status_text;
+use super::template::Template;
 use super::{Outcome, Output, table, units};
 use crate::container::Containers;
 use crate::store::Result;
@@ -9,6 +10,7 @@ use crate::store::usage::Usage;
 use crate::store::walk::Taken;
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// Arguments of `system df`.
 #[derive(Debug, Args)]
@@ -20,7 +22,7 @@ pub struct Df {
     #[arg(short, long)]
     pub verbose: bool,
     /// Print `json`, `table TEMPLATE`, or a Go template
-    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
 }
 
@@ -34,6 +36,30 @@ const HEADINGS: &[Heading] = &[
     ("Size", "SIZE"),
     ("TotalCount", "TOTAL"),
     ("Type", "TYPE"),
+];
+
+/// What is said of each image.
+const IMAGE: &[Heading] = &[
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("Containers", "CONTAINERS"),
+];
+
+/// What is said of each container.
+const CONTAINER: &[Heading] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Size", "SIZE"),
+    ("RunningFor", "CREATED"),
+    ("Status", "STATUS"),
+    ("Names", "NAMES"),
 ];
 
 #[derive(Serialize)]
@@ -74,13 +100,16 @@ impl Row {
 /// # Errors
 /// When the store cannot be read.
 pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Outcome {
-    let format = Format::parse(args.format.as_deref(), TABLE)?;
     let store = containers.store();
     let users = containers.users()?;
     let usage = store.usage(&users)?;
     if args.verbose {
-        return verbose(containers, &usage, output);
+        return match args.format.as_deref() {
+            None | Some("" | "table") => verbose(containers, &usage, output),
+            Some(format) => verbose_as(format, containers, output),
+        };
     }
+    let format = Format::parse(args.format.as_deref(), TABLE)?;
     let images = store.images()?;
     let used = |i: &&crate::store::image::Image| users.iter().any(|u| u.image == i.id);
     let running = users.iter().filter(|u| u.running).count();
@@ -112,9 +141,12 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
 
 fn verbose(containers: &Containers<'_>, usage: &Usage, output: &mut Output<'_>) -> Outcome {
     writeln!(output.out, "Images space usage:\n")?;
-    table::print(output.out, &image_rows(containers)?)?;
+    table::print(output.out, &table_of(IMAGE, image_rows(containers)?))?;
     writeln!(output.out, "\nContainers space usage:\n")?;
-    table::print(output.out, &container_rows(containers)?)?;
+    table::print(
+        output.out,
+        &table_of(CONTAINER, container_rows(containers)?),
+    )?;
     writeln!(output.out, "\nLocal Volumes space usage:\n")?;
     table::print(output.out, &[words(&["VOLUME NAME", "LINKS", "SIZE"])])?;
     writeln!(output.out, "\nBuild cache usage: 0B\n")?;
@@ -140,23 +172,41 @@ fn verbose(containers: &Containers<'_>, usage: &Usage, output: &mut Output<'_>) 
     Ok(0)
 }
 
+/// All of it as one value, with docker's names.
+fn verbose_as(format: &str, containers: &Containers<'_>, output: &mut Output<'_>) -> Outcome {
+    let objects = |fields: &[Heading], rows: Vec<Vec<String>>| -> Value {
+        let object = |row: Vec<String>| -> Value {
+            let names = fields.iter().map(|(field, _)| (*field).to_owned());
+            names.zip(row.into_iter().map(Value::from)).collect()
+        };
+        rows.into_iter().map(object).collect()
+    };
+    let all = json!({
+        "Images": objects(IMAGE, image_rows(containers)?),
+        "Containers": objects(CONTAINER, container_rows(containers)?),
+        "Volumes": [],
+        "BuildCache": [],
+    });
+    match format {
+        "json" => writeln!(output.out, "{all}")?,
+        text => writeln!(output.out, "{}", Template::parse(text)?.render(&all)?)?,
+    }
+    Ok(0)
+}
+
+/// A table of rows below their headings.
+fn table_of(fields: &[Heading], rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let heading = fields.iter().map(|(_, title)| (*title).to_owned());
+    std::iter::once(heading.collect()).chain(rows).collect()
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
 
 fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
-    let heading = words(&[
-        "REPOSITORY",
-        "TAG",
-        "IMAGE ID",
-        "CREATED",
-        "SIZE",
-        "SHARED SIZE",
-        "UNIQUE SIZE",
-        "CONTAINERS",
-    ]);
     let users = containers.users()?;
-    let mut rows = vec![heading];
+    let mut rows = Vec::new();
     for one in containers.store().image_usage()? {
         let image = &one.image;
         let created = image.created.as_deref().and_then(crate::store::time::parse);
@@ -179,17 +229,7 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
 }
 
 fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
-    let heading = words(&[
-        "CONTAINER ID",
-        "IMAGE",
-        "COMMAND",
-        "LOCAL VOLUMES",
-        "SIZE",
-        "CREATED",
-        "STATUS",
-        "NAMES",
-    ]);
-    let mut rows = vec![heading];
+    let mut rows = Vec::new();
     for record in containers.list()? {
         let (status, exit_code) = containers.status(&record);
         let status = status_text(&record, status, exit_code);

@@ -60,7 +60,13 @@ pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>
     let index = OnceCell::new();
     for name in &args.names {
         match one(containers, &index, name, args) {
-            Ok(value) => found.push(value),
+            Ok(value) => {
+                // What has no state has nothing that was written.
+                if args.size && value.get("State").is_none() {
+                    writeln!(output.err, "WARNING: --size ignored for image")?;
+                }
+                found.push(value);
+            }
             Err(Error::NotFound(_)) if args.kind.is_none() => {
                 failed.push(format!("No such object: {}", show(name.as_bytes())));
             }
@@ -70,7 +76,7 @@ pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>
     match &template {
         Some(template) => {
             for value in &found {
-                match template.render(value) {
+                match render(template, value) {
                     Ok(text) => writeln!(output.out, "{text}")?,
                     Err(e) => failed.push(e.to_string()),
                 }
@@ -90,6 +96,20 @@ pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>
         true => Ok(0),
         false => Err(Failure::Said(1)),
     }
+}
+
+/// A value by a template. As for docker `ID` is another word for `Id`.
+fn render(template: &Template, value: &Value) -> Result<String, Error> {
+    template.render(value).or_else(|e| {
+        let mut value = value.clone();
+        let id = value.get("Id").cloned();
+        match (value.as_object_mut(), id) {
+            (Some(map), Some(id)) => drop(map.insert("ID".to_owned(), id)),
+            _ => return Err(e),
+        }
+        // The error that is told knows nothing of that.
+        template.render(&value).map_err(|_| e)
+    })
 }
 
 /// The index is read for the first name that needs it.
