@@ -290,11 +290,11 @@ fn df_of_containers_and_as_a_value() {
                 "df",
                 "-v",
                 "--format",
-                "{{range .Images}}{{.Repository}} {{end}}{{len .Containers}} {{len .Volumes}}"
+                "{{range .Images}}{{.Repository}} {{end}}{{len .Containers}} {{len .Volumes}} {{len .BuildCache}}"
             ]
         ),
         format!(
-            "{}1 0\n",
+            "{}1 0 0\n",
             images
                 .iter()
                 .map(|i| format!("{} ", i["Repository"].as_str().unwrap()))
