@@ -33,6 +33,8 @@ mod streams;
 mod support;
 #[path = "cli_run/terminal.rs"]
 mod terminal;
+#[path = "cli_run/volumes.rs"]
+mod volumes;
 
 use harness::ready;
 use std::path::Path;

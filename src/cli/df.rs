@@ -89,6 +89,14 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
         stopped += Taken::default().add(&containers.dir(&user.container))?;
     }
     let active = images.iter().filter(used).count();
+    let volumes = {
+        let all = volumes(containers)?;
+        let used = all.iter().filter(|(_, links, _)| *links > 0).count();
+        let bytes = all.iter().map(|(.., bytes)| bytes).sum();
+        let unused = all.iter().filter(|(_, links, _)| *links == 0);
+        let unused = unused.map(|(.., bytes)| bytes).sum();
+        Row::new("Local Volumes", all.len(), used, bytes, unused)
+    };
     let rows = [
         Row::new(
             "Images",
@@ -104,7 +112,7 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
             usage.containers,
             stopped,
         ),
-        Row::new("Local Volumes", 0, 0, 0, 0),
+        volumes,
         Row::new("Build Cache", 0, 0, 0, 0),
     ];
     format.print(HEADINGS, &rows, output)
@@ -116,7 +124,11 @@ fn verbose(containers: &Containers<'_>, usage: &Usage, output: &mut Output<'_>) 
     writeln!(output.out, "\nContainers space usage:\n")?;
     table::print(output.out, &container_rows(containers)?)?;
     writeln!(output.out, "\nLocal Volumes space usage:\n")?;
-    table::print(output.out, &[words(&["VOLUME NAME", "LINKS", "SIZE"])])?;
+    let mut rows = vec![words(&["VOLUME NAME", "LINKS", "SIZE"])];
+    for (name, links, bytes) in volumes(containers)? {
+        rows.push(vec![name, links.to_string(), units::size(bytes)]);
+    }
+    table::print(output.out, &rows)?;
     writeln!(output.out, "\nBuild cache usage: 0B\n")?;
     table::print(
         output.out,
@@ -176,6 +188,16 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
         ]);
     }
     Ok(rows)
+}
+
+/// Volumes, how many containers use each, and what it takes.
+fn volumes(containers: &Containers<'_>) -> Result<Vec<(String, usize, u64)>> {
+    let all = containers.volumes()?.into_iter().map(|volume| {
+        let links = containers.volume_users(&volume.name)?.len();
+        let bytes = Taken::default().add(&containers.volume_dir(&volume.name))?;
+        Ok((volume.name, links, bytes))
+    });
+    all.collect()
 }
 
 fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {

@@ -26,7 +26,7 @@ impl Containers<'_> {
         }
         self.clean(&now.id)?;
         match now.auto_remove {
-            true => self.remove_held(&now),
+            true => self.remove_held(&now, true),
             false => {
                 let why = "its monitor died".to_owned();
                 self.update(&now.id, |r| r.exit(None, process::UNKNOWN_EXIT, why))

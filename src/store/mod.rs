@@ -10,6 +10,7 @@
 //!   layers/<hex>.cat       what an image's layers merge to, see `catalog`
 //!   layers/<hex>.skel      its archive without the files' contents, see `skeleton`
 //!   containers/<id>/       see `container`
+//!   volumes/<name>/        see `container::volumes`
 //!   tmp/<random>/          staging, see `staging`
 //!   lock                   held to change index.json or any container's record
 //!   gc.lock                shared: blobs and layers are being added;
@@ -95,7 +96,7 @@ const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const MAX_INDEX: u64 = 64 << 20;
 
 /// All that is in a store's root, at any time.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "lock",
     "gc.lock",
     "oci-layout",
@@ -105,6 +106,7 @@ const NAMES: [&str; 12] = [
     "blobs",
     "layers",
     "containers",
+    "volumes",
     "tmp",
     "capas.json",
     "capas.json.new",

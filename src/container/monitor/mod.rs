@@ -135,7 +135,7 @@ fn run(
     wait_for_driver();
     let (code, why) = (ended.code, ended.why);
     let written = match record.auto_remove {
-        true => containers.remove_held(record),
+        true => containers.remove_held(record, true),
         false => containers
             .update(&record.id, |r| {
                 r.exit(Some(now_ns() / 1_000_000_000), code, why)
@@ -159,7 +159,7 @@ fn abandon(containers: &Containers<'_>, record: &Record, error: &Error) -> Resul
     let (code, why) = coded(error);
     let cleaned = containers.clean(&record.id);
     match record.auto_remove {
-        true => containers.remove_held(record)?,
+        true => containers.remove_held(record, true)?,
         false => {
             containers.update(&record.id, |r| match r.state.runtime {
                 Some(_) => r.fail(code, why),
