@@ -54,6 +54,8 @@ pub enum Command {
     Images(images::Images),
     /// Show what the layers of an image add, change, remove and waste
     Layers(super::layers::Args),
+    /// Build an image from a Dockerfile
+    Build(super::build::Build),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
     /// Remove images

@@ -3,14 +3,17 @@
 
 use super::args::{Command, Load, Mount, Names, Remove};
 use super::{
-    attach, commit, cp, create, df, diff, exec, export, history, image_prune, images, import, info,
-    inspect, kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
+    attach, build, commit, cp, create, df, diff, exec, export, history, image_prune, images,
+    import, info, inspect, kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop,
+    sweep, tag,
 };
 use clap::Subcommand;
 
 /// Commands for images.
 #[derive(Debug, Subcommand)]
 pub enum Image {
+    /// Build an image from a Dockerfile
+    Build(build::Build),
     /// Show how an image was made
     History(history::Args),
     /// Make an image of a root filesystem's archive
@@ -43,6 +46,7 @@ impl Image {
     /// The command that does it.
     pub fn command(self) -> Command {
         match self {
+            Image::Build(args) => Command::Build(args),
             Image::History(args) => Command::History(args),
             Image::Import(args) => Command::Import(args),
             Image::Inspect(args) => Command::Inspect(inspect::Args {

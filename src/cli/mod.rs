@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod attach;
+pub mod build;
 pub mod check;
 pub mod commit;
 pub mod completion;
@@ -178,6 +179,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::SystemPrune(args) => sweep::system(&containers, &args, output),
         Command::Info(args) => info::info(&containers, &args, runtime, output),
         Command::Load(args) => load::load(&store, &args, output),
+        Command::Build(args) => build::build(&containers, &args, runtime, output),
         Command::Import(args) => import::import(&store, &args, output),
         Command::History(args) => history::history(&store, &args, output),
         Command::ImagePrune(args) => image_prune::prune(&containers, &args, output),

@@ -6,7 +6,7 @@
 //! it shows, a file whose data still lies below (`overlay.metacopy`) with the
 //! place of its data.
 
-mod image;
+pub mod image;
 mod walk;
 
 use crate::store::error::{Context, Result, invalid, show};

@@ -50,6 +50,7 @@ pub mod runtime;
 pub mod settle;
 pub mod signal;
 pub mod size;
+pub mod step;
 pub mod stop;
 pub mod user;
 pub mod view;

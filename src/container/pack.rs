@@ -118,6 +118,14 @@ impl<W: Write> Packer<W> {
         self.tar.finish()
     }
 
+    /// Add a member that is in no tree, with its content.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn member(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
+        self.tar.member(member, content)
+    }
+
     fn mark(&mut self, path: &[u8]) -> Result<()> {
         let member = Member {
             path: path.to_vec(),

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
 /// Where what is mounted comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A file or directory of the machine.
+    #[default]
     Bind,
     /// Memory.
     Tmpfs,
@@ -19,7 +20,7 @@ pub enum Kind {
 }
 
 /// One thing that is mounted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where it comes from.
     pub kind: Kind,
@@ -70,13 +71,8 @@ impl Mount {
         };
         let mut mount = Mount {
             kind: Kind::Volume,
-            source: String::new(),
             target: target_path(text, target)?,
-            read_only: false,
-            make_source: false,
-            options: Vec::new(),
-            anonymous: false,
-            no_copy: false,
+            ..Mount::default()
         };
         match source {
             None => {}
@@ -165,10 +161,9 @@ impl Mount {
             source,
             target: target_path(text, target)?,
             read_only,
-            make_source: false,
             options,
-            anonymous: false,
             no_copy,
+            ..Mount::default()
         })
     }
 
@@ -180,13 +175,8 @@ impl Mount {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         let mut mount = Mount {
             kind: Kind::Tmpfs,
-            source: String::new(),
             target: target_path(text, target)?,
-            read_only: false,
-            make_source: false,
-            options: Vec::new(),
-            anonymous: false,
-            no_copy: false,
+            ..Mount::default()
         };
         for option in options.split(',').filter(|o| !o.is_empty()) {
             let known = match option.split_once('=') {
