@@ -39,7 +39,9 @@ fn attributes(at: At<'_>) -> Result<rfs::StatxAttributes> {
         At::Fd(fd) => (fd, rfs::statx(fd, c"", rfs::AtFlags::EMPTY_PATH, none)?),
     };
     // erofs says it of every inode, and means that the image is never written.
-    let immutable = stat.stx_attributes.contains(rfs::StatxAttributes::IMMUTABLE);
+    let immutable = stat
+        .stx_attributes
+        .contains(rfs::StatxAttributes::IMMUTABLE);
     if immutable && rfs::fstatfs(dir)?.f_type == EROFS_MAGIC {
         return Ok(stat.stx_attributes - rfs::StatxAttributes::IMMUTABLE);
     }
