@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod build;
 pub mod catalog;
 pub mod cli;
 pub mod config;

@@ -14,6 +14,8 @@
 #[path = "cli_commit/commit.rs"]
 mod commit;
 mod common;
+#[path = "cli_commit/cp.rs"]
+mod cp;
 #[path = "cli_commit/diff.rs"]
 mod diff;
 #[path = "cli_run/harness.rs"]

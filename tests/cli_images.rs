@@ -19,6 +19,8 @@ mod list;
 mod look;
 #[path = "cli_images/manage.rs"]
 mod manage;
+#[path = "cli_images/place.rs"]
+mod place;
 #[path = "store/program.rs"]
 mod program;
 #[path = "store/support.rs"]

@@ -65,6 +65,7 @@ fn the_union_makes_no_system_calls_of_its_own() {
             "sys/",
             "store/",
             "layers/",
+            "build/",
             "registry/",
             "config.rs",
             "container/",

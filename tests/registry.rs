@@ -10,6 +10,8 @@
 
 #[path = "registry/accounts.rs"]
 mod accounts;
+#[path = "registry/display.rs"]
+mod display;
 #[path = "registry/faults.rs"]
 mod faults;
 #[path = "registry/images.rs"]

@@ -54,6 +54,8 @@ pub enum Command {
     Images(images::Images),
     /// Show what the layers of an image add, change, remove and waste
     Layers(super::layers::Args),
+    /// Build an image from a Dockerfile
+    Build(super::build::Build),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
     /// Remove images
@@ -70,12 +72,16 @@ pub enum Command {
     Attach(super::attach::Args),
     /// Make an image of what a container has changed
     Commit(super::commit::Args),
+    /// Copy files from a container to here or the reverse
+    Cp(super::cp::Args),
     /// Make a container without running it
     Create(super::create::Create),
     /// Show what a container has added, changed and deleted
     Diff(super::diff::Args),
     /// Run one more command in a container
     Exec(super::exec::Args),
+    /// Write a container's files as a tar archive
+    Export(super::export::Args),
     /// Send a signal to containers' commands
     Kill(super::kill::Args),
     /// Show what a container has written

@@ -7,6 +7,7 @@ use crate::container::network::{self, Publish};
 use crate::container::record::{Network, Settings};
 use crate::container::volume::Mount;
 use crate::container::{Containers, Record, Wish, signal};
+use crate::store::document::Platform;
 use crate::store::error::{Context, invalid, show};
 use crate::store::{Error, Result, read_file};
 use clap::ValueEnum;
@@ -145,12 +146,12 @@ pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result
         network::program()?;
     }
     if pull == Pull::Always {
-        fetch(containers, &image)?;
+        fetch(containers, &image, None)?;
     }
     match containers.create(wish.clone()) {
         Err(Error::NotFound(_)) if pull == Pull::Missing => {
             log_missing(&image);
-            fetch(containers, &image)?;
+            fetch(containers, &image, None)?;
             containers.create(wish)
         }
         made => made,
@@ -168,7 +169,11 @@ fn log_missing(image: &str) {
 
 /// `pull` in a process of its own, which is interrupted as such; what it says
 /// is not the container's output.
-fn fetch(containers: &Containers<'_>, image: &str) -> Result<()> {
+pub(super) fn fetch(
+    containers: &Containers<'_>,
+    image: &str,
+    platform: Option<&Platform>,
+) -> Result<()> {
     let say = || format!("cannot pull {}", show(image.as_bytes()));
     let stderr = std::os::fd::AsFd::as_fd(&std::io::stderr())
         .try_clone_to_owned()
@@ -176,7 +181,9 @@ fn fetch(containers: &Containers<'_>, image: &str) -> Result<()> {
     let status = Command::new("/proc/self/exe")
         .arg("--root")
         .arg(containers.store().root())
-        .args(["pull", "--", image])
+        .arg("pull")
+        .args(platform.map(|p| format!("--platform={p}")))
+        .args(["--", image])
         .stdin(Stdio::null())
         .stdout(stderr)
         .status()

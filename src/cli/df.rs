@@ -5,6 +5,8 @@ use super::ps::status_text;
 use super::{Outcome, Output, table, units};
 use crate::container::Containers;
 use crate::store::Result;
+use crate::store::layer::chain_ids;
+use crate::store::steps::StepUsage;
 use crate::store::usage::Usage;
 use crate::store::walk::Taken;
 use clap::Args;
@@ -78,8 +80,9 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
     let store = containers.store();
     let users = containers.users()?;
     let usage = store.usage(&users)?;
+    let steps = store.step_usage(&users)?;
     if args.verbose {
-        return verbose(containers, &usage, output);
+        return verbose(containers, &usage, &steps, output);
     }
     let images = store.images()?;
     let used = |i: &&crate::store::image::Image| users.iter().any(|u| u.image == i.id);
@@ -94,8 +97,8 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
             "Images",
             images.len(),
             active,
-            usage.images,
-            usage.reclaimable,
+            usage.images.saturating_sub(steps.in_layers),
+            usage.reclaimable.saturating_sub(steps.in_layers),
         ),
         Row::new(
             "Containers",
@@ -105,37 +108,36 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
             stopped,
         ),
         Row::new("Local Volumes", 0, 0, 0, 0),
-        Row::new("Build Cache", 0, 0, 0, 0),
+        // Any of it can go, whatever uses what it made.
+        Row::new("Build Cache", steps.steps, 0, steps.bytes, steps.bytes),
     ];
     format.print(HEADINGS, &rows, output)
 }
 
-fn verbose(containers: &Containers<'_>, usage: &Usage, output: &mut Output<'_>) -> Outcome {
+fn verbose(
+    containers: &Containers<'_>,
+    usage: &Usage,
+    steps: &StepUsage,
+    output: &mut Output<'_>,
+) -> Outcome {
     writeln!(output.out, "Images space usage:\n")?;
     table::print(output.out, &image_rows(containers)?)?;
     writeln!(output.out, "\nContainers space usage:\n")?;
     table::print(output.out, &container_rows(containers)?)?;
     writeln!(output.out, "\nLocal Volumes space usage:\n")?;
     table::print(output.out, &[words(&["VOLUME NAME", "LINKS", "SIZE"])])?;
-    writeln!(output.out, "\nBuild cache usage: 0B\n")?;
-    table::print(
-        output.out,
-        &[words(&[
-            "CACHE ID",
-            "CACHE TYPE",
-            "SIZE",
-            "CREATED",
-            "LAST USED",
-            "USAGE",
-            "SHARED",
-        ])],
-    )?;
+    let size = units::fine_size(steps.bytes);
+    writeln!(output.out, "\nBuild cache usage: {size}\n")?;
+    table::print(output.out, &step_rows(containers)?)?;
     writeln!(output.out)?;
     let all = usage.images + usage.containers + usage.other;
     writeln!(
         output.out,
-        "Store: {all} bytes, of which images {}, containers {}, its own files {}",
-        usage.images, usage.containers, usage.other
+        "Store: {all} bytes, of which images {}, containers {}, the build cache {}, its own files {}",
+        usage.images - steps.in_layers,
+        usage.containers,
+        steps.bytes,
+        usage.other.saturating_sub(steps.bytes - steps.in_layers)
     )?;
     Ok(0)
 }
@@ -173,6 +175,42 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
             units::fine_size(one.shared),
             units::fine_size(one.unique),
             count.to_string(),
+        ]);
+    }
+    Ok(rows)
+}
+
+/// In docker's columns; the usage is how many images have what the step made.
+fn step_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
+    let heading = words(&[
+        "CACHE ID",
+        "CACHE TYPE",
+        "SIZE",
+        "CREATED",
+        "LAST USED",
+        "USAGE",
+        "SHARED",
+    ]);
+    let store = containers.store();
+    let mut chains = Vec::new();
+    for image in store.images()? {
+        let (config, _) = store.image_config(&image.id)?;
+        chains.extend(chain_ids(config.diff_ids()));
+    }
+    let mut rows = vec![heading];
+    for (id, step) in store.step_records()? {
+        let layer = step.layer.as_ref();
+        let tree = layer.and_then(|l| store.find_layer(&l.diff_id, &l.chain_id).ok()?);
+        let usage = layer.map_or(0, |l| chains.iter().filter(|c| **c == l.chain_id).count());
+        let created = crate::store::time::parse(&step.created);
+        rows.push(vec![
+            id.short(),
+            "regular".to_owned(),
+            units::fine_size(tree.map_or(0, |t| t.size)),
+            created.map_or_else(|| "N/A".to_owned(), units::ago),
+            units::ago(store.step_used(&id)),
+            usage.to_string(),
+            (usage > 0).to_string(),
         ]);
     }
     Ok(rows)

@@ -3,14 +3,17 @@
 
 use super::args::{Command, Load, Mount, Names, Remove};
 use super::{
-    attach, commit, create, df, diff, exec, history, image_prune, images, import, info, inspect,
-    kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop, sweep, tag,
+    attach, build, commit, cp, create, df, diff, exec, export, history, image_prune, images,
+    import, info, inspect, kill, layers, logs, ps, pull, push, rename, rmi, run, save, start, stop,
+    sweep, tag,
 };
 use clap::Subcommand;
 
 /// Commands for images.
 #[derive(Debug, Subcommand)]
 pub enum Image {
+    /// Build an image from a Dockerfile
+    Build(build::Build),
     /// Show how an image was made
     History(history::Args),
     /// Make an image of a root filesystem's archive
@@ -43,6 +46,7 @@ impl Image {
     /// The command that does it.
     pub fn command(self) -> Command {
         match self {
+            Image::Build(args) => Command::Build(args),
             Image::History(args) => Command::History(args),
             Image::Import(args) => Command::Import(args),
             Image::Inspect(args) => Command::Inspect(inspect::Args {
@@ -69,6 +73,8 @@ pub enum Container {
     Attach(attach::Args),
     /// Make an image of what a container has changed
     Commit(commit::Args),
+    /// Copy files from a container to here or the reverse
+    Cp(cp::Args),
     /// Make a container without running it
     Create(create::Create),
     /// Show all that is known of containers, as JSON
@@ -85,6 +91,8 @@ pub enum Container {
     Diff(diff::Args),
     /// Run one more command in a container
     Exec(exec::Args),
+    /// Write a container's files as a tar archive
+    Export(export::Args),
     /// Send a signal to containers' commands
     Kill(kill::Args),
     /// Show what a container has written
@@ -114,8 +122,10 @@ impl Container {
         match self {
             Container::Attach(args) => Command::Attach(args),
             Container::Commit(args) => Command::Commit(args),
+            Container::Cp(args) => Command::Cp(args),
             Container::Create(args) => Command::Create(args),
             Container::Diff(args) => Command::Diff(args),
+            Container::Export(args) => Command::Export(args),
             Container::Exec(args) => Command::Exec(args),
             Container::Kill(args) => Command::Kill(args),
             Container::Logs(args) => Command::Logs(args),

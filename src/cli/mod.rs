@@ -3,15 +3,18 @@
 
 pub mod args;
 pub mod attach;
+pub mod build;
 pub mod check;
 pub mod commit;
 pub mod completion;
 pub mod containers;
+pub mod cp;
 pub mod create;
 pub mod df;
 pub mod diff;
 pub mod doctor;
 pub mod exec;
+pub mod export;
 pub mod filter;
 pub mod format;
 pub mod gc;
@@ -175,6 +178,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::SystemPrune(args) => sweep::system(&containers, &args, output),
         Command::Info(args) => info::info(&containers, &args, runtime, output),
         Command::Load(args) => load::load(&store, &args, output),
+        Command::Build(args) => build::build(&containers, &args, runtime, output),
         Command::Import(args) => import::import(&store, &args, output),
         Command::History(args) => history::history(&store, &args, output),
         Command::ImagePrune(args) => image_prune::prune(&containers, &args, output),
@@ -184,9 +188,11 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Inspect(args) => inspect::inspect(&containers, &args, output),
         Command::Attach(args) => attach::attach(&containers, &args, output),
         Command::Commit(args) => commit::commit(&containers, args, output),
+        Command::Cp(args) => cp::cp(&containers, &args, output),
         Command::Create(args) => create::create(&containers, args, output),
         Command::Diff(args) => diff::diff(&containers, &args, output),
         Command::Exec(args) => exec::exec(&containers, args, output),
+        Command::Export(args) => export::export(&containers, &args, output),
         Command::Kill(args) => kill::kill(&containers, &args, output),
         Command::Logs(args) => logs::logs(&containers, &args, output),
         Command::Rename(args) => rename::rename(&containers, &args, output),

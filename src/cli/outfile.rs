@@ -6,7 +6,7 @@ use crate::sys::fs::{self as sfs, Replace};
 use crate::sys::{At, Errno, tree};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -101,6 +101,17 @@ fn replace(dir: &File, aside: &OsStr, name: &OsStr) -> crate::sys::Result<()> {
         let _ = sfs::unlink(dir, aside, false);
     }
     done
+}
+
+/// Refuse to write an archive where people would read it.
+///
+/// # Errors
+/// When standard output is a terminal.
+pub fn refuse_terminal() -> Result<()> {
+    match std::io::stdout().is_terminal() {
+        true => invalid("cowardly refusing to save to a terminal. Use the -o flag or redirect"),
+        false => Ok(()),
+    }
 }
 
 fn split(path: &Path) -> Result<(File, &OsStr)> {

@@ -105,25 +105,26 @@ impl Display {
                     // Earlier lines stay above.
                     out.flush()?;
                 }
-                let bar = bars.entry(id.to_owned()).or_insert_with(|| {
-                    let bar = all.add(ProgressBar::no_length());
-                    bar.set_prefix(id.to_owned());
-                    bar
-                });
+                let bar = bars
+                    .entry(id.to_owned())
+                    .or_insert_with(|| all.add(ProgressBar::no_length()));
+                // The words are the style's, as a change of it alone draws
+                // nothing: every change is drawn once, and whole.
                 match shown {
                     Shown::State(text) => {
-                        bar.set_style(style("{prefix}: {msg}"));
-                        bar.set_message(text.clone());
+                        bar.set_style(style(&format!("{id}: {text}")));
+                        bar.tick();
                     }
                     Shown::Bytes(word, at, size) => {
-                        bar.set_style(style("{prefix}: {msg} [{bar:40}]"));
-                        bar.set_length(*size);
-                        bar.set_position(*at);
-                        let (at, size) = (units::fine_size(*at), units::fine_size(*size));
-                        bar.set_message(format!("{word} {at}/{size}"));
+                        let numbers =
+                            format!("{:>8}/{}", units::fine_size(*at), units::fine_size(*size));
+                        bar.set_style(style(&format!("{id}: {word} [{{wide_bar}}] {numbers}")));
+                        bar.update(|state| {
+                            state.set_len(*size);
+                            state.set_pos(*at);
+                        });
                     }
                 }
-                bar.tick();
                 Ok(())
             }
         }

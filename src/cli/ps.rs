@@ -102,6 +102,10 @@ pub fn ps(containers: &Containers<'_>, args: &Ps, output: &mut Output<'_>) -> Ou
     let all = args.all || last.is_some() || filter.names_state();
     let mut rows = Vec::new();
     for record in containers.list()? {
+        // Steps of builds come and go by themselves.
+        if record.builder.is_some() {
+            continue;
+        }
         if last.is_some_and(|n| rows.len() >= n) {
             break;
         }

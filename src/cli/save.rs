@@ -5,7 +5,6 @@ use crate::store::document::Platform;
 use crate::store::save::Format as StoreFormat;
 use crate::store::{Error, Store};
 use clap::ValueEnum;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Arguments of `save`.
@@ -68,13 +67,10 @@ pub fn save(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     };
     match file {
         Some(file) => outfile::write(file, |out| store.save(&wanted, format, out))?,
-        None if std::io::stdout().is_terminal() => {
-            return Err(Error::Invalid(
-                "cowardly refusing to save to a terminal. Use the -o flag or redirect".to_owned(),
-            )
-            .into());
+        None => {
+            outfile::refuse_terminal()?;
+            store.save(&wanted, format, &mut *output.out)?;
         }
-        None => store.save(&wanted, format, &mut *output.out)?,
     }
     Ok(0)
 }

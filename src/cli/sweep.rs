@@ -75,7 +75,11 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
         false => "all dangling images",
     };
     let warning = format!(
-        "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n  - blobs and layers that nothing refers to\n{}\n",
+        "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n  - blobs and layers that nothing refers to\n{}{}\n",
+        match args.common.filter.is_empty() {
+            true => "  - all build cache\n",
+            false => "",
+        },
         told(&args.common, "  ")
     );
     if !args.common.force && !confirmed(&warning, output)? {
@@ -83,6 +87,9 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
     }
     let mut freed = stopped(containers, &filters, output)?;
     tell(&unused(containers, args.all, &filters)?, output)?;
+    if args.common.filter.is_empty() {
+        freed += containers.store().forget_steps()?.unwrap_or(0);
+    }
     freed += garbage(containers, output)?;
     writeln!(
         output.out,
@@ -114,6 +121,13 @@ fn stopped(containers: &Containers<'_>, filters: &Filters, output: &mut Output<'
     let mut freed = 0;
     let mut gone = Vec::new();
     for record in containers.list()? {
+        if record.builder.is_some() {
+            if record.is_abandoned() {
+                freed += Taken::default().add(&containers.dir(&record.id))?;
+                containers.settle_step(&record)?;
+            }
+            continue;
+        }
         let labels = serde_json::to_value(&record.settings.labels).ok();
         let fits = until.is_none_or(|until| record.created / 1_000_000_000 < until)
             && filters.labels_fit(labels.as_ref());

@@ -6,7 +6,7 @@
 //! it shows, a file whose data still lies below (`overlay.metacopy`) with the
 //! place of its data.
 
-mod image;
+pub mod image;
 mod walk;
 
 use crate::store::error::{Context, Result, invalid, show};
@@ -131,7 +131,7 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The path of a name in a directory.
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     match dir {
         [] => name.to_vec(),
         dir => [dir, b"/", name].concat(),

@@ -1,7 +1,7 @@
 //! An image of what a container has changed.
 
 use super::changes::{self, Change, Trees, What};
-use super::create::{self, DEFAULT_PATH, ROOT_MODE};
+use super::create::{self, DEFAULT_PATH};
 use super::pack::{self, LayerWish};
 use super::record::Status;
 use super::volume::Kind;
@@ -163,14 +163,13 @@ impl Containers<'_> {
                     tree::sync_filesystem(root).context(|| "cannot sync it".to_owned())
                 })?;
         }
-        Ok(without_mount_points(trees.changes()?))
+        Ok(without_mount_points(trees.changes()?, &[]))
     }
 
     /// Mode, owner and group that a container's root begins with.
     fn root_of_image(&self, record: &Record) -> Result<(u32, u32, u32)> {
         let (config, _) = self.store.image_config(&record.image)?;
-        let stat = create::root_of(self.store, &self.store.image_layers(&config)?)?;
-        Ok(stat.map_or((ROOT_MODE, 0, 0), |s| (s.mode & 0o7777, s.uid, s.gid)))
+        create::root_without(self.store, &self.store.image_layers(&config)?)
     }
 }
 
@@ -231,13 +230,14 @@ fn configure(run: &mut Map<String, Value>, record: &Record) {
 
 /// Leave out what the runtime made to mount things at, and the directories that
 /// changed by that alone.
-fn without_mount_points(mut changes: Vec<Change>) -> Vec<Change> {
+pub(super) fn without_mount_points(mut changes: Vec<Change>, more: &[Vec<u8>]) -> Vec<Change> {
     let made = |change: &Change| {
         let empty = match &change.what {
             What::Here { stat, .. } => stat.is_dir() || stat.is_file() && stat.size == 0,
             _ => false,
         };
-        let known = MOUNT_POINTS.iter().any(|at| at.as_bytes() == change.path);
+        let known = MOUNT_POINTS.iter().any(|at| at.as_bytes() == change.path)
+            || more.contains(&change.path);
         known && empty && change.before.is_none()
     };
     let mut touched: Vec<Vec<u8>> = Vec::new();

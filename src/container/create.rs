@@ -111,6 +111,7 @@ impl Containers<'_> {
                 .unwrap_or_else(|| "/".to_owned()),
             network: wish.network,
             auto_remove: wish.auto_remove,
+            builder: None,
             settings,
             state: State::default(),
         };
@@ -121,7 +122,13 @@ impl Containers<'_> {
         Ok(record)
     }
 
-    fn place(&self, staging: &Staging, record: &Record, layers: &[LayerRecord]) -> Result<()> {
+    /// Put what a container begins with where it belongs.
+    pub(super) fn place(
+        &self,
+        staging: &Staging,
+        record: &Record,
+        layers: &[LayerRecord],
+    ) -> Result<()> {
         let made = staging.subdir(&record.id)?;
         let say = || "cannot make the container".to_owned();
         for dir in ["upper", "work", "merged", "empty", "bundle"] {
@@ -142,7 +149,7 @@ impl Containers<'_> {
         sfs::sync(&file, false).context(say)?;
         tree::rename(&made, &self.dir(&record.id)).context(say)?;
         // One that goes by itself may go with the machine's power too.
-        match record.auto_remove {
+        match record.auto_remove || record.builder.is_some() {
             true => Ok(()),
             false => sync_dir(&self.store.containers()),
         }
@@ -219,19 +226,25 @@ fn root_attributes(store: &Store, upper: &Path, layers: &[LayerRecord]) -> Resul
 }
 
 /// Of a root whose attributes no layer gives.
-pub(super) const ROOT_MODE: u32 = 0o755;
+const ROOT_MODE: u32 = 0o755;
 
 /// The root of the topmost layer that gives its attributes.
 ///
 /// # Errors
 /// When it cannot be looked at.
-pub(super) fn root_of(store: &Store, layers: &[LayerRecord]) -> Result<Option<Stat>> {
+fn root_of(store: &Store, layers: &[LayerRecord]) -> Result<Option<Stat>> {
     let say = || "cannot look at the image's root".to_owned();
     let Some(layer) = layers.iter().rev().find(|l| l.root_entry) else {
         return Ok(None);
     };
     let root = File::open(store.layer_dir(&layer.name())).context(say)?;
     sfs::stat_fd(&root).map(Some).context(say)
+}
+
+/// Mode, owner and group that a container's root on these layers begins with.
+pub(super) fn root_without(store: &Store, layers: &[LayerRecord]) -> Result<(u32, u32, u32)> {
+    let stat = root_of(store, layers)?;
+    Ok(stat.map_or((ROOT_MODE, 0, 0), |s| (s.mode & 0o7777, s.uid, s.gid)))
 }
 
 /// Later settings replace earlier ones of the same name; a bare name takes the

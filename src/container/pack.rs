@@ -1,16 +1,18 @@
 //! A container's files as an archive: a layer of the image specification, made
 //! of what was changed. The same content gives the same bytes.
 
-use super::changes::{Change, Trees, What, family};
+use super::changes::{Change, Trees, What, family, join, split};
 use crate::layer::marks;
 use crate::store::error::{Context, Result, show};
 use crate::store::tarball::{Kind, Member};
 use crate::store::tarwriter::TarWriter;
 use crate::store::unpack::{OPAQUE, WHITEOUT, is_kept};
+use crate::store::walk;
 use crate::sys::fs::{self as sfs, Stat, Time};
 use crate::sys::tree::{self, Links, device_numbers};
-use crate::sys::{At, xattr};
+use crate::sys::{At, dir, xattr};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -48,6 +50,13 @@ pub fn write_layer<W: Write>(
                 data,
             } => (stat, attributes, data),
         };
+        if split(&change.path).1.starts_with(WHITEOUT) {
+            log::warn!(
+                "{} is left out: names that begin with .wh. mean something else in images",
+                show(&change.path)
+            );
+            continue;
+        }
         let (dir, name) = trees.locate(attributes)?;
         let at = At::Name(dir.as_fd(), name);
         if change.path.is_empty() && !packer.root_differs(stat, at, wish.root)? {
@@ -109,6 +118,14 @@ impl<W: Write> Packer<W> {
         self.tar.finish()
     }
 
+    /// Add a member that is in no tree, with its content.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn member(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
+        self.tar.member(member, content)
+    }
+
     fn mark(&mut self, path: &[u8]) -> Result<()> {
         let member = Member {
             path: path.to_vec(),
@@ -143,13 +160,6 @@ impl<W: Write> Packer<W> {
         data: impl FnOnce() -> Result<Option<std::fs::File>>,
     ) -> Result<()> {
         let name = show(path);
-        let leaf = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        if leaf.starts_with(WHITEOUT) {
-            log::warn!(
-                "{name} is left out: names that begin with .wh. mean something else in images"
-            );
-            return Ok(());
-        }
         let key = (stat.dev, stat.ino);
         let linked = !stat.is_dir() && stat.nlink > 1;
         let first = self.links.get(&key).filter(|_| linked);
@@ -207,6 +217,59 @@ impl<W: Write> Packer<W> {
         }
         if linked && !self.links.contains_key(&key) {
             self.links.insert(key, member.path);
+        }
+        Ok(())
+    }
+
+    /// Add what is at `top`, and if it is a directory all that is in it, under the
+    /// name `path`. What is mounted there is left out, unless `wanted` says of
+    /// its path in the directory that it is not.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn add_tree(
+        &mut self,
+        path: &[u8],
+        top: At<'_>,
+        wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<()> {
+        let say = |path: &[u8]| format!("cannot read {}", show(path));
+        let stat = sfs::stat(top).context(|| say(path))?;
+        self.add(path, &stat, top, || open(top))?;
+        if !stat.is_dir() {
+            return Ok(());
+        }
+        let root = match top {
+            At::Name(dir, name) => sfs::open_dir_path(dir, name),
+            At::Fd(_) => sfs::path_of(top),
+        };
+        let root = root.context(|| say(path))?;
+        // Names on the way are kept, not descriptors: a tree may be deep.
+        let mut todo = vec![(Vec::new(), stat.dev)];
+        while let Some((below, device)) = todo.pop() {
+            let at = OsStr::from_bytes(&below);
+            let Some(fd) = sfs::absent(tree::open_dir_beneath(&root, at, Links::Refuse))
+                .context(|| say(&below))?
+            else {
+                continue;
+            };
+            let mut names = dir::open(&fd)
+                .and_then(walk::names)
+                .context(|| say(&below))?;
+            names.sort_unstable();
+            let mut inner = Vec::new();
+            for name in names {
+                let at = At::Name(fd.as_fd(), &name);
+                let Some(stat) = sfs::absent(sfs::stat(at)).context(|| say(&below))? else {
+                    continue;
+                };
+                let place = join(&below, name.as_bytes());
+                self.add(&join(path, &place), &stat, at, || open(at))?;
+                if stat.is_dir() && (stat.dev == device || wanted(&place)) {
+                    inner.push((place, stat.dev));
+                }
+            }
+            todo.extend(inner.into_iter().rev());
         }
         Ok(())
     }

@@ -143,6 +143,9 @@ pub struct Record {
     pub network: Network,
     /// Removed when it has ended.
     pub auto_remove: bool,
+    /// The build that it is a step of: nothing is left of one whose build has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builder: Option<Process>,
     /// What else was asked for.
     #[serde(default)]
     pub settings: Settings,
@@ -155,6 +158,11 @@ impl Record {
     /// The first 12 digits of the id.
     pub fn short(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Is it a step of a build that has ended.
+    pub fn is_abandoned(&self) -> bool {
+        self.builder.as_ref().is_some_and(|b| !b.is_alive())
     }
 
     /// What its host is called.
@@ -252,6 +260,7 @@ mod tests {
             working_dir: "/".into(),
             network: Network::None,
             auto_remove: false,
+            builder: None,
             settings: Settings::default(),
             state: State::default(),
         };

@@ -40,10 +40,20 @@ impl Containers<'_> {
     /// # Errors
     /// When it cannot be unmounted or moved away.
     pub fn remove_held(&self, record: &Record) -> Result<()> {
+        self.move_away(record).map(drop)
+    }
+
+    /// Make a container that this process holds to something in the making: the
+    /// staging directory whose one entry, by its id, it is.
+    ///
+    /// # Errors
+    /// As [`Containers::remove_held`].
+    pub(super) fn move_away(&self, record: &Record) -> Result<Staging> {
         self.unmount(record)?;
         let trash = Staging::new(&self.store.tmp())?;
         let _lock = self.store.lock()?;
         tree::rename(&self.dir(&record.id), &trash.path().join(&record.id))
-            .context(|| format!("cannot remove container {}", record.name))
+            .context(|| format!("cannot remove container {}", record.name))?;
+        Ok(trash)
     }
 }

@@ -115,10 +115,15 @@ fn options(record: &Record, catalog: Option<&Path>, guarded: bool) -> String {
         names.join(":")
     };
     let devices = if guarded { "" } else { "nodev," };
+    // Of a build that did not come to its end nothing is kept.
+    let volatile = match record.builder {
+        Some(_) => "volatile,",
+        None => "",
+    };
     let catalog = catalog.and_then(|file| file.file_name()?.to_str());
     let catalog = catalog.map_or(String::new(), |name| format!("catalog={name},"));
     format!(
-        "{devices}{catalog}index=off,lowerdir={lower},upperdir={},workdir={}",
+        "{devices}{volatile}{catalog}index=off,lowerdir={lower},upperdir={},workdir={}",
         own("upper"),
         own("work")
     )

@@ -35,14 +35,35 @@ impl Containers<'_> {
         }
     }
 
-    /// [`Containers::settle`] for all. What cannot be done is a warning: the
+    /// Remove a step of a build that has ended, however that was. Nothing for
+    /// any other.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn settle_step(&self, record: &Record) -> Result<bool> {
+        if !record.is_abandoned() {
+            return Ok(false);
+        }
+        match self.remove(record, true) {
+            // Its monitor saw it too, and was faster.
+            Ok(()) | Err(Error::NotFound(_)) => Ok(true),
+            Err(_) if !self.dir(&record.id).exists() => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// [`Containers::settle`] for all, and the steps of builds that have ended go. What cannot be done is a warning: the
     /// next `capas` tries again.
     ///
     /// # Errors
     /// When a record is damaged.
     pub fn settle_all(&self) -> Result<()> {
         for record in self.list()? {
-            match self.settle(&record) {
+            let settled = match self.settle_step(&record) {
+                Ok(false) => self.settle(&record),
+                gone => gone.map(drop),
+            };
+            match settled {
                 Ok(()) | Err(Error::NotFound(_)) => {}
                 Err(e) => log::warn!("container {}: {e}", record.name),
             }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read;
 
 /// No passwd or group file is larger.
-const MAX_FILE: u64 = 16 << 20;
+pub const MAX_FILE: u64 = 16 << 20;
 
 /// Who runs the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +85,11 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     })
 }
 
-fn find(text: &str, passwd: &str, group: &str) -> Result<Ids> {
+/// Find who `text` is by these two files.
+///
+/// # Errors
+/// For names that they do not have.
+pub fn find(text: &str, passwd: &str, group: &str) -> Result<Ids> {
     let (user, wanted) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),

@@ -9,7 +9,8 @@ mod words;
 
 use super::error::{Result, invalid, show};
 use serde_json::{Map, Value, json};
-use words::{expand, split};
+
+pub use words::Words;
 
 /// The object under `config` in an image configuration.
 pub type Config = Map<String, Value>;
@@ -19,51 +20,96 @@ pub type Config = Map<String, Value>;
 /// # Errors
 /// For an instruction that is not known, not allowed here, or malformed.
 pub fn apply(config: &mut Config, changes: &[String]) -> Result<()> {
-    let mut cmd_set = false;
+    let mut changer = Changer::default();
     for line in changes.iter().flat_map(|c| c.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let (keyword, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let (keyword, rest) = (keyword.to_ascii_uppercase(), rest.trim());
-        if rest.is_empty() {
-            return invalid(format!(
-                "change \"{}\": {} needs an argument",
-                show(line.as_bytes()),
-                show(keyword.as_bytes())
-            ));
-        }
-        let done = match keyword.as_str() {
-            "CMD" => {
-                cmd_set = true;
-                command(config, rest).map(|c| set(config, "Cmd", c))
-            }
-            "ENTRYPOINT" => {
-                // The command was the other entry point's arguments.
-                if !cmd_set {
-                    config.remove("Cmd");
-                }
-                command(config, rest).map(|c| set(config, "Entrypoint", c))
-            }
-            "ENV" => env(config, rest),
-            "EXPOSE" => expose(config, rest),
-            "HEALTHCHECK" => healthcheck(config, rest),
-            "LABEL" => label(config, rest),
-            "ONBUILD" => on_build(config, rest),
-            "STOPSIGNAL" => stop_signal(config, rest),
-            "USER" => one(config, rest).map(|user| set(config, "User", user)),
-            "VOLUME" => volume(config, rest),
-            "WORKDIR" => workdir(config, rest),
-            _ => invalid(
-                "it is not one of CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR",
-            ),
-        };
-        if let Err(e) = done {
+        let keyword = keyword.to_ascii_uppercase();
+        if let Err(e) = changer.apply(config, &keyword, rest.trim()) {
             return invalid(format!("change \"{}\": {e}", show(line.as_bytes())));
         }
     }
     Ok(())
+}
+
+/// Applies one instruction after the other.
+#[derive(Clone, Debug)]
+pub struct Changer {
+    /// Variables besides the image's own, which go before them.
+    pub args: Vec<String>,
+    /// What takes the meaning of the next character away.
+    pub escape: char,
+    cmd_set: bool,
+}
+
+impl Default for Changer {
+    fn default() -> Self {
+        Changer {
+            args: Vec::new(),
+            escape: '\\',
+            cmd_set: false,
+        }
+    }
+}
+
+impl Changer {
+    /// Reads words with this escape.
+    pub fn new(escape: char) -> Changer {
+        Changer {
+            escape,
+            ..Changer::default()
+        }
+    }
+
+    /// How words are read that stand beside this configuration.
+    pub fn words(&self, config: &Config) -> Words {
+        let mut variables = list(config, "Env");
+        variables.extend(self.args.iter().cloned());
+        Words {
+            variables,
+            escape: self.escape,
+        }
+    }
+
+    /// Apply the instruction `keyword`, in capitals, with what follows it.
+    ///
+    /// # Errors
+    /// For one that is not known, not allowed here, or malformed.
+    pub fn apply(&mut self, config: &mut Config, keyword: &str, rest: &str) -> Result<()> {
+        if rest.is_empty() {
+            return invalid(format!("{} needs an argument", show(keyword.as_bytes())));
+        }
+        let words = &self.words(config);
+        match keyword {
+            "CMD" => {
+                self.cmd_set = true;
+                command(config, rest).map(|c| set(config, "Cmd", c))
+            }
+            "ENTRYPOINT" => {
+                // The command was the other entry point's arguments.
+                if !self.cmd_set {
+                    config.remove("Cmd");
+                }
+                command(config, rest).map(|c| set(config, "Entrypoint", c))
+            }
+            "ENV" => env(config, words, rest),
+            "EXPOSE" => expose(config, words, rest),
+            "HEALTHCHECK" => healthcheck(config, rest),
+            "LABEL" => label(config, words, rest),
+            "ONBUILD" => on_build(config, rest),
+            "SHELL" => shell(config, rest),
+            "STOPSIGNAL" => stop_signal(config, words, rest),
+            "USER" => one(words, rest).map(|user| set(config, "User", user)),
+            "VOLUME" => volume(config, words, rest),
+            "WORKDIR" => workdir(config, words, rest),
+            _ => invalid(
+                "it is not one of CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR",
+            ),
+        }
+    }
 }
 
 fn set(config: &mut Config, key: &str, value: impl Into<Value>) {
@@ -71,7 +117,7 @@ fn set(config: &mut Config, key: &str, value: impl Into<Value>) {
 }
 
 /// The strings of a list in the configuration.
-fn list(config: &Config, key: &str) -> Vec<String> {
+pub fn list(config: &Config, key: &str) -> Vec<String> {
     let list = config.get(key).and_then(Value::as_array);
     let strings = list.into_iter().flatten().filter_map(Value::as_str);
     strings.map(str::to_owned).collect()
@@ -89,7 +135,7 @@ fn add(config: &mut Config, key: &str, entries: impl Iterator<Item = (String, Va
 }
 
 /// A JSON list of strings, if it is one.
-fn json_form(text: &str) -> Option<Vec<String>> {
+pub fn json_form(text: &str) -> Option<Vec<String>> {
     if !text.starts_with('[') {
         return None;
     }
@@ -98,37 +144,48 @@ fn json_form(text: &str) -> Option<Vec<String>> {
 
 /// A command in either form; the shell's is run by the image's shell.
 fn command(config: &Config, text: &str) -> Result<Vec<String>> {
-    if let Some(words) = json_form(text) {
-        return Ok(words);
-    }
+    Ok(json_form(text).unwrap_or_else(|| in_shell(config, text)))
+}
+
+/// A text as the image's shell is called with it.
+pub fn in_shell(config: &Config, text: &str) -> Vec<String> {
     let mut words = list(config, "Shell");
     if words.is_empty() {
         words = vec!["/bin/sh".to_owned(), "-c".to_owned()];
     }
     words.push(text.to_owned());
-    Ok(words)
+    words
+}
+
+fn shell(config: &mut Config, text: &str) -> Result<()> {
+    match json_form(text) {
+        Some(words) if !words.is_empty() => {
+            set(config, "Shell", words);
+            Ok(())
+        }
+        _ => invalid("it takes a JSON list, such as [\"/bin/bash\", \"-c\"]"),
+    }
 }
 
 /// An argument that is one word.
-fn one(config: &Config, text: &str) -> Result<String> {
-    match split(text, &list(config, "Env"))?.as_slice() {
+fn one(words: &Words, text: &str) -> Result<String> {
+    match words.split(text)?.as_slice() {
         [word] if !word.is_empty() => Ok(word.clone()),
         _ => invalid("it takes one argument"),
     }
 }
 
 /// `KEY=VALUE…`, or `KEY VALUE` of old.
-fn pairs(config: &Config, text: &str) -> Result<Vec<(String, String)>> {
-    let env = list(config, "Env");
+fn pairs(words: &Words, text: &str) -> Result<Vec<(String, String)>> {
     let first = text.split(char::is_whitespace).next().unwrap_or_default();
     if !first.contains('=') {
         let (key, value) = match text.split_once(char::is_whitespace) {
             Some((key, value)) => (key, value.trim_start()),
             None => return invalid("it takes KEY=VALUE"),
         };
-        return Ok(vec![(expand(key, &env)?, expand(value, &env)?)]);
+        return Ok(vec![(words.expand(key)?, words.expand(value)?)]);
     }
-    let words = split(text, &env)?.into_iter();
+    let words = words.split(text)?.into_iter();
     words
         .map(|word| match word.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -137,9 +194,9 @@ fn pairs(config: &Config, text: &str) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-fn env(config: &mut Config, text: &str) -> Result<()> {
+fn env(config: &mut Config, words: &Words, text: &str) -> Result<()> {
     let mut env = list(config, "Env");
-    for (key, value) in pairs(config, text)? {
+    for (key, value) in pairs(words, text)? {
         let new = format!("{key}={value}");
         let old = env.iter_mut().find(|e| e.split('=').next() == Some(&key));
         match old {
@@ -151,16 +208,16 @@ fn env(config: &mut Config, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn label(config: &mut Config, text: &str) -> Result<()> {
-    let pairs = pairs(config, text)?;
+fn label(config: &mut Config, words: &Words, text: &str) -> Result<()> {
+    let pairs = pairs(words, text)?;
     let labels = pairs.into_iter().map(|(key, value)| (key, value.into()));
     add(config, "Labels", labels);
     Ok(())
 }
 
 /// `PORT[-PORT][/PROTOCOL]…`
-fn expose(config: &mut Config, text: &str) -> Result<()> {
-    for word in split(text, &list(config, "Env"))? {
+fn expose(config: &mut Config, words: &Words, text: &str) -> Result<()> {
+    for word in words.split(text)? {
         let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
         let protocol = protocol.to_ascii_lowercase();
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -177,10 +234,10 @@ fn expose(config: &mut Config, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn volume(config: &mut Config, text: &str) -> Result<()> {
+fn volume(config: &mut Config, words: &Words, text: &str) -> Result<()> {
     let paths = match json_form(text) {
         Some(paths) => paths,
-        None => split(text, &list(config, "Env"))?,
+        None => words.split(text)?,
     };
     if paths.iter().any(|path| path.trim().is_empty()) {
         return invalid("a volume must have a path");
@@ -191,8 +248,8 @@ fn volume(config: &mut Config, text: &str) -> Result<()> {
 }
 
 /// A relative path goes on from the one before.
-fn workdir(config: &mut Config, text: &str) -> Result<()> {
-    let text = expand(text, &list(config, "Env"))?;
+fn workdir(config: &mut Config, words: &Words, text: &str) -> Result<()> {
+    let text = words.expand(text)?;
     let before = match config.get("WorkingDir").and_then(Value::as_str) {
         Some(before) if !text.starts_with('/') => before.to_owned(),
         _ => String::new(),
@@ -210,8 +267,8 @@ fn workdir(config: &mut Config, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn stop_signal(config: &mut Config, text: &str) -> Result<()> {
-    let signal = one(config, text)?;
+fn stop_signal(config: &mut Config, words: &Words, text: &str) -> Result<()> {
+    let signal = one(words, text)?;
     let number = signal.parse::<u32>().is_ok_and(|n| (1..=64).contains(&n));
     let name = signal.strip_prefix("SIG").is_some_and(|name| {
         !name.is_empty()

@@ -1,8 +1,8 @@
 //! What nobody refers to, and its removal.
 //!
-//! Roots are `index.json` and the containers' records: everything that a
-//! manifest of the index reaches lives, and every layer that a container is
-//! mounted from. What is dead is found under `lock`, so that no name changes
+//! Roots are `index.json`, the containers' records and those of steps of builds:
+//! everything that a manifest of the index reaches lives, every layer that a
+//! container is mounted from, and every layer that a step has made. What is dead is found under `lock`, so that no name changes
 //! meanwhile; it is moved to staging there, and deleted when the locks are
 //! free again. Who adds blobs and layers holds `gc.lock` shared from the first
 //! look at what is there already until its image is listed; so nothing that
@@ -135,7 +135,8 @@ impl Store {
 
     /// What is dead; the caller holds [`Store::lock`].
     pub(super) fn dead(&self, users: &[User]) -> Result<Dead> {
-        let live = self.live(users, |_| true)?;
+        let mut live = self.live(users, |_| true)?;
+        self.mark_steps(&mut live)?;
         Ok(Dead {
             blobs: names(&self.blobs(), |d, _| live.blobs.contains(d))?,
             layers: names(&self.layers(), |d, name| live.has_layer(d, name))?,

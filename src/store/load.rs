@@ -21,7 +21,7 @@ use super::pipeline::{self, Blob, Done, Encoding, Job};
 use super::reference::Reference;
 use super::staging::{self, Staging};
 use super::unpack::Unpacked;
-use super::{Store, sync_dir, to_json};
+use super::{Lock, Store, sync_dir, to_json};
 use crate::sys::{Errno, tree};
 use plan::{check_platform, plan_docker, plan_oci};
 use std::collections::{HashMap, HashSet};
@@ -170,14 +170,17 @@ impl Store {
         source: &dyn Source,
         plans: Vec<Plan>,
     ) -> Result<Vec<Loaded>> {
-        Load {
-            store: self,
-            staging,
-            source,
-            blobs: staging.subdir("blobs")?,
-            trees: staging.subdir("layers")?,
-        }
-        .run(plans)
+        Load::new(self, staging, source)?.run(plans)
+    }
+
+    /// Take in the layers of an image that is not listed yet; bottom first.
+    fn keep(
+        &self,
+        staging: &Staging,
+        source: &dyn Source,
+        plan: &Plan,
+    ) -> Result<Vec<LayerRecord>> {
+        Load::new(self, staging, source)?.keep(plan)
     }
 }
 
@@ -206,7 +209,17 @@ struct Load<'a> {
     trees: PathBuf,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    fn new(store: &'a Store, staging: &'a Staging, source: &'a dyn Source) -> Result<Load<'a>> {
+        Ok(Load {
+            store,
+            staging,
+            source,
+            blobs: staging.subdir("blobs")?,
+            trees: staging.subdir("layers")?,
+        })
+    }
+
     fn run(&self, plans: Vec<Plan>) -> Result<Vec<Loaded>> {
         let mut taken = self.take_layers(&plans)?;
         let (mut images, mut catalogs) = (Vec::new(), Vec::new());
@@ -378,22 +391,19 @@ impl Load<'_> {
         )
     }
 
-    /// Give every layer of an image its final form and the image its
-    /// documents, all in staging. With the image come the records of its
-    /// layers, bottom first.
-    fn finish_image(
+    /// Give every layer of an image its final form, in staging; and the layers'
+    /// blobs.
+    fn finish_layers(
         &self,
         plan: &Plan,
         taken: &mut HashMap<Digest, Taken>,
-    ) -> Result<(Image, Vec<LayerRecord>)> {
+    ) -> Result<(Vec<LayerRecord>, Vec<Descriptor>)> {
         let mut below: Vec<PathBuf> = Vec::new();
-        let mut descriptors = Vec::new();
-        let (mut size, mut records) = (0, Vec::new());
+        let (mut records, mut descriptors) = (Vec::new(), Vec::new());
         for (layer, chain) in plan.layers.iter().zip(chain_ids(plan.config.diff_ids())) {
             let (record, path) = self
                 .finish_layer(layer, chain, taken, &below)
                 .map_err(|e| in_layer(&layer.diff_id, e))?;
-            size += record.size;
             if record.root_opaque {
                 below.clear();
             }
@@ -402,6 +412,19 @@ impl Load<'_> {
             let blob = taken.get(&layer.diff_id).map(|t| t.blob.clone());
             descriptors.extend(blob);
         }
+        Ok((records, descriptors))
+    }
+
+    /// Give every layer of an image its final form and the image its
+    /// documents, all in staging. With the image come the records of its
+    /// layers, bottom first.
+    fn finish_image(
+        &self,
+        plan: &Plan,
+        taken: &mut HashMap<Digest, Taken>,
+    ) -> Result<(Image, Vec<LayerRecord>)> {
+        let (records, descriptors) = self.finish_layers(plan, taken)?;
+        let size = records.iter().map(|r| r.size).sum();
         let id = Digest::of(&plan.config_data);
         self.write_blob(&id, &plan.config_data)?;
         let manifest = match &plan.manifest {
@@ -497,15 +520,29 @@ impl Load<'_> {
         fs::write(&path, data).context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Make durable what is in staging, move it into place, list the images.
-    fn commit(&self, images: Vec<(Image, Vec<Reference>)>) -> Result<Vec<Loaded>> {
+    /// Make durable what is in staging and move it into place.
+    fn place(&self) -> Result<(Lock, staging::Committing)> {
         let root = File::open(self.staging.path())
             .context(|| "cannot open the staging directory".to_owned())?;
         tree::sync_filesystem(&root).context(|| "cannot sync the store".to_owned())?;
-        let _lock = self.store.lock()?;
-        let mut interrupts = staging::committing();
+        let lock = self.store.lock()?;
+        let interrupts = staging::committing();
         move_all(&self.blobs, &self.store.blobs())?;
         move_all(&self.trees, &self.store.layers())?;
+        Ok((lock, interrupts))
+    }
+
+    fn keep(&self, plan: &Plan) -> Result<Vec<LayerRecord>> {
+        let mut taken = self.take_layers(std::slice::from_ref(plan))?;
+        let (layers, _) = self.finish_layers(plan, &mut taken)?;
+        let (_lock, mut interrupts) = self.place()?;
+        interrupts.changed();
+        Ok(layers)
+    }
+
+    /// Make durable what is in staging, move it into place, list the images.
+    fn commit(&self, images: Vec<(Image, Vec<Reference>)>) -> Result<Vec<Loaded>> {
+        let (_lock, mut interrupts) = self.place()?;
         let mut index = self.store.read_index()?;
         let mut loaded = Vec::new();
         for (image, names) in images {

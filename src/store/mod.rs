@@ -9,6 +9,7 @@
 //!   layers/<hex>.json      what is known of it; a directory without is garbage
 //!   layers/<hex>.cat       what an image's layers merge to, see `catalog`
 //!   layers/<hex>.skel      its archive without the files' contents, see `skeleton`
+//!   build/                 what steps of builds have made, see `steps`
 //!   containers/<id>/       see `container`
 //!   tmp/<random>/          staging, see `staging`
 //!   lock                   held to change index.json or any container's record
@@ -32,7 +33,7 @@
 //!
 //! Locks are taken in the order `gc.lock`, `lock`; readers take none, as every
 //! file they read is replaced by rename and never changed. Roots of garbage
-//! collection are `index.json` and the containers' records; [`gc`] says how
+//! collection are `index.json`, the containers' records and those of steps; [`gc`] says how
 //! what they do not reach is found and removed.
 //!
 //! An image is listed only when all it needs is on the disk: everything is
@@ -62,6 +63,7 @@ pub mod remove;
 pub mod save;
 pub mod skeleton;
 pub mod staging;
+pub mod steps;
 pub mod tag;
 pub mod tarball;
 pub mod tarwriter;
@@ -95,7 +97,7 @@ const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const MAX_INDEX: u64 = 64 << 20;
 
 /// All that is in a store's root, at any time.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "lock",
     "gc.lock",
     "oci-layout",
@@ -104,6 +106,7 @@ const NAMES: [&str; 12] = [
     "index.json.new",
     "blobs",
     "layers",
+    "build",
     "containers",
     "tmp",
     "capas.json",

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const APPLETS: [&str; 23] = [
+const APPLETS: [&str; 25] = [
     "sh", "echo", "cat", "ls", "true", "id", "sleep", "touch", "rm", "mkdir", "pwd", "env", "stat",
-    "kill", "stty", "tty", "dd", "head", "seq", "httpd", "wget", "ps", "hostname",
+    "kill", "readlink", "ln", "stty", "tty", "dd", "head", "seq", "httpd", "wget", "ps",
+    "hostname",
 ];
 
 pub struct Cli {

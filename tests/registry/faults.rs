@@ -393,6 +393,10 @@ fn layers_are_not_fetched_from_where_a_manifest_says() {
     let done = person.run(&["pull", "-q", &format!("{}/app:1", served.host)], "");
     assert_refused(&person, &done, "blob unknown");
     assert!(elsewhere.asked().is_empty());
+    // One that the registry has is a layer like others.
+    let served = Served::start(self::content(&image), |_, _| None);
+    let done = person.run(&["pull", &format!("{}/app:1", served.host)], "");
+    assert_pulled(&person, &image, &done, "");
 }
 
 #[test]

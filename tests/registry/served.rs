@@ -32,6 +32,8 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Another length than the body's is said.
     pub length: Option<u64>,
+    /// After so many bytes of the body it waits until nobody holds this.
+    pub hold: Option<(usize, Arc<Mutex<()>>)>,
     /// The body is repeated until the other side has had enough.
     pub endless: bool,
 }
@@ -172,7 +174,15 @@ fn serve(
     if one.what.starts_with("HEAD ") {
         return;
     }
-    while stream.write_all(&reply.body).is_ok() && reply.endless {}
+    let mut body = reply.body.as_slice();
+    if let Some((at, gate)) = &reply.hold {
+        let (first, rest) = body.split_at(*at);
+        let _ = stream.write_all(first).and_then(|()| stream.flush());
+        // One that failed lets go as well.
+        drop(gate.lock());
+        body = rest;
+    }
+    while stream.write_all(body).is_ok() && reply.endless {}
 }
 
 fn right(content: &Content, asked: &Asked) -> Reply {

@@ -83,6 +83,47 @@ fn every_format_gives_the_same_layers() {
     assert!(ids.iter().all(|id| *id == ids[0]));
 }
 
+/// gzip of several members, as eStargz has one for each file.
+fn gzip_members(data: &[u8]) -> Vec<u8> {
+    data.chunks(700).flat_map(gzip).collect()
+}
+
+/// zstd of several frames with others between that are to be skipped, as
+/// zstd:chunked has them.
+fn zstd_frames(data: &[u8]) -> Vec<u8> {
+    let skipped = b"\x5a\x2a\x4d\x18\x04\0\0\0\x28\xb5\x2f\xfd".as_slice();
+    let frames = data
+        .chunks(700)
+        .flat_map(|part| [skipped, &zstd(part)].concat());
+    frames.chain(skipped.iter().copied()).collect()
+}
+
+/// The parts that some programs look into are nothing to those who do not.
+#[test]
+fn layers_of_several_compressed_parts_are_whole() {
+    for wrap in [gzip_members as Wrap, zstd_frames, |data| {
+        let frames = zstd_frames(data);
+        frames[12..].to_vec()
+    }] {
+        let b = Bench::new();
+        let dir = b.dir.path().join("parts");
+        oci_dir(&dir, &[base(), top()], wrap, "x");
+        assert_eq!(b.store.load(&dir).unwrap().len(), 1);
+        let plain = Bench::new();
+        plain.image(&[base(), top()]).unwrap();
+        let layers = |b: &Bench| {
+            let mut all: Vec<String> = b.contents();
+            all.retain(|n| n.starts_with("layers/"));
+            assert!(!all.is_empty());
+            all
+        };
+        assert_eq!(layers(&b), layers(&plain));
+        let blob = hex(&wrap(&top()));
+        let kept = b.store.root().join("blobs/sha256").join(blob);
+        assert_eq!(fs::read(kept).unwrap(), wrap(&top()));
+    }
+}
+
 fn add_tree(tar: &mut Tar, dir: &Path, prefix: &str) {
     let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(Result::unwrap).collect();
     entries.sort_by_key(fs::DirEntry::file_name);

@@ -134,7 +134,9 @@ fn run(
     let cleaned = containers.clean(&record.id);
     wait_for_driver();
     let (code, why) = (ended.code, ended.why);
-    let written = match record.auto_remove {
+    // A step without its build is of no use to anybody.
+    let forsaken = record.builder.is_some() && clients.is_empty();
+    let written = match record.auto_remove || forsaken {
         true => containers.remove_held(record),
         false => containers
             .update(&record.id, |r| {

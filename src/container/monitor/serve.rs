@@ -163,6 +163,8 @@ pub struct Monitor {
     stdin_once: bool,
     stop_signal: i32,
     log_fails: bool,
+    /// It is a step of a build, and ends with it.
+    step: bool,
     root: PathBuf,
     why: String,
 }
@@ -227,6 +229,7 @@ impl Monitor {
                 .and_then(|s| signal::parse(s).ok())
                 .unwrap_or(signal::TERM),
             log_fails: false,
+            step: record.builder.is_some(),
             root,
             why: String::new(),
         }
@@ -503,6 +506,9 @@ impl Monitor {
         let left = self.clients.iter().any(|c| c.gone && c.input);
         let paused = self.clients.iter().any(|c| c.gone && c.pauses);
         self.clients.retain(|c| !c.gone);
+        if self.step && self.clients.is_empty() {
+            self.kill(signal::KILL);
+        }
         if paused
             && !self.clients.iter().any(|c| c.pauses)
             && let Err(e) = self.runtime.resume(&self.id)

@@ -28,6 +28,17 @@ fn instructions_as_docker_reads_them() {
             r#"{"Env":["A=2","B=1-1x"]}"#,
         ),
         (
+            r#"ENV A=1 B=
+ENV C=${A:-x}${B:-y}${B-z}${N-$A} D=${A:+p q}${B:+r}${B+s}${N+t} E=${N:-"${B:-u}}"}"#,
+            r#"{"Env":["A=1","B=","C=1y1","D=p qs","E=u}"]}"#,
+        ),
+        (r#"ENV A=\$B'\'"\$\"\x""#, r#"{"Env":["A=$B\\$\"\\x"]}"#),
+        (
+            r#"SHELL ["/bin/ash", "-c"]
+CMD x"#,
+            r#"{"Cmd":["/bin/ash","-c","x"],"Shell":["/bin/ash","-c"]}"#,
+        ),
+        (
             "EXPOSE 80 53/UDP 8000-8001",
             r#"{"ExposedPorts":{"53/udp":{},"80/tcp":{},"8000/tcp":{},"8001/tcp":{}}}"#,
         ),
@@ -94,7 +105,14 @@ fn what_is_no_such_instruction_is_refused() {
         ("ENV A=1 B", "\"B\" is not KEY=VALUE"),
         ("ENV =1", "is not KEY=VALUE"),
         ("ENV A='1", "no end"),
-        ("ENV A=${B:-c}", "only $NAME"),
+        ("ENV A=${B", "are read here"),
+        ("ENV A=${B:-c", "has no }"),
+        ("ENV A=${B#c}", "are read here"),
+        ("ENV A=${B:}", "are read here"),
+        ("ENV A=${B:?}", "B is not set"),
+        ("ENV A=${B?give it}", "B: give it"),
+        ("SHELL /bin/sh -c", "a JSON list"),
+        ("SHELL []", "a JSON list"),
         ("EXPOSE 0", "no port"),
         ("EXPOSE 65536", "no port"),
         ("EXPOSE 9-8", "no port"),
@@ -116,4 +134,26 @@ fn what_is_no_such_instruction_is_refused() {
             .to_string();
         assert!(e.contains(word) && !e.contains('\n'), "{change}: {e}");
     }
+}
+
+#[test]
+fn variables_in_words() {
+    let words = Words {
+        variables: ["A=1".to_owned(), "A=2".to_owned(), "B=b c".to_owned()].into(),
+        escape: '`',
+    };
+    assert_eq!(words.split("$A`$A $B\\ x").unwrap(), ["1$A", "b c\\", "x"]);
+    assert_eq!(words.expand("a  '$A' \"$A\"").unwrap(), "a  $A 1");
+    assert_eq!(
+        words.fill_in("it's \"$A\" `$A `x\n").unwrap(),
+        "it's \"1\" $A `x\n"
+    );
+    let deep = "${N:-".repeat(40) + &"}".repeat(40);
+    let e = words.expand(&deep).unwrap_err().to_string();
+    assert!(e.contains("too deeply"), "{e}");
+    let long = Words {
+        variables: vec![format!("A={}", "x".repeat(1 << 20))],
+        escape: '`',
+    };
+    assert!(long.expand(&"$A".repeat(20)).is_err());
 }

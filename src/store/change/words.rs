@@ -4,71 +4,152 @@ use crate::store::error::{Result, invalid, show};
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The words of `text`: quotes and `\` taken away, variables of `env` put in.
-///
-/// # Errors
-/// For a quote without end, and a variable in a form that is not read here.
-pub(super) fn split(text: &str, env: &[String]) -> Result<Vec<String>> {
-    let mut chars = text.chars().peekable();
-    let mut words = Vec::new();
-    loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if chars.peek().is_none() {
-            return Ok(words);
+/// Substitutions may stand in each other no deeper.
+const MAX_DEPTH: usize = 32;
+/// What a text becomes is no longer: variables that hold variables double.
+const MAX_LENGTH: usize = 16 << 20;
+
+/// How words are read.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// `KEY=VALUE`; the first of a name counts.
+    pub variables: Vec<String>,
+    /// What takes the meaning of the next character away.
+    pub escape: char,
+}
+
+/// How one word is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// It ends at a blank.
+    Word,
+    /// Blanks are part of it.
+    Line,
+    /// So are quotes: the content of a file.
+    Text,
+    /// The word of a substitution, which ends at its brace.
+    Braces,
+}
+
+type Input<'a> = Peekable<Chars<'a>>;
+
+impl Words {
+    /// The words of `text`: quotes and escapes taken away, variables put in.
+    ///
+    /// # Errors
+    /// For a quote or brace without end, a variable that must be set and is
+    /// not, and a substitution that is not read here.
+    pub fn split(&self, text: &str) -> Result<Vec<String>> {
+        let mut chars = text.chars().peekable();
+        let mut words = Vec::new();
+        loop {
+            while chars.next_if(|c| c.is_whitespace()).is_some() {}
+            if chars.peek().is_none() {
+                return Ok(words);
+            }
+            words.push(self.word(&mut chars, Mode::Word, 0)?);
         }
-        words.push(word(&mut chars, env, true)?);
     }
-}
 
-/// As [`split`], with blanks that are part of the one word.
-///
-/// # Errors
-/// As [`split`].
-pub(super) fn expand(text: &str, env: &[String]) -> Result<String> {
-    word(&mut text.chars().peekable(), env, false)
-}
+    /// As [`Words::split`], with blanks that are part of the one word.
+    ///
+    /// # Errors
+    /// As [`Words::split`].
+    pub fn expand(&self, text: &str) -> Result<String> {
+        self.word(&mut text.chars().peekable(), Mode::Line, 0)
+    }
 
-fn word(chars: &mut Peekable<Chars<'_>>, env: &[String], blanks_end: bool) -> Result<String> {
-    let mut out = String::new();
-    let mut quote = None;
-    while let Some(c) = chars.next_if(|c| quote.is_some() || !(blanks_end && c.is_whitespace())) {
-        match (c, quote) {
-            ('\'' | '"', None) => quote = Some(c),
-            (c, Some(q)) if c == q => quote = None,
-            ('\\', None) => out.extend(chars.next()),
-            ('\\', Some('"')) => match chars.next_if(|c| matches!(c, '"' | '\\' | '$')) {
-                Some(c) => out.push(c),
-                None => out.push('\\'),
-            },
-            ('$', None | Some('"')) => out.push_str(&variable(chars, env)?),
-            (c, _) => out.push(c),
+    /// As [`Words::expand`] for the content of a file: quotes stay, and an
+    /// escape only counts before a `$`.
+    ///
+    /// # Errors
+    /// As [`Words::split`].
+    pub fn fill_in(&self, text: &str) -> Result<String> {
+        self.word(&mut text.chars().peekable(), Mode::Text, 0)
+    }
+
+    fn word(&self, chars: &mut Input<'_>, mode: Mode, depth: usize) -> Result<String> {
+        let mut out = String::new();
+        let mut quote = None;
+        let ends = |c: char| match mode {
+            Mode::Word => c.is_whitespace(),
+            Mode::Braces => c == '}',
+            Mode::Line | Mode::Text => false,
+        };
+        while let Some(c) = chars.next_if(|c| quote.is_some() || !ends(*c)) {
+            match (c, quote) {
+                ('$', None | Some('"')) => out.push_str(&self.variable(chars, depth)?),
+                (c, _) if mode == Mode::Text => match c == self.escape {
+                    true => out.push(chars.next_if_eq(&'$').unwrap_or(c)),
+                    false => out.push(c),
+                },
+                ('\'' | '"', None) => quote = Some(c),
+                (c, Some(q)) if c == q => quote = None,
+                (c, None) if c == self.escape => out.extend(chars.next()),
+                (c, Some('"')) if c == self.escape => {
+                    match chars.next_if(|n| matches!(n, '"' | '$') || *n == self.escape) {
+                        Some(c) => out.push(c),
+                        None => out.push(c),
+                    }
+                }
+                (c, _) => out.push(c),
+            }
+            if out.len() > MAX_LENGTH {
+                return invalid("with its variables put in it is too long");
+            }
+        }
+        match quote {
+            Some(quote) => invalid(format!("a {quote} has no end")),
+            None => Ok(out),
         }
     }
-    match quote {
-        Some(quote) => invalid(format!("a {quote} has no end")),
-        None => Ok(out),
-    }
-}
 
-/// `NAME` or `{NAME}` after a `$`.
-fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String> {
-    let braces = chars.next_if_eq(&'{').is_some();
-    let mut name = String::new();
-    while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
-        name.push(c);
+    fn value(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.variables.iter().filter_map(|e| e.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
-    if braces && chars.next_if_eq(&'}').is_none() {
-        return invalid(format!(
-            "of variables only $NAME and ${{NAME}} are read here, see \"${{{}\"",
-            show(name.as_bytes())
-        ));
+
+    /// `NAME`, `{NAME}` or `{NAME:-WORD}` and its kin after a `$`.
+    fn variable(&self, chars: &mut Input<'_>, depth: usize) -> Result<String> {
+        if depth > MAX_DEPTH {
+            return invalid("substitutions of variables stand in each other too deeply");
+        }
+        let braces = chars.next_if_eq(&'{').is_some();
+        let mut name = String::new();
+        while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+            name.push(c);
+        }
+        if !braces {
+            return Ok(match name.is_empty() {
+                true => "$".to_owned(),
+                false => self.value(&name).unwrap_or_default().to_owned(),
+            });
+        }
+        let value = self.value(&name);
+        let colon = chars.next_if_eq(&':').is_some();
+        let set = value.filter(|v| !colon || !v.is_empty());
+        let operator = chars.next();
+        let word = match operator {
+            Some('-' | '+' | '?') => {
+                let word = self.word(chars, Mode::Braces, depth + 1)?;
+                if chars.next() != Some('}') {
+                    return invalid(format!("\"${{{name}\" has no }}"));
+                }
+                word
+            }
+            _ => String::new(),
+        };
+        match (operator, set) {
+            (Some('}'), _) if !colon => Ok(value.unwrap_or_default().to_owned()),
+            (Some('-'), None) | (Some('+'), Some(_)) => Ok(word),
+            (Some('-' | '?'), Some(value)) => Ok(value.to_owned()),
+            (Some('+'), None) => Ok(String::new()),
+            (Some('?'), None) if word.is_empty() => invalid(format!("{name} is not set")),
+            (Some('?'), None) => invalid(format!("{name}: {}", show(word.as_bytes()))),
+            _ => invalid(format!(
+                "of variables $NAME, ${{NAME}} and ${{NAME:-WORD}} with one of :- - :+ + :? ? are read here, see \"${{{}\"",
+                show(name.as_bytes())
+            )),
+        }
     }
-    if name.is_empty() && !braces {
-        return Ok("$".to_owned());
-    }
-    let value = env.iter().filter_map(|e| e.split_once('='));
-    let mut value = value
-        .filter(|(key, _)| *key == name)
-        .map(|(_, value)| value);
-    Ok(value.next().unwrap_or_default().to_owned())
 }

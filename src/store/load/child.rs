@@ -7,13 +7,15 @@ use crate::store::digest::{Digest, Hasher};
 use crate::store::document::{Descriptor, ImageConfig, MAX_CONFIG, host_architecture, parse};
 use crate::store::error::{Context, Result, invalid};
 use crate::store::image::Image;
+use crate::store::layer::{LayerRecord, chain_ids};
 use crate::store::pipeline::{Blob, Encoding};
 use crate::store::reference::Reference;
 use crate::store::staging::{self, Staging};
+use crate::store::steps::StepLayer;
 use crate::store::{Lock, Store, to_json};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -124,7 +126,7 @@ impl Store {
     }
 }
 
-impl NewImage<'_> {
+impl<'a> NewImage<'a> {
     /// Write one more layer's archive, uncompressed. An archive without members
     /// makes no layer.
     ///
@@ -145,6 +147,7 @@ impl NewImage<'_> {
         out.file.flush().context(say)?;
         let (diff_id, size) = out.hasher.finish();
         if size <= 2 * tar_core::HEADER_SIZE as u64 {
+            fs::remove_file(&path).context(say)?;
             return Ok(None);
         }
         self.made.0.insert(diff_id, path);
@@ -160,6 +163,65 @@ impl NewImage<'_> {
             member: String::new(),
         });
         Ok(Some(diff_id))
+    }
+
+    /// Begin another image on the same layers, with the same configuration.
+    ///
+    /// # Errors
+    /// When nothing can be written.
+    pub fn branch(&self) -> Result<NewImage<'a>> {
+        Ok(NewImage {
+            store: self.store,
+            _adding: self.store.lock_adding()?,
+            staging: Staging::new(&self.store.tmp())?,
+            config: self.config.clone(),
+            layers: self.layers.clone(),
+            made: Made::default(),
+        })
+    }
+
+    /// Go on with a layer that the store has.
+    pub fn adopt(&mut self, layer: &StepLayer) {
+        self.layers.push(PlannedLayer {
+            diff_id: layer.diff_id,
+            described: Some(layer.blob.clone()),
+            member: String::new(),
+        });
+    }
+
+    /// Take what was written into the store, though no image is listed that has
+    /// it: whoever counts on it holds [`Store::lock_adding`].
+    ///
+    /// # Errors
+    /// As [`NewImage::finish`].
+    pub fn keep(&mut self) -> Result<Vec<LayerRecord>> {
+        let plan = self.plan(Vec::new())?;
+        let kept = self.store.keep(&self.staging, &self.made, &plan)?;
+        for (_, path) in self.made.0.drain() {
+            fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(kept)
+    }
+
+    /// The layer that was added last.
+    pub fn last_layer(&self) -> Option<StepLayer> {
+        let top = self.layers.last()?;
+        Some(StepLayer {
+            diff_id: top.diff_id,
+            chain_id: self.chain()?,
+            blob: top.described.clone()?,
+        })
+    }
+
+    /// What all its layers are called together.
+    pub fn chain(&self) -> Option<Digest> {
+        let diff_ids: Vec<Digest> = self.layers.iter().map(|l| l.diff_id).collect();
+        chain_ids(&diff_ids).pop()
+    }
+
+    /// Where things are made that go away with it.
+    pub fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     /// Write a step down in the history, with the layer that it made, if any.
@@ -184,18 +246,7 @@ impl NewImage<'_> {
     /// # Errors
     /// When it has too many layers, and when the store cannot be written.
     pub fn finish(mut self, names: Vec<Reference>) -> Result<Loaded> {
-        let diff_ids: Vec<Digest> = self.layers.iter().map(|l| l.diff_id).collect();
-        let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
-        self.config.insert("rootfs".to_owned(), rootfs);
-        let config_data = to_json(&self.config)?;
-        let plan = Plan {
-            config: ImageConfig::parse(&config_data)?,
-            config_data,
-            manifest: None,
-            layers: self.layers,
-            names,
-            origin: None,
-        };
+        let plan = self.plan(names)?;
         let loaded = self
             .store
             .take_in_to(&self.staging, &self.made, vec![plan])?;
@@ -203,6 +254,21 @@ impl NewImage<'_> {
             Some(loaded) => Ok(loaded),
             None => invalid("nothing became an image"),
         }
+    }
+
+    fn plan(&mut self, names: Vec<Reference>) -> Result<Plan> {
+        let diff_ids: Vec<Digest> = self.layers.iter().map(|l| l.diff_id).collect();
+        let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
+        self.config.insert("rootfs".to_owned(), rootfs);
+        let config_data = to_json(&self.config)?;
+        Ok(Plan {
+            config: ImageConfig::parse(&config_data)?,
+            config_data,
+            manifest: None,
+            layers: self.layers.clone(),
+            names,
+            origin: None,
+        })
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Origin {
 }
 
 /// A layer as the documents describe it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlannedLayer {
     /// Digest of its uncompressed archive.
     pub diff_id: Digest,

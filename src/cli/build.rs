@@ -1,0 +1,172 @@
+//! `build`.
+
+use super::create::{self, NetworkName};
+use super::{Outcome, Output, interrupt};
+use crate::build::{self, Options, Tell, context};
+use crate::container::Containers;
+use crate::container::record::Network;
+use crate::container::step::Written;
+use crate::store::document::Platform;
+use crate::store::error::{Context, show};
+use crate::store::{Reference, Result};
+use crate::sys::terminal;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Arguments of `build`.
+#[derive(Debug, clap::Args)]
+pub struct Build {
+    /// What the image is to be called
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub tag: Vec<String>,
+    /// The Dockerfile, - for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The stage to be built [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Give an ARG its value, or hand our variable on
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Label the image
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub label: Vec<String>,
+    /// Do every step, though it is known what it makes
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Look for newer images in their registries
+    #[arg(long)]
+    pub pull: bool,
+    /// What the image is to run on
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// What commands reach that say nothing else
+    #[arg(long, value_enum, default_value = "host")]
+    pub network: NetworkName,
+    /// Print nothing but the image's id
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// The directory to copy from, - for an archive on standard input
+    pub context: String,
+}
+
+/// Build an image from a Dockerfile.
+///
+/// # Errors
+/// For whatever is not as it must be; steps before that are known next time.
+pub fn build(
+    containers: &Containers<'_>,
+    args: &Build,
+    runtime: Option<&Path>,
+    output: &mut Output<'_>,
+) -> Outcome {
+    interrupt::watch(interrupt::NOTHING);
+    let names = args.tag.iter().map(|name| Reference::parse(name));
+    let options = Options {
+        names: names.collect::<Result<_>>()?,
+        target: args.target.clone(),
+        args: args.build_arg.clone(),
+        labels: args.label.clone(),
+        no_cache: args.no_cache,
+        pull: args.pull,
+        platform: args.platform.as_deref().map(Platform::parse).transpose()?,
+        network: match args.network {
+            NetworkName::Host => Network::Host,
+            NetworkName::None => Network::None,
+            NetworkName::Private => Network::Private,
+        },
+    };
+    let sources = context::open(
+        containers.store(),
+        &args.context,
+        args.file.as_deref(),
+        &mut std::io::stdin(),
+    )?;
+    let mut progress = Progress {
+        containers,
+        err: output.err,
+        quiet: args.quiet,
+        bold: terminal::is_terminal(std::io::stderr()),
+        heard: Vec::new(),
+    };
+    let done = build::build(containers, runtime, &sources, &options, &mut progress);
+    if done.is_err() {
+        // Else nobody could know what went wrong.
+        let heard = std::mem::take(&mut progress.heard);
+        output.err.write_all(&heard)?;
+    }
+    let done = done?;
+    if let Some(path) = &args.iidfile {
+        std::fs::write(path, done.id.to_string())
+            .context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.quiet {
+        writeln!(output.out, "{}", done.id)?;
+        return Ok(0);
+    }
+    writeln!(output.out, "Successfully built {}", done.id.short())?;
+    for name in &done.names {
+        writeln!(output.out, "Successfully tagged {}", name.familiar_tagged())?;
+    }
+    Ok(0)
+}
+
+/// Shows how far a build is.
+struct Progress<'a> {
+    containers: &'a Containers<'a>,
+    err: &'a mut dyn Write,
+    quiet: bool,
+    bold: bool,
+    /// What the command of the step has written, where nothing is shown.
+    heard: Vec<u8>,
+}
+
+/// No more of that is kept.
+const HEARD: usize = 1 << 20;
+
+fn say() -> String {
+    "cannot show how far the build is".to_owned()
+}
+
+impl Tell for Progress<'_> {
+    fn begin(&mut self, stage: Option<&str>, (step, of): (usize, usize), text: &str) -> Result<()> {
+        self.heard.clear();
+        if self.quiet {
+            return Ok(());
+        }
+        let (on, off) = match self.bold {
+            true => ("\x1b[1m", "\x1b[0m"),
+            false => ("", ""),
+        };
+        let stage = stage.map(|s| format!("{s} ")).unwrap_or_default();
+        let text = show(text.as_bytes());
+        writeln!(self.err, "{on}[{stage}{step}/{of}] {text}{off}").context(say)
+    }
+
+    fn output(&mut self, written: Written<'_>) -> Result<()> {
+        let (Written::Output(data) | Written::Error(data)) = written;
+        if !self.quiet {
+            return self.err.write_all(data).context(say);
+        }
+        self.heard.extend_from_slice(data);
+        let extra = self.heard.len().saturating_sub(HEARD);
+        self.heard.drain(..extra);
+        Ok(())
+    }
+
+    fn end(&mut self, took: Option<Duration>) -> Result<()> {
+        match took {
+            _ if self.quiet => Ok(()),
+            None => writeln!(self.err, " => CACHED").context(say),
+            Some(took) => writeln!(self.err, " => {:.1}s", took.as_secs_f64()).context(say),
+        }
+    }
+
+    fn pull(&mut self, image: &str, platform: Option<&Platform>) -> Result<()> {
+        create::fetch(self.containers, image, platform)
+    }
+}

@@ -1,0 +1,136 @@
+//! A container's files from outside: as it sees them if it runs, else mounted for
+//! the time that they are looked at.
+
+use super::record::Status;
+use super::volume::Kind;
+use super::{Containers, Held, Record};
+use crate::store::error::{Context, Error, Result, show};
+use std::fs::File;
+use std::path::PathBuf;
+
+/// A tree of a container. Paths in it are resolved beneath `root`, by
+/// descriptors, and lead nowhere else whatever it holds.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The root of the tree.
+    pub root: File,
+    /// Where the tree is in the container; empty for the whole of it.
+    pub at: Vec<u8>,
+    _mounted: Option<Mounted<'a>>,
+}
+
+/// A mount that is only there for this.
+#[derive(Debug)]
+struct Mounted<'a> {
+    containers: Containers<'a>,
+    record: Record,
+    _held: Held,
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.containers.unmount(&self.record) {
+            log::warn!("{e}");
+        }
+    }
+}
+
+impl<'a> Containers<'a> {
+    /// A container's own root, without what is mounted in it.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub fn view(&self, record: &Record) -> Result<View<'a>> {
+        let mounted = match self.is_mounted(record)? {
+            true => None,
+            false => {
+                self.settle(record)?;
+                let held = self.hold(record)?;
+                self.mount(record)?;
+                Some(Mounted {
+                    containers: *self,
+                    record: record.clone(),
+                    _held: held,
+                })
+            }
+        };
+        Ok(View {
+            root: open(self.mount_point(record))?,
+            at: Vec::new(),
+            _mounted: mounted,
+        })
+    }
+
+    /// What `path` of a container is in: for one that runs, all that it sees;
+    /// else its root, or the volume that is to be mounted there. `write` says
+    /// whether it is to be changed.
+    ///
+    /// # Errors
+    /// When it cannot be mounted, or must not be changed.
+    pub fn view_at(&self, record: &Record, path: &[u8], write: bool) -> Result<View<'a>> {
+        if self.status(record).0 == Status::Running
+            && let Some(process) = self.process(record)
+        {
+            // It may end at any time, and its number be another's then.
+            let root = open(PathBuf::from(format!("/proc/{}/root", process.pid)))?;
+            if process.is_alive() {
+                return Ok(View {
+                    root,
+                    at: Vec::new(),
+                    _mounted: None,
+                });
+            }
+        }
+        let is_in = |target: &str| {
+            let rest = path.strip_prefix(clean(target.as_bytes()).as_slice());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        // Inner mounts come after those that they lie in.
+        let mut mounts = record.settings.mounts.iter().rev();
+        let mount = mounts.find(|m| m.kind != Kind::Tmpfs && is_in(&m.target));
+        let read_only = mount.map_or(record.settings.read_only, |m| m.read_only);
+        if write && read_only {
+            return Err(Error::Conflict(match mount {
+                None => "container rootfs is marked read-only".to_owned(),
+                Some(m) => format!("mounted volume {} is marked read-only", m.target),
+            }));
+        }
+        let Some(mount) = mount else {
+            return self.view(record);
+        };
+        let source = match mount.kind {
+            Kind::Volume => {
+                let dir = self.volume_dir(record, mount);
+                if !dir.exists() {
+                    let _view = self.view(record)?;
+                    self.fill_volumes(record, &self.mount_point(record))?;
+                }
+                dir
+            }
+            _ => PathBuf::from(&mount.source),
+        };
+        Ok(View {
+            root: open(source)?,
+            at: clean(mount.target.as_bytes()),
+            _mounted: None,
+        })
+    }
+}
+
+fn open(path: PathBuf) -> Result<File> {
+    File::open(&path)
+        .context(|| format!("cannot open {}", show(path.as_os_str().as_encoded_bytes())))
+}
+
+/// A path by its names alone: `..` takes one away, and leads not above the root.
+pub fn clean(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}

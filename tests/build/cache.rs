@@ -1,0 +1,126 @@
+//! What is known is not done again; the same again is the same.
+
+use super::fixture::ground;
+
+const TEXT: &str = "FROM box:1 AS b\nCOPY a /a\nWORKDIR /w\nRUN cat /a > /w/b\nENV X=1\nFROM scratch\nCOPY --from=b /w /w\nLABEL l=m\n";
+
+fn cached(said: &str) -> usize {
+    said.lines().filter(|l| *l == " => CACHED").count()
+}
+
+#[test]
+fn a_second_build_does_nothing_and_a_change_what_depends_on_it() {
+    let Some(g) = ground() else { return };
+    g.file("a", "1\n");
+    assert_eq!(cached(&g.build("t:1", TEXT, &[])), 0);
+    let first = g.id("t:1");
+    let said = g.build("t:1", TEXT, &[]);
+    assert_eq!(cached(&said), 4, "{said}");
+    assert_eq!(g.id("t:1"), first);
+    // Another time of a file is no change, another content is.
+    g.file("a", "1\n");
+    assert_eq!(cached(&g.build("t:1", TEXT, &[])), 4);
+    g.file("a", "2\n");
+    assert_eq!(cached(&g.build("t:1", TEXT, &[])), 0);
+    assert_ne!(g.id("t:1"), first);
+    // And another mode.
+    super::fixture::mode(&g.at("a"), 0o600);
+    assert_eq!(cached(&g.build("t:1", TEXT, &[])), 1);
+    g.file("a", "1\n");
+    super::fixture::mode(&g.at("a"), 0o644);
+    assert_eq!(cached(&g.build("t:1", TEXT, &[])), 4);
+    assert_eq!(cached(&g.build("t:1", TEXT, &["--no-cache"])), 0);
+    // What a command does not see does not count.
+    let text = TEXT.replace("ENV X=1", "ENV X=2");
+    assert_eq!(cached(&g.build("t:1", &text, &[])), 4);
+    let with_arg = "FROM box:1\nARG A\nRUN echo $A > /a\n";
+    assert_eq!(
+        cached(&g.build("t:2", with_arg, &["--build-arg", "A=1"])),
+        0
+    );
+    assert_eq!(
+        cached(&g.build("t:2", with_arg, &["--build-arg", "A=1"])),
+        1
+    );
+    assert_eq!(
+        cached(&g.build("t:2", with_arg, &["--build-arg", "A=2"])),
+        0
+    );
+    assert_eq!(
+        cached(&g.build(
+            "t:2",
+            with_arg,
+            &["--build-arg", "A=1", "--build-arg", "http_proxy=x"]
+        )),
+        1
+    );
+    g.assert_nothing_is_left();
+}
+
+#[test]
+fn what_was_done_before_an_error_is_known() {
+    let Some(g) = ground() else { return };
+    let (code, _, err) = g.try_build("FROM box:1\nRUN echo 1 > /1\nRUN false\n", &[]);
+    assert_eq!((code, cached(&err)), (1, 0), "{err}");
+    g.assert_nothing_is_left();
+    let said = g.build("t:1", "FROM box:1\nRUN echo 1 > /1\nRUN true\n", &[]);
+    assert_eq!(cached(&said), 1);
+    // It is kept though no image has it, until it is asked for.
+    g.cli.ok(&["rmi", "t:1"]);
+    g.cli.ok(&["gc"]);
+    assert_eq!(
+        cached(&g.build("t:1", "FROM box:1\nRUN echo 1 > /1\n", &[])),
+        1
+    );
+    g.cli.ok(&["rmi", "t:1"]);
+    let df = g.cli.ok(&[
+        "system",
+        "df",
+        "--format",
+        "{{.Type}} {{.TotalCount}} {{.ReclaimableBytes}}",
+    ]);
+    let line = df.lines().find(|l| l.starts_with("Build Cache ")).unwrap();
+    assert!(!line.ends_with(" 0") && !line.contains("Cache 0"), "{df}");
+    g.cli.ok(&["system", "prune", "-f"]);
+    let df = g.cli.ok(&[
+        "system",
+        "df",
+        "--format",
+        "{{.Type}} {{.TotalCount}} {{.ReclaimableBytes}}",
+    ]);
+    assert!(df.contains("Build Cache 0 0\n"), "{df}");
+    assert_eq!(
+        cached(&g.build("t:1", "FROM box:1\nRUN echo 1 > /1\n", &[])),
+        0
+    );
+    g.assert_nothing_is_left();
+}
+
+#[test]
+fn the_same_build_has_the_same_digest_with_a_source_date() {
+    let Some(g) = ground() else { return };
+    g.file("a", "1\n").file("Dockerfile", TEXT);
+    let context = g.context.to_str().unwrap().to_owned();
+    let mut ids = Vec::new();
+    for n in 0..2 {
+        let mut command = g.cli.command(&["build", "-q", "--no-cache", &context]);
+        command.env("SOURCE_DATE_EPOCH", "1700000000");
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        ids.push(String::from_utf8(out.stdout).unwrap());
+        if n == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1100));
+            g.file("a", "1\n");
+        }
+    }
+    assert_eq!(ids[0], ids[1]);
+    assert!(
+        ids[0].starts_with("sha256:") && ids[0].len() == 72,
+        "{ids:?}"
+    );
+    let image = ids[0].trim();
+    assert_eq!(g.told(image, "/Created"), "2023-11-14T22:13:20Z");
+    // Without one it is another image.
+    let (_, other, _) = g.try_build(TEXT, &["-q", "--no-cache"]);
+    assert_ne!(other, ids[0]);
+}
