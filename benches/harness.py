@@ -169,16 +169,17 @@ class Bench:
         return time.perf_counter() - before
 
     @contextlib.contextmanager
-    def mounted(self, kind, name, changes=True, number=0, catalog=False):
+    def mounted(self, kind, name, changes=True, number=0, catalog=False, lazy=False):
         """A mount over a stack with a fresh upper, gone at the end: gives its
         directory and the seconds that the mount took. `plain` is a copy of what
         a union shows, kept where nothing `changes` it. capasfs may be given a
-        `catalog`."""
+        `catalog`, or be `lazy` in copying up."""
         lowers = self.stacks[name]
         if kind == "plain":
             yield self.plain(name, lowers, changes), 0.0
             return
         more = [f"catalog={self.catalog(name)[0]}"] if catalog and kind == "capasfs" else []
+        more += ["lazy_copy_up=on"] if lazy and kind == "capasfs" else []
         base = self.path("mounts", f"{kind}-{number}")
         subprocess.run(["rm", "-rf", base], check=True)
         took = self.start(kind, lowers, base, more)

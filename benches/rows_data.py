@@ -64,8 +64,9 @@ def sqlite(bench, _row, kind):
 
 
 def on_big(bench, row, kind):
-    with bench.mounted(kind, "big") as (point, _):
-        return bench.work(row.name, point)[0]
+    work = row.name.removesuffix("-lazy")
+    with bench.mounted(kind, "big", lazy=work != row.name) as (point, _):
+        return bench.work(work, point)[0]
 
 
 def rows(args):
@@ -90,9 +91,16 @@ def rows(args):
         "append-big",
         f"first append to a lower file of {name}",
         on_big,
-        (Goal(0.01), Goal(5e-3, of=None)),
+        (Goal(1.05),),
         prepare=big_layer(big),
         curve=("copy-up", big),
+    )
+    yield Row(
+        "append-big-lazy",
+        "the same with lazy_copy_up=on",
+        on_big,
+        (Goal(0.01), Goal(5e-3, of=None)),
+        prepare=big_layer(big),
     )
     yield Row(
         "chmod-big",

@@ -33,6 +33,8 @@ const VARIANTS: &[&str] = &[
     "xino=on",
     "xino=off",
     "fsync=strict",
+    "lazy",
+    "lazy+reflink+metacopy=off",
     "userxattr+metacopy=off+redirect_dir=off",
     "catalog",
     "catalog+userxattr",

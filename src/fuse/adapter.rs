@@ -29,7 +29,7 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 
 /// The union as fuser's trait.
 pub(super) struct Adapter {
-    pub(super) union: Union,
+    pub(super) union: Arc<Union>,
     pub(super) backings: Backings,
     ttl: Duration,
     no_opendir: bool,
@@ -47,7 +47,7 @@ impl Adapter {
             ttl: union.timeout().unwrap_or(NO_TIMEOUT),
             no_opendir: false,
             idmap,
-            union,
+            union: Arc::new(union),
             backings: Backings::new(),
             late: Arc::default(),
             crew,
@@ -104,7 +104,10 @@ impl Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.no_opendir = handshake::shake(&mut self.union, config, self.idmap);
+        // Nobody else has it before this.
+        let union = Arc::get_mut(&mut self.union).ok_or(io::ErrorKind::ResourceBusy)?;
+        self.no_opendir = handshake::shake(union, config, self.idmap);
+        self.late.shaken(self.union.clone());
         Ok(())
     }
 

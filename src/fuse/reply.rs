@@ -15,17 +15,29 @@ use std::sync::{Arc, OnceLock};
 
 /// What is known only after the handshake.
 #[derive(Default)]
-pub(super) struct Late(OnceLock<Notifier>);
+pub(super) struct Late {
+    notifier: OnceLock<Notifier>,
+    union: OnceLock<Arc<Union>>,
+}
 
 impl Late {
     pub(super) fn set(&self, notifier: Notifier) {
-        let _ = self.0.set(notifier);
+        let _ = self.notifier.set(notifier);
+    }
+
+    pub(super) fn shaken(&self, union: Arc<Union>) {
+        let _ = self.union.set(union);
+    }
+
+    /// What is served.
+    pub(super) fn union(&self) -> Option<Arc<Union>> {
+        self.union.get().cloned()
     }
 
     /// The kernel keeps the mode over a write that made us clear set-id bits.
     /// Attributes only, which takes no lock that a request could hold.
     pub(super) fn attributes_changed(&self, node: INodeNo) {
-        if let Some(notifier) = self.0.get()
+        if let Some(notifier) = self.notifier.get()
             && let Err(e) = notifier.inval_inode(node, -1, 0)
         {
             log::warn!("cannot tell the kernel of changed attributes: {e}");

@@ -5,6 +5,7 @@ use crate::union::Union;
 use fuser::{Config, Session, SessionACL};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Whose requests are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub struct Settings {
 /// A file system whose handshake is done.
 pub struct Running {
     session: Session<Adapter>,
+    union: Arc<Union>,
 }
 
 impl std::fmt::Debug for Running {
@@ -56,10 +58,22 @@ pub fn serve(union: Union, dev: OwnedFd, settings: Settings) -> io::Result<Runni
     let late = adapter.late();
     let session = Session::from_fd(adapter, dev, acl, config)?;
     late.set(session.notifier());
-    Ok(Running { session })
+    let union = late.union().ok_or(io::ErrorKind::NotConnected)?;
+    if union.options().lazy.is_some() {
+        let copying = union.clone();
+        std::thread::Builder::new()
+            .name("copy-up".into())
+            .spawn(move || copying.copy_in_background())?;
+    }
+    Ok(Running { session, union })
 }
 
 impl Running {
+    /// What is served, for who ends it otherwise than by an unmount.
+    pub fn union(&self) -> Arc<Union> {
+        self.union.clone()
+    }
+
     /// Serve until the file system is unmounted; the union is closed then.
     ///
     /// # Errors

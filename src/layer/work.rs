@@ -91,17 +91,22 @@ impl Work {
     /// As open(2).
     pub fn file(&self) -> Result<Staged<'_>> {
         if self.features.has(Features::TMPFILE) {
-            return Ok(Staged {
-                work: self,
-                fd: Some(fs::open_tmpfile(&self.dir)?),
-                name: None,
-                is_dir: false,
-            });
+            return Ok(self.nameless(fs::open_tmpfile(&self.dir)?));
         }
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
         self.named(false, |name| {
             fs::open(&self.dir, name, flags, 0o600).map(Some)
         })
+    }
+
+    /// A file of the work directory's file system without a name.
+    pub fn nameless(&self, fd: OwnedFd) -> Staged<'_> {
+        Staged {
+            work: self,
+            fd: Some(fd),
+            name: None,
+            is_dir: false,
+        }
     }
 
     /// An empty directory, mode 0700.

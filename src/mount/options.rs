@@ -170,6 +170,9 @@ impl Draft {
             Effect::Open => {
                 self.options.open = values::opening(&text).ok_or_else(|| bad(word.value))?
             }
+            Effect::Lazy => {
+                self.options.lazy = values::lazy(&text).ok_or_else(|| bad(word.value))?
+            }
             Effect::UidMap => {
                 self.options.uid_map = values::id_map(&text).map_err(|why| bad(&why))?
             }

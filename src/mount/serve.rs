@@ -138,7 +138,8 @@ fn serve(
     }
     let watched = seat.clone();
     let watcher = std::thread::Builder::new().name("signals".into());
-    if let Err(error) = watcher.spawn(move || watch(&signals, watched.as_ref())) {
+    let union = running.union();
+    if let Err(error) = watcher.spawn(move || watch(&signals, watched.as_ref(), &union)) {
         log::warn!("signals will not be heard: {error}");
     }
     let served = running.run();
@@ -201,7 +202,8 @@ fn leave(seat: Option<&Seat>) {
 /// The first signal takes the mount out of the tree; if nobody uses it any
 /// more, that ends the connection and with it the process. Otherwise a second
 /// signal or the end of the grace does, and who still uses it gets `ENOTCONN`.
-fn watch(signals: &Signals, seat: Option<&Seat>) {
+/// Copies under way are completed in any case.
+fn watch(signals: &Signals, seat: Option<&Seat>, union: &Union) {
     let Ok(signal) = signals.wait() else { return };
     log::info!("signal {signal}: unmounting");
     leave(seat);
@@ -213,5 +215,6 @@ fn watch(signals: &Signals, seat: Option<&Seat>) {
     if !signals.again_within(patience) {
         log::warn!("ending while the mount is still in use");
     }
+    union.settle();
     process::exit_now(0)
 }

@@ -32,6 +32,8 @@ pub enum Effect {
     Fsync,
     /// `open=`.
     Open,
+    /// `lazy_copy_up=`.
+    Lazy,
     /// `uidmapping=`.
     UidMap,
     /// `gidmapping=`.
@@ -133,6 +135,8 @@ pub const OWN: &[Word] = &[
     word("fsync", "auto|strict|volatile", Effect::Fsync, "what a copy-up syncs: data, everything, nothing (1 is auto, 0 is volatile)"),
     word("open", "auto|message|zero", Effect::Open,
         "does the kernel ask before it opens a file: where passthrough is to be had (default), always, never"),
+    word("lazy_copy_up", "off|on|FROM[:CHUNK]", Effect::Lazy,
+        "large files (on: from 8m) are copied up in the background, by chunks (default 1m), while they are in use"),
     word("uidmapping", "STORED:SEEN:COUNT[:...]", Effect::UidMap, "owners: STORED in the layers is SEEN in the mount"),
     word("gidmapping", "STORED:SEEN:COUNT[:...]", Effect::GidMap, "the same for groups"),
     word("squash_to_root", "", Effect::SquashRoot, "everything belongs to 0:0"),

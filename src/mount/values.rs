@@ -1,6 +1,6 @@
 //! The values of options: text to meaning, `None` where there is none.
 
-use crate::union::options::{Fsync, IdRange, Opening, RedirectDir, XattrPermissions, Xino};
+use crate::union::options::{Fsync, IdRange, Lazy, Opening, RedirectDir, XattrPermissions, Xino};
 use std::time::Duration;
 
 /// `on` or `off`.
@@ -53,6 +53,37 @@ pub fn opening(text: &str) -> Option<Opening> {
         "zero" => Some(Opening::Zero),
         _ => None,
     }
+}
+
+/// `lazy_copy_up=`.
+pub fn lazy(text: &str) -> Option<Option<Lazy>> {
+    match switch(text) {
+        Some(on) => Some(on.then(Lazy::default)),
+        None => {
+            let (from, chunk) = match text.split_once(':') {
+                Some((from, chunk)) => (from, Some(chunk)),
+                None => (text, None),
+            };
+            let chunk = chunk.map_or(Some(Lazy::default().chunk), bytes)?;
+            let from = bytes(from)?;
+            (chunk > 0).then_some(Some(Lazy { from, chunk }))
+        }
+    }
+}
+
+/// A number of bytes, KiB (`k`), MiB (`m`) or GiB (`g`).
+fn bytes(text: &str) -> Option<u64> {
+    let split = text.len() - usize::from(text.ends_with(['k', 'm', 'g']));
+    let (number, unit) = text.split_at_checked(split)?;
+    let unit = match unit {
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => 1_u64,
+    };
+    let digits = number.bytes().all(|b| b.is_ascii_digit());
+    let number: u64 = digits.then(|| number.parse().ok()).flatten()?;
+    number.checked_mul(unit)
 }
 
 /// `xattr_permissions=`.

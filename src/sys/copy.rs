@@ -35,6 +35,19 @@ pub fn data(from: impl AsFd, to: impl AsFd, size: u64, reflink: bool) -> Result<
     Ok(())
 }
 
+/// Make the empty file `to` share all data of `from`; false if that cannot be.
+pub fn clone(from: impl AsFd, to: impl AsFd) -> bool {
+    hit("ficlone").is_ok() && rfs::ioctl_ficlone(&to, &from).is_ok()
+}
+
+/// Copy the bytes `start..end` to the same place, holes as zeros.
+///
+/// # Errors
+/// As read(2) and write(2).
+pub fn part(from: impl AsFd, to: impl AsFd, start: u64, end: u64) -> Result<()> {
+    range(&from, &to, start, end)
+}
+
 /// Copy the bytes `start..end` to the same place.
 fn range(from: &impl AsFd, to: &impl AsFd, start: u64, end: u64) -> Result<()> {
     let (mut off_in, mut off_out) = (start, start);

@@ -115,6 +115,11 @@ impl Union {
 
     /// Attributes as callers see them, from those of the inode.
     pub(super) fn show(&self, node: &Arc<Node>, mut stat: Stat) -> Result<Attr> {
+        if let Some(partial) = node.partial() {
+            let copy = partial.stat()?;
+            (stat.size, stat.blocks) = (copy.size, copy.blocks);
+            (stat.mtime, stat.ctime) = (copy.mtime, copy.ctime);
+        }
         let mut state = node.state.lock();
         if node.is_dir() {
             let merged = state.lowers.is_merged() || (state.in_upper() && !state.lowers.is_empty());

@@ -156,13 +156,19 @@ impl Union {
         let dir = self.lower_dir(&lower.dir)?;
         let from = At::Name(dir.as_fd(), &lower.name);
         let stat = self.stat_lower(lower.dir.layer, from)?;
-        self.owner_is_known(lower.dir.layer, from, &stat)?;
-        if flags::is_protected(from)? {
-            return Err(Errno::PERM);
-        }
+        self.may_copy_up(lower.dir.layer, from, &stat)?;
         let mut got = InUpper::Data;
-        let staged = match stat.kind() {
-            libc::S_IFREG => {
+        let partial = node.partial().filter(|_| want != Want::Empty);
+        let staged = match (stat.kind(), &partial) {
+            (_, Some(partial)) => {
+                partial.complete()?;
+                let fd = partial.copy()?;
+                if self.options.fsync != Fsync::Volatile {
+                    fs::sync(&fd, true)?;
+                }
+                upper.work.nameless(fd)
+            }
+            (libc::S_IFREG, None) => {
                 let staged = upper.work.file()?;
                 let fd = staged.fd().ok_or(Errno::BADF)?;
                 match want {
@@ -180,11 +186,16 @@ impl Union {
                 }
                 staged
             }
-            libc::S_IFLNK => upper.work.symlink(&fs::readlink(from)?)?,
-            kind => self.stage_node(kind, stat.rdev)?,
+            (libc::S_IFLNK, None) => upper.work.symlink(&fs::readlink(from)?)?,
+            (kind, None) => self.stage_node(kind, stat.rdev)?,
         };
         let to = staged.fd().map_or(staged.at(), |fd| At::Fd(fd.as_fd()));
-        self.copy_attributes(from, &stat, to)?;
+        if let Some(partial) = &partial {
+            let (_quiet, mtime) = partial.quiet()?;
+            self.copy_attributes(from, &Stat { mtime, ..stat }, to)?;
+        } else {
+            self.copy_attributes(from, &stat, to)?;
+        }
         if want == Want::Empty {
             // Its data is gone when it appears: so this is when it changed.
             fs::utimens(to, SetTime::At(stat.atime), SetTime::Now)?;
@@ -239,11 +250,22 @@ impl Union {
             state.upper = got;
             state.origin = true;
             state.parted = stat.nlink > 1;
+            state.partial = None;
         }
+        self.partials.remove(node);
         if !found_again {
             node.known_by_name();
         }
         Ok(())
+    }
+
+    /// May a lower inode be copied.
+    pub(super) fn may_copy_up(&self, layer: u16, at: At<'_>, stat: &Stat) -> Result<()> {
+        self.owner_is_known(layer, at, stat)?;
+        match flags::is_protected(at)? {
+            true => Err(Errno::PERM),
+            false => Ok(()),
+        }
     }
 
     /// An unlinked node's copy.
@@ -256,6 +278,9 @@ impl Union {
         state.upper = got;
         state.orphan = Some(Arc::new(fd));
         state.last = None;
+        state.partial = None;
+        drop(state);
+        self.partials.remove(node);
         Ok(())
     }
 
@@ -399,8 +424,11 @@ impl Union {
     /// After data came to the upper: where descriptors read the lower past
     /// the daemon, the kernel allows no other backing file for this node, so
     /// the name goes over to a new one.
-    fn succeed(&self, node: &Arc<Node>) -> Arc<Node> {
-        let is_due = |s: &State| s.upper == InUpper::Data && s.io == IoMode::PassLower;
+    pub(super) fn succeed(&self, node: &Arc<Node>) -> Arc<Node> {
+        let is_due = |s: &State| {
+            let changes = s.upper == InUpper::Data || s.partial.is_some();
+            changes && s.io == IoMode::PassLower
+        };
         if !is_due(&node.state.lock()) {
             return node.clone();
         }
@@ -417,6 +445,7 @@ impl Union {
             index: old.index.clone(),
             nlink: old.nlink,
             lower: old.lower.clone(),
+            partial: old.partial.take(),
             origin: old.origin,
             by_name: old.by_name,
             parted: old.parted,

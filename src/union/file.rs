@@ -148,8 +148,10 @@ impl Union {
             return Err(Errno::TXTBSY);
         }
         if writes {
-            let want = if truncates { Want::Empty } else { Want::Data };
-            let now = self.copy_up(&node, want)?;
+            let now = match truncates {
+                true => self.copy_up(&node, Want::Empty)?,
+                false => self.copy_up_to_write(&node)?,
+            };
             if !Arc::ptr_eq(&now, &node) {
                 return Err(Errno::STALE);
             }
@@ -166,7 +168,7 @@ impl Union {
         }
         // An inode that is open when its last name goes is kept.
         let _moving = self.topology.read();
-        if writes && !truncates {
+        if writes && !truncates && node.partial().is_none() {
             // The kernel opens a backing file after the answer, and then makes
             // EIO of what is an upper that became read-only or a file that may
             // only be appended to.
@@ -178,7 +180,10 @@ impl Union {
             return Err(Errno::STALE);
         }
         if state.io == IoMode::Closed {
-            state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
+            state.io = match &state.partial {
+                Some(_) => IoMode::Cached,
+                None => self.choose(state.upper, state.mode_hint, state.size_hint),
+            };
         }
         let io = match state.io {
             IoMode::PassLower => Io::Passthrough {
@@ -298,6 +303,9 @@ impl Union {
     /// As pread(2).
     pub fn read(&self, id: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let node = self.node(id)?;
+        if let Some(partial) = node.partial() {
+            return partial.read(buf, offset);
+        }
         fs::read_at(&*self.data(&node, false)?, buf, offset)
     }
 
@@ -313,7 +321,15 @@ impl Union {
         kill: bool,
         caller: Caller,
     ) -> Result<Changed> {
-        let node = self.copy_up(&self.node(id)?, Want::Data)?;
+        let node = self.copy_up_to_write(&self.node(id)?)?;
+        if let Some(partial) = node.partial() {
+            // It has no set-id bits.
+            let len = partial.write(data, offset)?;
+            return Ok(Changed {
+                len,
+                cleared: false,
+            });
+        }
         let fd = self.data(&node, true)?;
         if !kill {
             let len = fs::write_at(&*fd, data, offset)?;
@@ -333,7 +349,7 @@ impl Union {
     /// # Errors
     /// As fsync(2).
     pub fn fsync(&self, id: u64, data_only: bool) -> Result<()> {
-        let node = self.node(id)?.latest();
+        let node = self.whole(self.node(id)?.latest())?;
         if self.options.fsync == Fsync::Volatile || !node.state.lock().in_upper() {
             return Ok(());
         }
@@ -383,7 +399,7 @@ impl Union {
     /// # Errors
     /// As lseek(2).
     pub fn lseek(&self, id: u64, offset: u64, whence: i32) -> Result<u64> {
-        let node = self.node(id)?;
+        let node = self.whole(self.node(id)?)?;
         fs::seek_sparse(&*self.data(&node, false)?, offset, whence)
     }
 
@@ -398,7 +414,7 @@ impl Union {
         len: usize,
         caller: Caller,
     ) -> Result<Changed> {
-        let source = self.node(from.0)?;
+        let source = self.whole(self.node(from.0)?)?;
         let target = self.copy_up(&self.node(to.0)?, Want::Data)?;
         let fd_in = self.data(&source, false)?;
         let fd_out = self.data(&target, true)?;

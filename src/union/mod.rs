@@ -3,6 +3,7 @@
 
 mod attr;
 pub mod catalog;
+mod chunks;
 mod copy_up;
 mod create;
 mod dirs;
@@ -17,6 +18,7 @@ mod node;
 mod open;
 pub mod options;
 mod owner;
+mod partial;
 mod path;
 mod readdir;
 mod remove;
@@ -106,6 +108,7 @@ pub struct Union {
     creating: Mutex<()>,
     fds: DirFds,
     files: OpenFiles,
+    partials: partial::Partials,
 }
 
 impl std::fmt::Debug for Union {

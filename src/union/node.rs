@@ -1,6 +1,6 @@
 //! Nodes: what the kernel knows by number, and the table that holds them.
 
-use super::{dirs::LowerDir, stack::Stack};
+use super::{dirs::LowerDir, partial::Partial, stack::Stack};
 use crate::sys::fs::Stat;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -121,6 +121,8 @@ pub(super) struct State {
     pub nlink: Option<Count>,
     /// Non-directories: the lower file that is shown, or was copied up.
     pub lower: Option<LowerFile>,
+    /// It is being copied up, without a name yet.
+    pub partial: Option<Arc<Partial>>,
     /// Directories: what is merged, top first.
     pub lowers: Stack,
     /// It was copied up from a lower inode, whose number it shows.
@@ -229,6 +231,11 @@ impl Node {
 
     pub(super) fn is_file(&self) -> bool {
         self.kind == libc::S_IFREG
+    }
+
+    /// Its copy under way.
+    pub(super) fn partial(&self) -> Option<Arc<Partial>> {
+        self.state.lock().partial.clone()
     }
 
     /// One of its names.

@@ -9,6 +9,7 @@ use super::{
     links::Links,
     node::{InUpper, State, Table},
     options::Options,
+    partial::Partials,
     stack::Stack,
 };
 use crate::layer::{
@@ -138,6 +139,7 @@ impl Union {
             creating: Mutex::new(()),
             fds: DirFds::new(budget() / 2),
             files: OpenFiles::new(budget() / 4),
+            partials: Partials::default(),
         };
         if let Some(file) = &layers.catalog {
             union.adopt(file);
@@ -211,9 +213,10 @@ impl Union {
         }
     }
 
-    /// End cleanly: the work directory is emptied, a volatile upper may be
-    /// used again.
+    /// End cleanly: copies under way are completed, the work directory is
+    /// emptied, a volatile upper may be used again.
     pub fn close(&self) {
+        self.settle();
         let Some(upper) = &self.upper else { return };
         if let Err(e) = upper.work.clear() {
             log::warn!("cannot empty the work directory: {e}");

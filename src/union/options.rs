@@ -55,6 +55,24 @@ pub enum Opening {
     Zero,
 }
 
+/// `lazy_copy_up=`: which lower files are copied up while they are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lazy {
+    /// Those of at least so many bytes.
+    pub from: u64,
+    /// So many bytes at a time, at least 1.
+    pub chunk: u64,
+}
+
+impl Default for Lazy {
+    fn default() -> Self {
+        Lazy {
+            from: 8 << 20,
+            chunk: 1 << 20,
+        }
+    }
+}
+
 /// `xattr_permissions=`: where owner and mode of files are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XattrPermissions {
@@ -96,6 +114,8 @@ pub struct Options {
     pub fsync: Fsync,
     /// Whether the kernel asks before it opens a file.
     pub open: Opening,
+    /// Large files that are copied up while they are in use; none = no file.
+    pub lazy: Option<Lazy>,
     /// Owner ids, empty = as stored.
     pub uid_map: Vec<IdRange>,
     /// Group ids, empty = as stored.
@@ -124,6 +144,7 @@ impl Default for Options {
             userxattr: false,
             fsync: Fsync::Auto,
             open: Opening::Auto,
+            lazy: None,
             uid_map: Vec::new(),
             gid_map: Vec::new(),
             squash_uid: None,

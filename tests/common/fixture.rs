@@ -218,9 +218,14 @@ impl Fixture {
         run_script(script, &self.disk(), "");
     }
 
-    /// Mounts that disk's filesystem otherwise, as `mount -o remount` takes it.
+    /// Mounts that disk's filesystem otherwise, as `mount -o remount` takes it. The
+    /// kernel tells a daemon late of what was closed: until then it is busy.
     pub fn remount_disk(&self, how: &str) {
-        run_script(r#"mount -o "remount,$2" "$1""#, &self.disk(), how);
+        let script = r#"for n in $(seq 200); do
+            mount -o "remount,$2" "$1" 2>"$1.log" && exit
+            sleep 0.1
+        done; cat "$1.log" >&2; exit 1"#;
+        run_script(script, &self.disk(), how);
     }
 
     /// The script mounts a filesystem at `$1`, `$2` being `what`.

@@ -375,6 +375,12 @@ pub fn lock(
     if done < 0 { Err(last()) } else { Ok(()) }
 }
 
+/// The loop devices on a file, as losetup(8) lists them.
+pub fn loop_devices_of(image: &Path) -> Vec<u8> {
+    let mut list = std::process::Command::new("losetup");
+    list.arg("-j").arg(image).output().unwrap().stdout
+}
+
 /// Does this process run in another user namespace than the first.
 pub fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();

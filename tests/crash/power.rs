@@ -53,11 +53,7 @@ impl Disk {
     fn umount(&self) {
         run("umount", &[self.point.to_str().unwrap()]);
         let end = Instant::now() + Duration::from_secs(120);
-        loop {
-            let device = Command::new("losetup").arg("-j").arg(&self.image).output();
-            if device.unwrap().stdout.is_empty() {
-                return;
-            }
+        while !common::sys::loop_devices_of(&self.image).is_empty() {
             assert!(Instant::now() < end, "it stays mounted somewhere");
             std::thread::sleep(Duration::from_millis(20));
         }

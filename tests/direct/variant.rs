@@ -1,7 +1,7 @@
 //! Ways to run the same cases: without an ability, or with other options.
 
 use capas::sys::probe::Features;
-use capas::union::options::{Fsync, Options, RedirectDir, Xino};
+use capas::union::options::{Fsync, Lazy, Options, RedirectDir, Xino};
 
 /// One way.
 #[derive(Clone, Debug)]
@@ -39,6 +39,13 @@ impl Variant {
                 "index=off" => options.index = false,
                 "xino=on" => options.xino = Xino::On,
                 "xino=off" => options.xino = Xino::Off,
+                // Everything that can be, by as small parts as can be.
+                "lazy" => {
+                    options.lazy = Some(Lazy {
+                        from: 1,
+                        chunk: 4096,
+                    })
+                }
                 "fsync=strict" => options.fsync = Fsync::Strict,
                 ability => {
                     let lost = Features::named(ability);

@@ -128,6 +128,11 @@ fn everything_without_passthrough() {
 }
 
 #[test]
+fn everything_with_files_copied_up_while_they_are_in_use() {
+    again_with("lazy_copy_up=1:4k", &[]);
+}
+
+#[test]
 fn everything_with_files_opened_without_a_message() {
     again_with("open=zero", &[CACHED, APPENDS]);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::union::options::{IdRange, Opening, XattrPermissions, Xino};
+use crate::union::options::{IdRange, Lazy, Opening, XattrPermissions, Xino};
 use std::time::Duration;
 
 fn read(options: &[&str]) -> Result<(MountSpec, Vec<String>), Failure> {
@@ -116,6 +116,20 @@ fn semantics() {
         ("open=zero", |o| o.open = Opening::Zero),
         ("open=message", |o| o.open = Opening::Message),
         ("open=zero,open=auto", |_| ()),
+        ("lazy_copy_up=on", |o| o.lazy = Some(Lazy::default())),
+        ("lazy_copy_up=on,lazy_copy_up=off", |_| ()),
+        ("lazy_copy_up=2m", |o| {
+            o.lazy = Some(Lazy {
+                from: 2 << 20,
+                ..Lazy::default()
+            })
+        }),
+        ("lazy_copy_up=1:4k", |o| {
+            o.lazy = Some(Lazy {
+                from: 1,
+                chunk: 4096,
+            })
+        }),
         ("squash_to_root", |o| {
             (o.squash_uid, o.squash_gid) = (Some(0), Some(0))
         }),
