@@ -21,6 +21,8 @@ mod death;
 mod exec;
 #[path = "cli_run/harness.rs"]
 mod harness;
+#[path = "cli_run/hostile.rs"]
+mod hostile;
 #[path = "cli_run/lifecycle.rs"]
 mod lifecycle;
 #[path = "cli_run/options.rs"]

@@ -198,12 +198,20 @@ impl Mount {
         Ok(mount)
     }
 
-    /// A directory of its own for what the image says must not be in its layer.
+    /// A directory of its own for what the image says must not be in its layer:
+    /// whatever the text is, nothing of the machine's.
     ///
     /// # Errors
     /// When the path is none.
     pub fn of_image(target: &str) -> Result<Mount> {
-        Mount::parse_volume(target)
+        Ok(Mount {
+            kind: Kind::Volume,
+            source: String::new(),
+            target: target_path(target, target)?,
+            read_only: false,
+            make_source: false,
+            options: Vec::new(),
+        })
     }
 
     /// How docker's `-v` names it.
@@ -348,6 +356,18 @@ mod tests {
         assert_eq!(m.options, ["rw", "size=64m", "mode=1777"]);
         for bad in ["run", "/run:size=x", "/run:bind", "/run:lowerdir=/"] {
             assert!(Mount::parse_tmpfs(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_image_names_no_source() {
+        for text in ["/:/host", "/etc:/host:ro", "/data:/x", "/data"] {
+            let m = Mount::of_image(text).unwrap();
+            assert_eq!((m.kind, m.source.as_str()), (Kind::Volume, ""), "{text}");
+            assert!(!m.make_source && m.target == text, "{text}");
+        }
+        for bad in ["", "data:/x", "/..", "/"] {
+            assert!(Mount::of_image(bad).is_err(), "{bad}");
         }
     }
 
