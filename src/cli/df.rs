@@ -132,6 +132,14 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
         stopped += Taken::default().add(&containers.dir(&user.container))?;
     }
     let active = images.iter().filter(used).count();
+    let volumes = {
+        let all = volumes(containers)?;
+        let used = all.iter().filter(|(_, links, _)| *links > 0).count();
+        let bytes = all.iter().map(|(.., bytes)| bytes).sum();
+        let unused = all.iter().filter(|(_, links, _)| *links == 0);
+        let unused = unused.map(|(.., bytes)| bytes).sum();
+        Row::new("Local Volumes", all.len(), used, bytes, unused)
+    };
     let rows = [
         Row::new(
             "Images",
@@ -147,7 +155,7 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
             usage.containers,
             stopped,
         ),
-        Row::new("Local Volumes", 0, 0, 0, 0),
+        volumes,
         // Any of it can go, whatever uses what it made.
         Row::new("Build Cache", steps.steps, 0, steps.bytes, steps.bytes),
     ];
@@ -168,7 +176,11 @@ fn verbose(
         &table_of(CONTAINER, container_rows(containers)?),
     )?;
     writeln!(output.out, "\nLocal Volumes space usage:\n")?;
-    table::print(output.out, &[words(&["VOLUME NAME", "LINKS", "SIZE"])])?;
+    let mut rows = vec![words(&["VOLUME NAME", "LINKS", "SIZE"])];
+    for (name, links, bytes) in volumes(containers)? {
+        rows.push(vec![name, links.to_string(), units::size(bytes)]);
+    }
+    table::print(output.out, &rows)?;
     let size = units::fine_size(steps.bytes);
     writeln!(output.out, "\nBuild cache usage: {size}\n")?;
     table::print(output.out, &table_of(STEP, step_rows(containers)?))?;
@@ -239,6 +251,16 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
         ]);
     }
     Ok(rows)
+}
+
+/// Volumes, how many containers use each, and what it takes.
+fn volumes(containers: &Containers<'_>) -> Result<Vec<(String, usize, u64)>> {
+    let all = containers.volumes()?.into_iter().map(|volume| {
+        let links = containers.volume_users(&volume.name)?.len();
+        let bytes = Taken::default().add(&containers.volume_dir(&volume.name))?;
+        Ok((volume.name, links, bytes))
+    });
+    all.collect()
 }
 
 /// In docker's columns; the usage is how many images have what the step made.

@@ -9,8 +9,8 @@ fn bad_options_are_told_and_nothing_is_made() {
         (&["--name", "_x"][..], "Invalid container name"),
         (&["-w", "relative"], "needs to be an absolute path"),
         (
-            &["-v", "relative:/x"],
-            "volumes with names are not supported",
+            &["-v", "not@name:/x"],
+            "includes invalid characters for a local volume name",
         ),
         (&["-v", "/tmp:relative"], "must be absolute"),
         (&["-v", "/tmp:/"], "destination can't be '/'"),
