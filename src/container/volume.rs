@@ -210,6 +210,8 @@ impl Mount {
             target: target_path(target, target)?,
             read_only: false,
             make_source: false,
+            anonymous: false,
+            no_copy: false,
             options: Vec::new(),
             anonymous: false,
             no_copy: false,
