@@ -21,6 +21,8 @@ mod death;
 mod exec;
 #[path = "cli_run/harness.rs"]
 mod harness;
+#[path = "cli_run/hostile.rs"]
+mod hostile;
 #[path = "cli_run/lifecycle.rs"]
 mod lifecycle;
 #[path = "cli_run/options.rs"]
@@ -33,6 +35,8 @@ mod streams;
 mod support;
 #[path = "cli_run/terminal.rs"]
 mod terminal;
+#[path = "cli_run/volumes.rs"]
+mod volumes;
 
 use harness::ready;
 use std::path::Path;

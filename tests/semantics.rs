@@ -248,6 +248,49 @@ fn unlink_copies_nothing() {
     assert_eq!(blocks, 0);
 }
 
+/// Whiteouts are names of one inode, as in kernel overlayfs, and go on being
+/// made when all of those are gone.
+#[test]
+fn whiteouts_share_an_inode() {
+    use std::os::unix::fs::MetadataExt;
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("/a file\n/b file\n/c file\n/d/e file\n", "");
+    rig.open().unwrap();
+    let inode = |name: &str| {
+        let meta = std::fs::symlink_metadata(rig.dir.join("upper").join(name)).unwrap();
+        assert_eq!(
+            (meta.mode() & libc::S_IFMT, meta.rdev()),
+            (libc::S_IFCHR, 0)
+        );
+        (meta.ino(), meta.nlink())
+    };
+    // Made in place, put in the place of a file and of a directory.
+    for op in ["unlink /a", "chmod /b 0600", "unlink /b", "unlink /d/e"] {
+        rig.op(op).unwrap();
+    }
+    assert_eq!(inode("a"), (inode("b").0, 3));
+    assert_eq!(inode("a"), inode("d/e"));
+    rig.op("rmdir /d").unwrap();
+    assert_eq!(inode("d"), inode("a"));
+    for op in [
+        "mkdir /a 0700",
+        "create /b 0600",
+        "mkdir /d 0700",
+        "unlink /c",
+        "create /c 0600",
+        "unlink /b",
+        "rmdir /a",
+    ] {
+        rig.op(op).unwrap();
+    }
+    assert_eq!(inode("a"), (inode("b").0, 2));
+    rig.close();
+    assert_eq!(rig.leftovers(), Vec::<String>::new());
+    assert_eq!(rig.lowers_changed(), None);
+}
+
 /// The kernel waits for no answer to a release, so it may be seen when the
 /// number is another file's: it counts only for what was opened.
 #[test]

@@ -2,7 +2,7 @@
 
 use super::record::{Network, Record, Settings, State};
 use super::volume::{self, Mount};
-use super::{Containers, name, signal};
+use super::{Containers, name, network, signal};
 use crate::store::document::RunConfig;
 use crate::store::error::{Context, Error, Result, invalid};
 use crate::store::layer::{LayerRecord, chain_ids, mounted};
@@ -103,7 +103,11 @@ impl Containers<'_> {
             entrypoint: entrypoint.len(),
             args: [entrypoint, cmd].concat(),
             env: merge_env(run.env.unwrap_or_default(), wish.env),
-            user: wish.user.or(run.user).unwrap_or_default(),
+            user: wish
+                .user
+                .filter(|u| !u.is_empty())
+                .or(run.user)
+                .unwrap_or_default(),
             working_dir: wish
                 .working_dir
                 .or(run.working_dir)
@@ -119,6 +123,7 @@ impl Containers<'_> {
             return invalid("no command specified");
         }
         self.place(&staging, &record, &layers)?;
+        self.make_volumes(&record)?;
         Ok(record)
     }
 
@@ -180,10 +185,7 @@ fn settings(given: Settings, image: &mut RunConfig) -> Result<Settings> {
     labels.extend(given.labels);
     let mut exposed = given.exposed;
     for port in image.exposed_ports.take().unwrap_or_default().into_keys() {
-        let port = match port.contains('/') {
-            true => port,
-            false => format!("{port}/tcp"),
-        };
+        let port = network::exposed(&port)?;
         if !exposed.contains(&port) {
             exposed.push(port);
         }
@@ -247,9 +249,11 @@ pub(super) fn root_without(store: &Store, layers: &[LayerRecord]) -> Result<(u32
     Ok(stat.map_or((ROOT_MODE, 0, 0), |s| (s.mode & 0o7777, s.uid, s.gid)))
 }
 
-/// Later settings replace earlier ones of the same name; a bare name takes the
-/// value from our own environment, or removes it.
-pub fn merge_env(image: Vec<String>, wish: Vec<String>) -> Vec<String> {
+/// Later settings replace earlier ones of the same name; a bare name that the
+/// user gives takes the value from our own environment, or removes it. One of
+/// the image sets nothing: it must not ask for what our environment holds.
+pub fn merge_env(mut image: Vec<String>, wish: Vec<String>) -> Vec<String> {
+    image.retain(|entry| entry.contains('='));
     let mut out: Vec<String> = Vec::new();
     let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let has_path = image.iter().chain(&wish).any(|e| e.starts_with("PATH="));
@@ -283,11 +287,13 @@ mod tests {
     #[test]
     fn environment_is_merged_by_name() {
         let merged = merge_env(
-            vec!["A=1".into(), "PATH=/bin".into(), "CAPAS_TEST_UNSET".into()],
-            vec!["A=2".into(), "B==".into(), "PATH".into()],
+            vec!["A=1".into(), "PATH=/bin".into(), "C=3".into()],
+            vec!["A=2".into(), "B==".into(), "PATH".into(), "C".into()],
         );
         let path = format!("PATH={}", std::env::var("PATH").unwrap());
         assert_eq!(merged, ["A=2".to_owned(), path, "B==".to_owned()]);
+        // What is set where the tests run is not the image's to know.
+        assert_eq!(merge_env(vec!["PATH".into()], vec![]), [DEFAULT_PATH]);
         assert_eq!(merge_env(vec![], vec![]), [DEFAULT_PATH]);
     }
 }

@@ -56,7 +56,8 @@ impl Containers<'_> {
         let dir = staging.path();
         let root = self.mount_point(record);
         let tree = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
-        let ids = user::resolve(&tree, wish.user.as_deref().unwrap_or(&record.user))?;
+        let user = wish.user.as_deref().filter(|u| !u.is_empty());
+        let ids = user::resolve(&tree, user.unwrap_or(&record.user))?;
         let working_dir = wish.working_dir.as_deref().unwrap_or(&record.working_dir);
         // Volumes are seen by the container alone.
         let within = self.process(record).map(|p| p.pid);

@@ -155,13 +155,34 @@ impl fmt::Display for Publish {
 
 /// `80` or `80-90`; port 0 is none.
 fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|p| *p > 0);
+    let port = |text: &str| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|p| digits && *p > 0)
+    };
     match text.split_once('-') {
         None => port(text).map(|p| p..=p),
         Some((first, last)) => {
             let (first, last) = (port(first)?, port(last)?);
             (first <= last).then_some(first..=last)
         }
+    }
+}
+
+/// A port that an image names, as `PORT[-PORT]/PROTOCOL`.
+///
+/// # Errors
+/// For anything else.
+pub fn exposed(text: &str) -> Result<String> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    match range(ports) {
+        Some(_) if ["tcp", "udp", "sctp"].contains(&protocol.as_str()) => {
+            Ok(format!("{ports}/{protocol}"))
+        }
+        _ => invalid(format!(
+            "the image exposes the port '{}', which is none: have it made again without",
+            show(text.as_bytes())
+        )),
     }
 }
 
@@ -316,6 +337,24 @@ mod tests {
             "-1",
         ] {
             assert!(Publish::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_images_expose() {
+        assert_eq!(exposed("80").unwrap(), "80/tcp");
+        assert_eq!(exposed("53-54/UDP").unwrap(), "53-54/udp");
+        for bad in [
+            "",
+            "/tcp",
+            "80/",
+            "80/tcp/x",
+            "80/\u{1b}[2J",
+            "0",
+            "+80",
+            "x",
+        ] {
+            assert!(exposed(bad).is_err(), "{bad}");
         }
     }
 

@@ -224,14 +224,24 @@ fn complaint(log: &Path) -> Error {
     Error::Start { code, why }
 }
 
+/// How runtimes begin to say that it was the command which could not be run;
+/// else what is missing or forbidden is something else of the container's.
+const OF_THE_COMMAND: [&str; 5] = [
+    "exec: \"",
+    "exec /",
+    "exec user process",
+    "exec container process",
+    "executable",
+];
+
 fn code(why: &str) -> u8 {
     let why = why.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| why.contains(w));
-    // What runtimes say of mounts and directories is not about the command.
-    if has(&["error mounting", "mkdir ", "chdir to cwd"]) {
+    // These name paths, in which any of the words may be.
+    if has(&["error mounting", "mkdir ", "chdir to cwd"]) || !has(&OF_THE_COMMAND) {
         return 125;
     }
-    let missing = ["executable file not found", "no such file or directory"];
+    let missing = ["not found", "no such file or directory"];
     let forbidden = ["permission denied", "exec format error", "is a directory"];
     match (has(&missing), has(&forbidden)) {
         (true, _) => 127,
@@ -249,8 +259,18 @@ mod tests {
         for (why, expected) in [
             ("exec: \"x\": executable file not found in $PATH", 127),
             ("exec: \"/x\": stat /x: no such file or directory", 127),
+            ("exec /x.sh: no such file or directory", 127),
+            ("executable file `x` not found in $PATH", 127),
             ("exec: \"/etc\": permission denied", 126),
             ("exec /x: exec format error", 126),
+            ("open executable: permission denied", 126),
+            ("exec container process `/x`: Exec format error", 126),
+            ("open /run/x/exec.fifo: no such file or directory", 125),
+            (
+                "exec failed: lstat /proc/1/ns: no such file or directory",
+                125,
+            ),
+            ("open /sys/fs/cgroup/x: permission denied", 125),
             ("error mounting \"/a\": no such file or directory", 125),
             ("cannot allocate memory", 125),
         ] {

@@ -139,7 +139,7 @@ impl Containers<'_> {
         }
         let ended = self.follow(&record, runtime, hear).and_then(|code| {
             let _held = self.hold(&record)?;
-            let kept = self.move_away(&record)?;
+            let kept = self.move_away(&record, true)?;
             let upper = kept.path().join(&record.id).join("upper");
             Ok(Done {
                 code,
@@ -149,7 +149,7 @@ impl Containers<'_> {
         });
         if ended.is_err()
             // What it is doing was written down by the monitor.
-            && let Err(e) = self.read(&record.id).and_then(|r| self.remove(&r, true))
+            && let Err(e) = self.read(&record.id).and_then(|r| self.remove(&r, true, true))
             && self.dir(&record.id).exists()
         {
             log::warn!("a step of the build is left: {e}");

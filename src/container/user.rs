@@ -12,6 +12,9 @@ use std::io::Read;
 /// No passwd or group file is larger.
 pub const MAX_FILE: u64 = 16 << 20;
 
+/// No user or group has a larger number.
+const MAX_ID: u32 = i32::MAX as u32;
+
 /// Who runs the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
@@ -65,8 +68,8 @@ fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
         match fields.as_slice() {
             [name, _, uid, gid, _, home, ..] => Some(User {
                 name,
-                uid: uid.parse().ok()?,
-                gid: gid.parse().ok()?,
+                uid: number(uid).ok()??,
+                gid: number(gid).ok()??,
                 home,
             }),
             _ => None,
@@ -79,10 +82,21 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     group.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         match fields.as_slice() {
-            [name, _, gid, members, ..] => Some((*name, gid.parse().ok()?, *members)),
+            [name, _, gid, members, ..] => Some((*name, number(gid).ok()??, *members)),
             _ => None,
         }
     })
+}
+
+/// A number of a user or group, if the text is one.
+fn number(text: &str) -> Result<Option<u32>> {
+    let Ok(number) = text.parse::<i64>() else {
+        return Ok(None);
+    };
+    match u32::try_from(number) {
+        Ok(id) if id <= MAX_ID => Ok(Some(id)),
+        _ => invalid(format!("uids and gids must be in range 0-{MAX_ID}")),
+    }
 }
 
 /// Find who `text` is by these two files.
@@ -96,10 +110,10 @@ pub fn find(text: &str, passwd: &str, group: &str) -> Result<Ids> {
     };
     let user = if user.is_empty() { "0" } else { user };
     let by_name = users(passwd).find(|u| u.name == user);
-    let known = match (by_name, user.parse::<u32>()) {
+    let known = match (by_name, number(user)?) {
         (Some(u), _) => Ok(u),
-        (None, Ok(uid)) => users(passwd).find(|u| u.uid == uid).ok_or(Some(uid)),
-        (None, Err(_)) => Err(None),
+        (None, Some(uid)) => users(passwd).find(|u| u.uid == uid).ok_or(Some(uid)),
+        (None, None) => Err(None),
     };
     let mut ids = Ids {
         home: "/".to_owned(),
@@ -129,9 +143,9 @@ pub fn find(text: &str, passwd: &str, group: &str) -> Result<Ids> {
     }
     if let Some(wanted) = wanted.filter(|w| !w.is_empty()) {
         let named = groups(group).find(|(name, _, _)| *name == wanted);
-        ids.gid = match (named, wanted.parse()) {
-            (Some((_, gid, _)), _) | (None, Ok(gid)) => gid,
-            (None, Err(_)) => {
+        ids.gid = match (named, number(wanted)?) {
+            (Some((_, gid, _)), _) | (None, Some(gid)) => gid,
+            (None, None) => {
                 return invalid(format!(
                     "unable to find group {}: no matching entries in group file",
                     show(wanted.as_bytes())
@@ -167,6 +181,13 @@ mod tests {
         assert_eq!(ids("web:audio"), (33, 29, vec![29], "/var/www".into()));
         assert_eq!(ids("1000"), (1000, 0, vec![0], "/".into()));
         assert_eq!(ids("1000:5"), (1000, 5, vec![5], "/".into()));
+        assert_eq!(ids("2147483647:2147483647").0, 2_147_483_647);
+        for bad in ["2147483648", "-1", "4294967295", "0:2147483648", "0:-1"] {
+            let e = find(bad, PASSWD, GROUP).unwrap_err().to_string();
+            assert_eq!(e, "uids and gids must be in range 0-2147483647", "{bad}");
+        }
+        let odd = "bad:x:4294967295:0::/:\nworse:x:1:-1::/:\n";
+        assert!(find("bad", odd, GROUP).is_err() && find("worse", odd, GROUP).is_err());
         assert!(find("nobody", PASSWD, GROUP).is_err());
         assert!(find("web:none", PASSWD, GROUP).is_err());
     }

@@ -6,8 +6,10 @@ use crate::sys::{
     fs::{self, Replace},
     probe::Features,
 };
+use parking_lot::Mutex;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The work directory of a mount, `WORKDIR/work`.
@@ -17,6 +19,9 @@ pub struct Work {
     features: Features,
     salt: u32,
     next: AtomicU64,
+    /// A whiteout that was made here, of which more are hard links: an inode for
+    /// each would be many times the work on ext4. Leaf lock.
+    whiteout: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// What may be at the place where something is installed.
@@ -53,6 +58,7 @@ impl Work {
             features,
             salt: u32::from_le_bytes(salt),
             next: AtomicU64::new(1),
+            whiteout: Mutex::default(),
         }
     }
 
@@ -137,6 +143,38 @@ impl Work {
         self.named(false, |name| {
             fs::mknod(&self.dir, name, kind, rdev).map(|()| None)
         })
+    }
+
+    /// A whiteout device.
+    ///
+    /// # Errors
+    /// As mknod(2).
+    pub fn whiteout(&self) -> Result<Staged<'_>> {
+        self.named(false, |name| {
+            self.make_whiteout(&self.dir, name).map(|()| None)
+        })
+    }
+
+    /// Make a whiteout device where nothing is. The caller sees to it that the
+    /// name stands still.
+    ///
+    /// # Errors
+    /// As mknod(2).
+    pub fn make_whiteout(&self, dir: impl AsFd, name: &OsStr) -> Result<()> {
+        let known = self.whiteout.lock().clone();
+        if let Some(known) = known {
+            match fs::link(At::Fd(known.as_fd()), &dir, name) {
+                // Its last name is gone, it has as many as it can have, or the
+                // file system has no links.
+                Err(e) if e != Errno::EXIST => {}
+                result => return result,
+            }
+        }
+        fs::mknod(&dir, name, libc::S_IFCHR, 0)?;
+        let made = fs::open_path(&dir, name).ok().map(Arc::new);
+        // What was kept is closed after the lock is released.
+        let _old = std::mem::replace(&mut *self.whiteout.lock(), made);
+        Ok(())
     }
 
     /// Another name for an inode.

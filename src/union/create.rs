@@ -403,7 +403,7 @@ impl Union {
     pub(super) fn stage_whiteout(&self, parent: &Arc<Node>) -> Result<Staged<'_>> {
         let work = &self.upper()?.work;
         if self.features.has(Features::MKNOD) {
-            return work.node(libc::S_IFCHR, 0);
+            return work.whiteout();
         }
         if !self.features.has(Features::XATTR) && !self.features.has(Features::TRUSTED) {
             return Err(Errno::OPNOTSUPP);
@@ -419,7 +419,7 @@ impl Union {
     /// holds the parent's `ns`.
     pub(super) fn hide(&self, parent: &Arc<Node>, dir: &OwnedFd, name: &OsStr) -> Result<()> {
         if self.features.has(Features::MKNOD) {
-            fs::mknod(dir, name, libc::S_IFCHR, 0)?;
+            self.upper()?.work.make_whiteout(dir, name)?;
         } else {
             match self.stage_whiteout(parent) {
                 Ok(staged) => drop(staged.install(dir, name, Onto::Nothing)?),

@@ -16,6 +16,7 @@ const APPLETS: [&str; 25] = [
 
 pub struct Cli {
     pub bench: Bench,
+    layers: [Vec<u8>; 2],
 }
 
 /// A store with the image `box:1`, or nothing where the test cannot run.
@@ -79,9 +80,14 @@ pub fn ready() -> Option<Cli> {
     let layers = [lower.end(), upper];
     let cli = Cli {
         bench: Bench::new(),
+        layers,
     };
     cli.bench
-        .load(&docker_archive(&layers, &diffs(&layers), &["box:1"]))
+        .load(&docker_archive(
+            &cli.layers,
+            &diffs(&cli.layers),
+            &["box:1"],
+        ))
         .unwrap();
     Some(cli)
 }
@@ -188,6 +194,20 @@ impl Cli {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Another image `name` of the same layers, made by whoever wrote this
+    /// object of its configuration.
+    pub fn foreign_image(&self, name: &str, config: &str) {
+        let diffs = diffs(&self.layers);
+        let whole = support::config(&diffs);
+        let (before, after) = (
+            whole.split("\"config\":").next().unwrap(),
+            whole.split(",\"rootfs\":").nth(1).unwrap(),
+        );
+        let whole = format!("{before}\"config\":{config},\"rootfs\":{after}");
+        let archive = support::archive_of(&whole, &self.layers, &[name]);
+        self.bench.load(&archive).unwrap();
     }
 
     /// Another image `name`, of the same tree, with changes of its configuration.

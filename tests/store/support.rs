@@ -156,7 +156,11 @@ pub fn config(diffs: &[String]) -> String {
 /// A docker archive as `docker save` wrote it before version 25, or as one
 /// pleases: `layers` are what is stored, `diffs` what the config says.
 pub fn docker_archive(layers: &[Vec<u8>], diffs: &[String], names: &[&str]) -> Vec<u8> {
-    let config = config(diffs);
+    archive_of(&config(diffs), layers, names)
+}
+
+/// The same with this config.
+pub fn archive_of(config: &str, layers: &[Vec<u8>], names: &[&str]) -> Vec<u8> {
     let mut tar = Tar::new();
     let mut members = Vec::new();
     for (i, layer) in layers.iter().enumerate() {
@@ -165,7 +169,7 @@ pub fn docker_archive(layers: &[Vec<u8>], diffs: &[String], names: &[&str]) -> V
         tar.add(&entry(&name, b'0'), layer);
         members.push(format!("\"{name}\""));
     }
-    tar.file("config.json", &config);
+    tar.file("config.json", config);
     let names: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
     tar.file(
         "manifest.json",

@@ -147,7 +147,9 @@ impl Dumper<'_> {
             btime: (st.stx_btime.tv_sec, st.stx_btime.tv_nsec),
         };
         self.out.inodes.insert(path.to_vec(), id);
-        if kind.0 != 'd' && st.stx_nlink > 1 {
+        // Whiteouts share an inode or not: it says nothing.
+        let whiteout = kind.0 == 'c' && (st.stx_rdev_major, st.stx_rdev_minor) == (0, 0);
+        if kind.0 != 'd' && st.stx_nlink > 1 && !whiteout {
             let key = (id.dev, id.ino);
             if let Some(first) = self.links.get(&key) {
                 let line = format!("link {}", escape(first));
@@ -163,7 +165,7 @@ impl Dumper<'_> {
             st.stx_uid,
             st.stx_gid
         );
-        if kind.0 != 'd' {
+        if kind.0 != 'd' && !whiteout {
             let _ = write!(line, " nlink={}", st.stx_nlink);
         }
         match kind.0 {
