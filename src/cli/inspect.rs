@@ -57,7 +57,13 @@ pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>
     let index = OnceCell::new();
     for name in &args.names {
         match one(containers, &index, name, args) {
-            Ok(value) => found.push(value),
+            Ok(value) => {
+                // What has no state has nothing that was written.
+                if args.size && value.get("State").is_none() {
+                    writeln!(output.err, "WARNING: --size ignored for image")?;
+                }
+                found.push(value);
+            }
             Err(Error::NotFound(_)) if args.kind.is_none() => {
                 failed.push(format!("No such object: {}", show(name.as_bytes())));
             }
@@ -103,7 +109,7 @@ impl Shape {
         match self {
             Shape::Template(template) => {
                 for value in &found {
-                    match template.render(value) {
+                    match render(template, value) {
                         Ok(text) => writeln!(output.out, "{text}")?,
                         Err(e) => failed.push(e.to_string()),
                     }
@@ -121,6 +127,20 @@ impl Shape {
             false => Err(Failure::Said(1)),
         }
     }
+}
+
+/// A value by a template. As for docker `ID` is another word for `Id`.
+fn render(template: &Template, value: &Value) -> Result<String, Error> {
+    template.render(value).or_else(|e| {
+        let mut value = value.clone();
+        let id = value.get("Id").cloned();
+        match (value.as_object_mut(), id) {
+            (Some(map), Some(id)) => drop(map.insert("ID".to_owned(), id)),
+            _ => return Err(e),
+        }
+        // The error that is told knows nothing of that.
+        template.render(&value).map_err(|_| e)
+    })
 }
 
 /// The index is read for the first name that needs it.

@@ -3,7 +3,7 @@
 use super::filter::Filters;
 use super::image_prune::{garbage, tell, unused};
 use super::prune::confirmed;
-use super::{Outcome, Output, units};
+use super::{Outcome, Output, interrupt, units};
 use crate::container::{Containers, Status};
 use crate::store::walk::Taken;
 use crate::store::{Error, Result};
@@ -55,6 +55,7 @@ pub fn containers(
     if !args.force && !confirmed(&warning, output)? {
         return Ok(0);
     }
+    interrupt::watch(interrupt::REMOVING);
     let mut freed = stopped(containers, &filters, output)?;
     // The last container of an image that was removed by force.
     freed += garbage(containers, output)?;
@@ -92,6 +93,7 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
     if !args.common.force && !confirmed(&warning, output)? {
         return Ok(0);
     }
+    interrupt::watch(interrupt::REMOVING);
     let mut freed = stopped(containers, &filters, output)?;
     if args.volumes {
         freed += super::volume::unused(containers, false, &filters, output)?;
