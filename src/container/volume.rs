@@ -213,8 +213,6 @@ impl Mount {
             anonymous: false,
             no_copy: false,
             options: Vec::new(),
-            anonymous: false,
-            no_copy: false,
         })
     }
 
