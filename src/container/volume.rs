@@ -206,13 +206,8 @@ impl Mount {
     pub fn of_image(target: &str) -> Result<Mount> {
         Ok(Mount {
             kind: Kind::Volume,
-            source: String::new(),
             target: target_path(target, target)?,
-            read_only: false,
-            make_source: false,
-            anonymous: false,
-            no_copy: false,
-            options: Vec::new(),
+            ..Mount::default()
         })
     }
 
