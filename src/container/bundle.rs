@@ -265,7 +265,7 @@ fn spec(
         .set_masked_paths(Some(masked_paths()))
         .set_readonly_paths(Some(get_default_readonly_paths()));
     if creds::effective_uid() == 0 {
-        linux.set_cgroups_path(Some(format!("/capas/{}", record.id).into()));
+        linux.set_cgroups_path(Some(cgroup::path(&record.id)));
     }
     spec.set_version("1.0.2".to_owned())
         .set_process(Some(process(record, ids, &Command::of(record), guarded)))

@@ -128,15 +128,17 @@ impl Runtime {
     }
 
     /// Forget a container, and kill what is left of it. Fine where it is not
-    /// known.
+    /// known: then its control groups may be there all the same, as they are
+    /// made first.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// When it cannot be run, or something stays.
     pub fn delete(&self, id: &str) -> Result<()> {
-        if !state_dir()?.join(id).exists() {
-            return Ok(());
-        }
-        self.do_to(&["delete", "--force"], id, "clean up")
+        let forgotten = match state_dir()?.join(id).exists() {
+            true => self.do_to(&["delete", "--force"], id, "clean up"),
+            false => Ok(()),
+        };
+        forgotten.and(cgroup::remove(id))
     }
 
     /// Let the processes of a container stand still.
