@@ -1,7 +1,6 @@
 //! `create`, and what `run` has in common with it.
 
 use super::{Outcome, Output, units};
-use crate::container::attach::check_terminal;
 use crate::container::cgroup::Limits;
 use crate::container::network::{self, Publish};
 use crate::container::record::{Network, Settings};
@@ -127,18 +126,18 @@ pub struct Create {
 /// # Errors
 /// When it cannot be made.
 pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>) -> Outcome {
-    let record = make(containers, args, true)?;
+    let record = make(containers, args, false)?;
     writeln!(output.out, "{}", record.id)?;
     Ok(0)
 }
 
 /// Make a container; its image is pulled where that is asked for. Nothing is
-/// made of what could not be started here anyway.
+/// made of what could not be started here anyway. `detached`: nobody is attached
+/// when it is started, so its input does not end with the first who is.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result<Record> {
-    check_terminal(args.tty, args.interactive && !detached)?;
     let (pull, image) = (args.pull, args.image.clone());
     let wish = wish(args, detached)?;
     wish.settings.limits.check()?;

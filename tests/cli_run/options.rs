@@ -251,7 +251,7 @@ fn a_source_that_went_is_told_and_not_made() {
     c.ok(&["create", "--name", "bb", "--mount", &given, "box:1", "true"]);
     std::fs::remove_dir(&dir).unwrap();
     let (code, _, err) = c.run(&["start", "-a", "bb"]);
-    assert!(code != 0 && err.contains("bound"), "{code}: {err}");
+    assert!(code == 1 && err.contains("bound"), "{code}: {err}");
     assert!(!dir.exists());
     c.ok(&["rm", "bb"]);
     c.assert_nothing_is_left();

@@ -159,3 +159,26 @@ fn start_attaches_too() {
     assert_eq!(output.stdout, b"typed\nend\n");
     assert_eq!(output.status.code(), Some(5));
 }
+
+/// What was made for somebody who types ends when they have; what was made
+/// detached does not.
+#[test]
+fn input_ends_where_it_was_made_for_one() {
+    let Some(c) = ready() else { return };
+    c.ok(&["create", "-i", "--name", "made", "box:1", "cat"]);
+    for _ in 0..2 {
+        let mut child = c.command(&["start", "-ai", "made"]);
+        let mut child = child
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
+        c.until("it has ended", || child.try_wait().unwrap().is_some());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.stdout, b"typed\n");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    c.ok(&["rm", "made"]);
+    c.assert_nothing_is_left();
+}
