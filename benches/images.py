@@ -67,6 +67,7 @@ def main():
     parser.add_argument("--podman-rounds", type=int, default=1)
     parser.add_argument("--scratch", required=True)
     parser.add_argument("--podman", required=True, help="the command that starts it, words by blanks")
+    parser.add_argument("--check", type=float, metavar="MS", help="fail where a command of capas takes longer")
     parser.add_argument("--json", help="write the figures here")
     args = parser.parse_args()
     tar = os.path.join(args.scratch, "images.tar")
@@ -75,6 +76,8 @@ def main():
         "capas": ["capas", "--root", os.path.join(args.scratch, "store")],
         "podman": args.podman.split(),
     }
+    if not args.podman_rounds:
+        del programs["podman"]
     for name, program in programs.items():
         start = time.perf_counter()
         run([*program, "load", "-q", "-i", tar])
@@ -88,6 +91,8 @@ def main():
     }
     times = {row: {name: [] for name in programs} for row in rows}
     rounds = {"capas": args.rounds, "podman": args.podman_rounds}
+    if args.check is not None and args.rounds < 1:
+        parser.error("--check needs rounds of capas")
     for number in range(max(rounds.values())):
         for row, words in rows.items():
             order = sorted(programs, reverse=bool(number % 2))
@@ -95,13 +100,18 @@ def main():
                 times[row][name].append(timed([*programs[name], *words]))
                 if name == "podman":
                     print(f"podman {row}: {times[row][name][-1]:.0f} ms", file=sys.stderr)
-    figures = {row: {n: statistics.median(t) for n, t in of.items()} for row, of in times.items()}
+    figures = {row: {n: statistics.median(t) for n, t in of.items() if t} for row, of in times.items()}
     print(f"{'ms, medians':24}{'capas':>10}{'podman':>10}{'ratio':>8}")
     for row, of in figures.items():
-        print(f"{row:24}{of['capas']:10.1f}{of['podman']:10.1f}{of['podman'] / of['capas']:8.1f}")
+        podman = f"{of['podman']:10.1f}{of['podman'] / of['capas']:8.1f}" if "podman" in of else ""
+        print(f"{row:24}{of['capas']:10.1f}{podman}")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as out:
             json.dump({"images": args.images, "rounds": rounds, "ms": figures}, out, indent=2)
+    late = [row for row, of in figures.items() if args.check is not None and of["capas"] > args.check]
+    for row in late:
+        print(f"{row}: {figures[row]['capas']:.1f} ms is more than {args.check:g} ms", file=sys.stderr)
+    sys.exit(1 if late else 0)
 
 
 main()

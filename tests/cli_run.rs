@@ -35,6 +35,8 @@ mod streams;
 mod support;
 #[path = "cli_run/terminal.rs"]
 mod terminal;
+#[path = "cli_run/volumes.rs"]
+mod volumes;
 
 use harness::ready;
 use std::path::Path;

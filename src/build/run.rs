@@ -166,11 +166,8 @@ impl<'a> Build<'a> {
     fn mount(&self, out: &mut Mounted, wish: &Wish, place: Option<&Place<'_>>) -> Result<()> {
         let mut mount = Mount {
             kind: volume::Kind::Bind,
-            source: String::new(),
             target: wish.target.clone(),
-            read_only: false,
-            make_source: false,
-            options: Vec::new(),
+            ..Mount::default()
         };
         match (&wish.kind, place) {
             (Kind::Memory { size }, _) => {
@@ -285,8 +282,7 @@ impl<'a> Build<'a> {
             source: text(&path)?,
             target: format!("{PROGRAMS}/{}", document.name),
             read_only: true,
-            make_source: false,
-            options: Vec::new(),
+            ..Mount::default()
         });
         Ok(())
     }

@@ -137,6 +137,12 @@ pub enum Command {
     /// `system prune`, which has no short form.
     #[command(skip)]
     SystemPrune(super::sweep::SystemPrune),
+    /// Commands for volumes
+    Volume {
+        /// Which.
+        #[command(subcommand)]
+        command: super::volume::Command,
+    },
     /// Show the version
     Version(super::version::Args),
 }
@@ -173,6 +179,9 @@ pub struct Remove {
     /// Also what is running
     #[arg(short, long)]
     pub force: bool,
+    /// Also the volumes that were made for them and have no name
+    #[arg(short, long)]
+    pub volumes: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,

@@ -55,7 +55,7 @@ pub fn umount(containers: &Containers<'_>, args: &args::Names, output: &mut Outp
 pub fn rm(containers: &Containers<'_>, args: &args::Remove, output: &mut Output<'_>) -> Outcome {
     let remove = |name: &str| -> Result<Record, Error> {
         let record = containers.find(name)?;
-        containers.remove(&record, args.force)?;
+        containers.remove(&record, args.force, args.volumes)?;
         Ok(record)
     };
     let outcome = each(&args.names, output, |name, output| {

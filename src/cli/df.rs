@@ -2,6 +2,7 @@
 
 use super::format::{self, Format, Heading};
 use super::ps::status_text;
+use super::template::Template;
 use super::{Outcome, Output, table, units};
 use crate::container::Containers;
 use crate::store::Result;
@@ -11,6 +12,7 @@ use crate::store::usage::Usage;
 use crate::store::walk::Taken;
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// Arguments of `system df`.
 #[derive(Debug, Args)]
@@ -22,7 +24,7 @@ pub struct Df {
     #[arg(short, long)]
     pub verbose: bool,
     /// Print `json`, `table TEMPLATE`, or a Go template
-    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
 }
 
@@ -36,6 +38,41 @@ const HEADINGS: &[Heading] = &[
     ("Size", "SIZE"),
     ("TotalCount", "TOTAL"),
     ("Type", "TYPE"),
+];
+
+/// What is said of each image.
+const IMAGE: &[Heading] = &[
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("Containers", "CONTAINERS"),
+];
+
+/// What is said of each container.
+const CONTAINER: &[Heading] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Size", "SIZE"),
+    ("RunningFor", "CREATED"),
+    ("Status", "STATUS"),
+    ("Names", "NAMES"),
+];
+
+/// What is said of each step of a build that is kept.
+const STEP: &[Heading] = &[
+    ("ID", "CACHE ID"),
+    ("CacheType", "CACHE TYPE"),
+    ("Size", "SIZE"),
+    ("CreatedSince", "CREATED"),
+    ("LastUsedSince", "LAST USED"),
+    ("UsageCount", "USAGE"),
+    ("Shared", "SHARED"),
 ];
 
 #[derive(Serialize)]
@@ -76,14 +113,17 @@ impl Row {
 /// # Errors
 /// When the store cannot be read.
 pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Outcome {
-    let format = Format::parse(args.format.as_deref(), TABLE)?;
     let store = containers.store();
     let users = containers.users()?;
     let usage = store.usage(&users)?;
     let steps = store.step_usage(&users)?;
     if args.verbose {
-        return verbose(containers, &usage, &steps, output);
+        return match args.format.as_deref() {
+            None | Some("" | "table") => verbose(containers, &usage, &steps, output),
+            Some(format) => verbose_as(format, containers, output),
+        };
     }
+    let format = Format::parse(args.format.as_deref(), TABLE)?;
     let images = store.images()?;
     let used = |i: &&crate::store::image::Image| users.iter().any(|u| u.image == i.id);
     let running = users.iter().filter(|u| u.running).count();
@@ -92,6 +132,14 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
         stopped += Taken::default().add(&containers.dir(&user.container))?;
     }
     let active = images.iter().filter(used).count();
+    let volumes = {
+        let all = volumes(containers)?;
+        let used = all.iter().filter(|(_, links, _)| *links > 0).count();
+        let bytes = all.iter().map(|(.., bytes)| bytes).sum();
+        let unused = all.iter().filter(|(_, links, _)| *links == 0);
+        let unused = unused.map(|(.., bytes)| bytes).sum();
+        Row::new("Local Volumes", all.len(), used, bytes, unused)
+    };
     let rows = [
         Row::new(
             "Images",
@@ -107,7 +155,7 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
             usage.containers,
             stopped,
         ),
-        Row::new("Local Volumes", 0, 0, 0, 0),
+        volumes,
         // Any of it can go, whatever uses what it made.
         Row::new("Build Cache", steps.steps, 0, steps.bytes, steps.bytes),
     ];
@@ -121,14 +169,21 @@ fn verbose(
     output: &mut Output<'_>,
 ) -> Outcome {
     writeln!(output.out, "Images space usage:\n")?;
-    table::print(output.out, &image_rows(containers)?)?;
+    table::print(output.out, &table_of(IMAGE, image_rows(containers)?))?;
     writeln!(output.out, "\nContainers space usage:\n")?;
-    table::print(output.out, &container_rows(containers)?)?;
+    table::print(
+        output.out,
+        &table_of(CONTAINER, container_rows(containers)?),
+    )?;
     writeln!(output.out, "\nLocal Volumes space usage:\n")?;
-    table::print(output.out, &[words(&["VOLUME NAME", "LINKS", "SIZE"])])?;
+    let mut rows = vec![words(&["VOLUME NAME", "LINKS", "SIZE"])];
+    for (name, links, bytes) in volumes(containers)? {
+        rows.push(vec![name, links.to_string(), units::size(bytes)]);
+    }
+    table::print(output.out, &rows)?;
     let size = units::fine_size(steps.bytes);
     writeln!(output.out, "\nBuild cache usage: {size}\n")?;
-    table::print(output.out, &step_rows(containers)?)?;
+    table::print(output.out, &table_of(STEP, step_rows(containers)?))?;
     writeln!(output.out)?;
     let all = usage.images + usage.containers + usage.other;
     writeln!(
@@ -142,23 +197,41 @@ fn verbose(
     Ok(0)
 }
 
+/// All of it as one value, with docker's names.
+fn verbose_as(format: &str, containers: &Containers<'_>, output: &mut Output<'_>) -> Outcome {
+    let objects = |fields: &[Heading], rows: Vec<Vec<String>>| -> Value {
+        let object = |row: Vec<String>| -> Value {
+            let names = fields.iter().map(|(field, _)| (*field).to_owned());
+            names.zip(row.into_iter().map(Value::from)).collect()
+        };
+        rows.into_iter().map(object).collect()
+    };
+    let all = json!({
+        "Images": objects(IMAGE, image_rows(containers)?),
+        "Containers": objects(CONTAINER, container_rows(containers)?),
+        "Volumes": [],
+        "BuildCache": objects(STEP, step_rows(containers)?),
+    });
+    match format {
+        "json" => writeln!(output.out, "{all}")?,
+        text => writeln!(output.out, "{}", Template::parse(text)?.render(&all)?)?,
+    }
+    Ok(0)
+}
+
+/// A table of rows below their headings.
+fn table_of(fields: &[Heading], rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let heading = fields.iter().map(|(_, title)| (*title).to_owned());
+    std::iter::once(heading.collect()).chain(rows).collect()
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
 
 fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
-    let heading = words(&[
-        "REPOSITORY",
-        "TAG",
-        "IMAGE ID",
-        "CREATED",
-        "SIZE",
-        "SHARED SIZE",
-        "UNIQUE SIZE",
-        "CONTAINERS",
-    ]);
     let users = containers.users()?;
-    let mut rows = vec![heading];
+    let mut rows = Vec::new();
     for one in containers.store().image_usage()? {
         let image = &one.image;
         let created = image.created.as_deref().and_then(crate::store::time::parse);
@@ -180,24 +253,25 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
+/// Volumes, how many containers use each, and what it takes.
+fn volumes(containers: &Containers<'_>) -> Result<Vec<(String, usize, u64)>> {
+    let all = containers.volumes()?.into_iter().map(|volume| {
+        let links = containers.volume_users(&volume.name)?.len();
+        let bytes = Taken::default().add(&containers.volume_dir(&volume.name))?;
+        Ok((volume.name, links, bytes))
+    });
+    all.collect()
+}
+
 /// In docker's columns; the usage is how many images have what the step made.
 fn step_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
-    let heading = words(&[
-        "CACHE ID",
-        "CACHE TYPE",
-        "SIZE",
-        "CREATED",
-        "LAST USED",
-        "USAGE",
-        "SHARED",
-    ]);
     let store = containers.store();
     let mut chains = Vec::new();
     for image in store.images()? {
         let (config, _) = store.image_config(&image.id)?;
         chains.extend(chain_ids(config.diff_ids()));
     }
-    let mut rows = vec![heading];
+    let mut rows = Vec::new();
     for (id, step) in store.step_records()? {
         let layer = step.layer.as_ref();
         let tree = layer.and_then(|l| store.find_layer(&l.diff_id, &l.chain_id).ok()?);
@@ -217,17 +291,7 @@ fn step_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
 }
 
 fn container_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
-    let heading = words(&[
-        "CONTAINER ID",
-        "IMAGE",
-        "COMMAND",
-        "LOCAL VOLUMES",
-        "SIZE",
-        "CREATED",
-        "STATUS",
-        "NAMES",
-    ]);
-    let mut rows = vec![heading];
+    let mut rows = Vec::new();
     for record in containers.list()? {
         let (status, exit_code) = containers.status(&record);
         let status = status_text(&record, status, exit_code);

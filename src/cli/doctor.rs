@@ -158,8 +158,15 @@ fn fuse(store: &Store) -> Result<Vec<Line>> {
                 "FUSE protocol",
                 format!("{major}.{minor}"),
             ));
+            // The kernel offers it to all, and registers files for few.
+            let registers =
+                creds::in_first_user_namespace() && creds::has_capability(creds::cap::SYS_ADMIN);
             for (name, bit) in ABILITIES {
+                let usable = name != "passthrough" || registers;
                 let cost = match name {
+                    "passthrough" if offer.has(bit) => {
+                        "data of large files passes through the daemon (only the machine's root may do without)"
+                    }
                     "passthrough" => {
                         "data of large files passes through the daemon (Linux 6.9 has it)"
                     }
@@ -171,7 +178,7 @@ fn fuse(store: &Store) -> Result<Vec<Line>> {
                     _ => "no idmapped mounts of containers' roots (6.12)",
                 };
                 lines.push(either(
-                    offer.has(bit),
+                    offer.has(bit) && usable,
                     &format!("FUSE {name}"),
                     "offered",
                     cost,

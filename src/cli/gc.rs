@@ -1,6 +1,6 @@
 //! `gc`.
 
-use super::{Outcome, Output, units};
+use super::{Outcome, Output, interrupt, units};
 use crate::container::Containers;
 use crate::store::Error;
 use clap::Args;
@@ -18,6 +18,7 @@ pub struct Gc {
 /// # Errors
 /// When it cannot be known what is in use, or something is being added now.
 pub fn gc(containers: &Containers<'_>, args: &Gc, output: &mut Output<'_>) -> Outcome {
+    interrupt::watch(interrupt::REMOVING);
     let store = containers.store();
     let users = || containers.users();
     let garbage = match args.dry_run {

@@ -2,7 +2,7 @@
 
 use super::filter::{Filters, created};
 use super::prune::confirmed;
-use super::{Failure, Outcome, Output, units};
+use super::{Failure, Outcome, Output, interrupt, units};
 use crate::container::Containers;
 use crate::store::image::{Image, raw_config};
 use crate::store::remove::Removed;
@@ -38,6 +38,7 @@ pub fn prune(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) 
     if !args.force && !confirmed(warning, output)? {
         return Ok(0);
     }
+    interrupt::watch(interrupt::REMOVING);
     let removed = unused(containers, args.all, &filters)?;
     tell(&removed, output)?;
     let freed = match removed.is_empty() {

@@ -115,17 +115,13 @@ pub fn images(store: &Store, args: &Images, output: &mut Output<'_>) -> Outcome 
         true => TABLE_WITH_DIGESTS,
         false => TABLE,
     };
-    let format = Format::of_list(args.format.as_deref(), table, args.quiet)?;
+    let format = Format::of_user(args.format.as_deref(), "imagesFormat", table, args.quiet)?;
     let filters = Filters::parse(&args.filter, ImageFilter::KEYS)?;
     let filter = ImageFilter::new(filters, args.name.as_deref(), store)?;
     let index = store.read_index()?;
     let mut all = image::images(&index);
     all.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
-    let shows_digests = args.digests
-        || args
-            .format
-            .as_deref()
-            .is_some_and(|f| f.contains(".Digest"));
+    let shows_digests = format.uses("Digest");
     let mut rows = Vec::new();
     for image in &all {
         let mut lines = filter.lines(image, store)?;

@@ -3,6 +3,7 @@
 use super::progress::{Display, Shown};
 use super::{Failure, Outcome, Output, interrupt, units};
 use crate::registry::download;
+use crate::store::document::Platform;
 use crate::store::error::{Context, show};
 use crate::store::load::{Import, Loaded};
 use crate::store::{Error, Reference, Store};
@@ -20,6 +21,9 @@ pub struct Args {
     /// What the image's history says
     #[arg(short, long)]
     pub message: Option<String>,
+    /// What the image runs on; this machine otherwise
+    #[arg(long, value_name = "OS[/ARCH[/VARIANT]]")]
+    pub platform: Option<String>,
     /// Allow a URL without TLS
     #[arg(long)]
     pub insecure: bool,
@@ -38,6 +42,7 @@ pub struct Args {
 /// store cannot be written.
 pub fn import(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     interrupt::watch(interrupt::NOTHING);
+    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
     let name = args.name.as_deref().map(Reference::parse).transpose()?;
     let url = args.source.to_str().filter(|source| is_url(source));
     // Docker sends a file along and knows no more than that of it either.
@@ -48,6 +53,7 @@ pub fn import(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
         changes: args.change.clone(),
         comment: comment.unwrap_or_else(|| format!("Imported from {from}")),
         created: units::now_text(),
+        platform: platform.unwrap_or_else(Platform::host),
     };
     let loaded = match url {
         Some(url) => fetch(store, url, args.insecure, wish, output)?,

@@ -51,45 +51,96 @@ pub enum Type {
 /// # Errors
 /// When one is not there; the others are shown.
 pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
-    let template = match args.format.as_deref() {
-        None | Some("" | "json") => None,
-        Some(text) => Some(Template::parse(text)?),
-    };
+    let shape = Shape::parse(args.format.as_deref())?;
     let mut found: Vec<Value> = Vec::new();
     let mut failed = Vec::new();
     let index = OnceCell::new();
     for name in &args.names {
         match one(containers, &index, name, args) {
-            Ok(value) => found.push(value),
+            Ok(value) => {
+                // What has no state has nothing that was written.
+                if args.size && value.get("State").is_none() {
+                    writeln!(output.err, "WARNING: --size ignored for image")?;
+                }
+                found.push(value);
+            }
             Err(Error::NotFound(_)) if args.kind.is_none() => {
                 failed.push(format!("No such object: {}", show(name.as_bytes())));
             }
             Err(e) => failed.push(e.to_string()),
         }
     }
-    match &template {
-        Some(template) => {
-            for value in &found {
-                match template.render(value) {
-                    Ok(text) => writeln!(output.out, "{text}")?,
-                    Err(e) => failed.push(e.to_string()),
+    shape.tell(found, failed, output)
+}
+
+/// How values are shown.
+pub(super) enum Shape {
+    /// An array, for people.
+    Lines,
+    /// An array on one line.
+    Line,
+    /// Each as the template has it.
+    Template(Box<Template>),
+}
+
+impl Shape {
+    /// What `--format` says.
+    ///
+    /// # Errors
+    /// For a template that is not well formed.
+    pub(super) fn parse(format: Option<&str>) -> Result<Shape, Error> {
+        Ok(match format {
+            None | Some("") => Shape::Lines,
+            Some("json") => Shape::Line,
+            Some(text) => Shape::Template(Box::new(Template::parse(text)?)),
+        })
+    }
+
+    /// Show what was found, and say then what failed.
+    ///
+    /// # Errors
+    /// When something failed.
+    pub(super) fn tell(
+        &self,
+        found: Vec<Value>,
+        mut failed: Vec<String>,
+        output: &mut Output<'_>,
+    ) -> Outcome {
+        match self {
+            Shape::Template(template) => {
+                for value in &found {
+                    match render(template, value) {
+                        Ok(text) => writeln!(output.out, "{text}")?,
+                        Err(e) => failed.push(e.to_string()),
+                    }
                 }
             }
+            Shape::Line => writeln!(output.out, "{}", Value::from(found))?,
+            Shape::Lines => print(output.out, &found)?,
         }
-        None if args.format.as_deref() == Some("json") => {
-            writeln!(output.out, "{}", Value::from(found))?;
+        output.out.flush()?;
+        for text in &failed {
+            writeln!(output.err, "Error: {text}")?;
         }
-        None => print(output.out, &found)?,
+        match failed.is_empty() {
+            true => Ok(0),
+            false => Err(Failure::Said(1)),
+        }
     }
-    // What was found is seen before what was not.
-    output.out.flush()?;
-    for text in &failed {
-        writeln!(output.err, "Error: {text}")?;
-    }
-    match failed.is_empty() {
-        true => Ok(0),
-        false => Err(Failure::Said(1)),
-    }
+}
+
+/// A value by a template. As for docker `ID` is another word for `Id`.
+fn render(template: &Template, value: &Value) -> Result<String, Error> {
+    template.render(value).or_else(|e| {
+        let mut value = value.clone();
+        let id = value.get("Id").cloned();
+        match (value.as_object_mut(), id) {
+            (Some(map), Some(id)) => drop(map.insert("ID".to_owned(), id)),
+            _ => return Err(e),
+        }
+        // The error that is told knows nothing of that.
+        template.render(&value).map_err(|_| e)
+    })
 }
 
 /// The index is read for the first name that needs it.
@@ -219,16 +270,23 @@ fn bindings(ports: &[Publish]) -> Value {
 fn mounts(containers: &Containers<'_>, record: &Record) -> Vec<Value> {
     let mount = |m: &Mount| {
         let source = match m.kind {
-            Kind::Volume => containers.volume_dir(record, m).display().to_string(),
+            Kind::Volume => containers.volume_data(&m.source).display().to_string(),
             Kind::Bind | Kind::Tmpfs => m.source.clone(),
         };
-        json!({
+        let mut told = json!({
             "Type": m.kind,
             "Source": source,
             "Destination": m.target,
             "Mode": m.options.join(","),
             "RW": !m.read_only,
-        })
+        });
+        if m.kind == Kind::Volume
+            && let Some(told) = told.as_object_mut()
+        {
+            told.insert("Name".to_owned(), m.source.as_str().into());
+            told.insert("Driver".to_owned(), "local".into());
+        }
+        told
     };
     record.settings.mounts.iter().map(mount).collect()
 }

@@ -8,6 +8,8 @@ use std::io::Write;
 
 /// What is said where nothing was done before that stays.
 pub const NOTHING: &str = "nothing was changed";
+/// What is said where things are removed one after another.
+pub const REMOVING: &str = "what was removed is gone, the rest stays";
 
 /// From now on a signal that ends the process removes what is in the making
 /// first, restores the terminal, and says so: `text`, unless something was

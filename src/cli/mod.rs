@@ -53,6 +53,7 @@ pub mod tag;
 pub mod template;
 pub mod units;
 pub mod version;
+pub mod volume;
 pub mod wait;
 
 use crate::config::Config;
@@ -201,6 +202,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Restart(args) => stop::restart(&containers, &args, runtime, output),
         Command::Start(args) => start::start(&containers, &args, runtime, output),
         Command::Stop(args) => stop::stop(&containers, &args, output),
+        Command::Volume { command } => volume::volume(&containers, &command, output),
         Command::Wait(args) => wait::wait(&containers, &args, output),
         Command::Mount(args) => containers::mount(&containers, &args, output),
         Command::Umount(args) => containers::umount(&containers, &args, output),

@@ -1,6 +1,6 @@
 //! `prune`.
 
-use super::{Outcome, Output, units};
+use super::{Outcome, Output, interrupt, units};
 use crate::store::Store;
 use std::io::BufRead;
 
@@ -28,6 +28,7 @@ pub fn prune(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     if !args.dry_run && !args.force && !confirmed(warning, output)? {
         return Ok(0);
     }
+    interrupt::watch(interrupt::REMOVING);
     let dropped = store.drop_blobs(args.dry_run)?;
     for digest in dropped.blobs.keys() {
         let said = if args.dry_run {

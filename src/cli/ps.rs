@@ -91,7 +91,7 @@ pub fn ps(containers: &Containers<'_>, args: &Ps, output: &mut Output<'_>) -> Ou
         true => TABLE_WITH_SIZES,
         false => TABLE,
     };
-    let format = Format::of_list(args.format.as_deref(), table, args.quiet)?;
+    let format = Format::of_user(args.format.as_deref(), "psFormat", table, args.quiet)?;
     containers.settle_all()?;
     let filter = Filter::new(&args.filter, containers)?;
     let last = match args.latest {

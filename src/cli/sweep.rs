@@ -3,7 +3,7 @@
 use super::filter::Filters;
 use super::image_prune::{garbage, tell, unused};
 use super::prune::confirmed;
-use super::{Outcome, Output, units};
+use super::{Outcome, Output, interrupt, units};
 use crate::container::{Containers, Status};
 use crate::store::walk::Taken;
 use crate::store::{Error, Result};
@@ -30,6 +30,9 @@ pub struct SystemPrune {
     /// All images that no container uses, not only those without a name
     #[arg(short, long)]
     pub all: bool,
+    /// Also volumes that nobody has named and no container uses
+    #[arg(long)]
+    pub volumes: bool,
     /// As for `container prune`.
     #[command(flatten)]
     pub common: ContainerPrune,
@@ -52,6 +55,7 @@ pub fn containers(
     if !args.force && !confirmed(&warning, output)? {
         return Ok(0);
     }
+    interrupt::watch(interrupt::REMOVING);
     let mut freed = stopped(containers, &filters, output)?;
     // The last container of an image that was removed by force.
     freed += garbage(containers, output)?;
@@ -74,8 +78,12 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
         true => "all images without at least one container associated to them",
         false => "all dangling images",
     };
+    let volumes = match args.volumes {
+        true => "  - all anonymous volumes not used by at least one container\n",
+        false => "",
+    };
     let warning = format!(
-        "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n  - blobs and layers that nothing refers to\n{}{}\n",
+        "WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n  - blobs and layers that nothing refers to\n{}{}\n",
         match args.common.filter.is_empty() {
             true => "  - all build cache\n",
             false => "",
@@ -85,7 +93,11 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
     if !args.common.force && !confirmed(&warning, output)? {
         return Ok(0);
     }
+    interrupt::watch(interrupt::REMOVING);
     let mut freed = stopped(containers, &filters, output)?;
+    if args.volumes {
+        freed += super::volume::unused(containers, false, &filters, output)?;
+    }
     tell(&unused(containers, args.all, &filters)?, output)?;
     if args.common.filter.is_empty() {
         freed += containers.store().forget_steps()?.unwrap_or(0);
@@ -135,7 +147,7 @@ fn stopped(containers: &Containers<'_>, filters: &Filters, output: &mut Output<'
             continue;
         }
         let bytes = Taken::default().add(&containers.dir(&record.id))?;
-        match containers.remove(&record, false) {
+        match containers.remove(&record, false, false) {
             Ok(()) => {
                 freed += bytes;
                 gone.push(record.id);
@@ -149,7 +161,11 @@ fn stopped(containers: &Containers<'_>, filters: &Filters, output: &mut Output<'
     Ok(freed)
 }
 
-fn list(heading: &str, lines: &[String], output: &mut Output<'_>) -> Result<()> {
+/// Say what is gone, if anything is.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn list(heading: &str, lines: &[String], output: &mut Output<'_>) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }

@@ -56,8 +56,12 @@ impl Containers<'_> {
         workdir::check(&tree, &record.working_dir)?;
         let mut binds = write_etc(&bundle, record)?;
         for mount in &record.settings.mounts {
-            binds.push(self.mount_of(record, mount)?);
+            let given = self.mount_of(mount)?;
+            binds.retain(|own| own.destination() != given.destination());
+            binds.push(given);
         }
+        // What lies in another is mounted after it.
+        binds.sort_by_key(|mount| mount.destination().components().count());
         let guarded = cgroup::devices_guarded()?;
         // runc drops `nodev` where it makes the root read-only. A user
         // namespace's mounts have no live device nodes in any case.
@@ -75,7 +79,7 @@ impl Containers<'_> {
     }
 
     /// What the runtime is told of a mount.
-    fn mount_of(&self, record: &Record, given: &volume::Mount) -> Result<Mount> {
+    fn mount_of(&self, given: &volume::Mount) -> Result<Mount> {
         let mut options: Vec<&str> = given.options.iter().map(String::as_str).collect();
         if given.read_only {
             options.push("ro");
@@ -92,7 +96,7 @@ impl Containers<'_> {
                 return Ok(mount(&given.target, "tmpfs", Path::new("tmpfs"), &all));
             }
             Kind::Bind => PathBuf::from(&given.source),
-            Kind::Volume => self.volume_dir(record, given),
+            Kind::Volume => self.volume_data(&given.source),
         };
         if given.kind == Kind::Volume {
             options.push("nodev");
@@ -109,11 +113,6 @@ impl Containers<'_> {
             options.push("rprivate");
         }
         Ok(mount(&given.target, "bind", &source, &options))
-    }
-
-    /// Where the content of a container's own volume is.
-    pub fn volume_dir(&self, record: &Record, volume: &volume::Mount) -> PathBuf {
-        self.dir(&record.id).join("volumes").join(&volume.source)
     }
 }
 

@@ -4,7 +4,6 @@ use super::changes::{self, Change, Trees, What};
 use super::create::{self, DEFAULT_PATH};
 use super::pack::{self, LayerWish};
 use super::record::Status;
-use super::volume::Kind;
 use super::{Containers, Record};
 use crate::store::change;
 use crate::store::error::{Context, Error, Result};
@@ -193,7 +192,7 @@ fn configure(run: &mut Map<String, Value>, record: &Record) {
             .collect()
     };
     let exposed = object(settings.exposed.iter().map(String::as_str).collect());
-    let volumes = settings.mounts.iter().filter(|m| m.kind == Kind::Volume);
+    let volumes = settings.mounts.iter().filter(|m| m.anonymous);
     let mut volumes = object(volumes.map(|m| m.target.as_str()).collect());
     // One that something else is mounted over is one all the same.
     if let Some(Value::Object(of_image)) = run.remove("Volumes") {

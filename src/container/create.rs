@@ -123,6 +123,7 @@ impl Containers<'_> {
             return invalid("no command specified");
         }
         self.place(&staging, &record, &layers)?;
+        self.make_volumes(&record)?;
         Ok(record)
     }
 

@@ -1,9 +1,9 @@
 //! A new volume of a container begins with what the image has in its place.
 
-use super::{Containers, Record, volume};
+use super::{Containers, Record, Status, volume};
+use crate::layer::work;
 use crate::store::error::{Context, Result};
-use crate::store::staging::Staging;
-use crate::store::{sync_dir, walk};
+use crate::store::walk;
 use crate::sys::fs::{self as sfs, SetTime, Stat};
 use crate::sys::tree::{self, Kind, Links};
 use crate::sys::{At, Errno, copy, dir, xattr};
@@ -13,38 +13,58 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 impl Containers<'_> {
-    /// Make the volumes that are not there yet; `root` is the mounted root.
+    /// Make the volumes of a container that are not there yet, and give those
+    /// that are empty what the image has in their place; `root` is the mounted
+    /// root.
     ///
     /// # Errors
     /// When one cannot be made.
     pub fn fill_volumes(&self, record: &Record, root: &Path) -> Result<()> {
+        self.make_volumes(record)?;
         let volumes = record.settings.mounts.iter();
-        for volume in volumes.filter(|m| m.kind == volume::Kind::Volume) {
-            let place = self.volume_dir(record, volume);
-            if place.exists() {
-                continue;
-            }
-            let say = || format!("cannot make the volume for {}", volume.target);
-            // Whole or not at all: what was filled by half is not taken for full.
-            let staging = Staging::new(&self.store().tmp())?;
-            let made = staging.subdir("volume")?;
-            let to = File::open(&made).context(say)?;
-            sfs::chmod(At::Fd(to.as_fd()), 0o755).context(say)?;
+        let volumes = volumes.filter(|m| m.kind == volume::Kind::Volume && !m.no_copy);
+        for volume in volumes {
+            let say = || format!("cannot fill the volume for {}", volume.target);
             let root = File::open(root).context(say)?;
             let inside = OsStr::new(volume.target.trim_start_matches('/'));
             match tree::open_dir_beneath(&root, inside, Links::InRoot) {
-                Ok(from) => copy_dir(from.as_fd(), to.as_fd()).context(say)?,
+                Ok(from) => self
+                    .fill(record, &volume.source, from.as_fd())
+                    .context(say)?,
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(e) => return Err(e).context(say),
             }
-            if let Some(parent) = place.parent() {
-                fs::create_dir_all(parent).context(say)?;
-            }
-            tree::sync_filesystem(&to).context(say)?;
-            tree::rename(&made, &place).context(say)?;
-            sync_dir(place.parent().unwrap_or(Path::new("/")))?;
         }
         Ok(())
+    }
+
+    /// Copy `from` to a volume that is empty. Others may have it mounted by now,
+    /// so it is filled where it is; one who waits for its lock finds it full.
+    fn fill(&self, record: &Record, name: &str, from: BorrowedFd<'_>) -> std::io::Result<()> {
+        let dir = File::open(self.volume_dir(name))?;
+        dir.lock()?;
+        let to = File::open(self.volume_data(name))?;
+        let mark = self.volume_dir(name).join("filling");
+        if mark.exists() && self.runs_nowhere_else(record, name)? {
+            // Whoever filled it was killed, and what it copied is not all.
+            work::clear(&to)?;
+        }
+        if walk::names(dir::open(&to)?)?.is_empty() {
+            File::create(&mark)?;
+            copy_dir(from, to.as_fd())?;
+            tree::sync_filesystem(&to)?;
+        }
+        match fs::remove_file(&mark) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Is no other container running that has the volume.
+    fn runs_nowhere_else(&self, record: &Record, name: &str) -> std::io::Result<bool> {
+        let users = self.volume_users(name)?;
+        let mut others = users.iter().filter(|r| r.id != record.id);
+        Ok(!others.any(|r| self.status(r).0 == Status::Running))
     }
 }
 

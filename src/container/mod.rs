@@ -8,7 +8,6 @@
 //!   upper/, work/   the writable layer, and capasfs's work directory
 //!   merged/         where it is mounted
 //!   empty/          the lower layer of an image without layers
-//!   volumes/<n>/    directories that are no part of its layer
 //!   bundle/         config.json and the files of /etc that the runtime binds;
 //!                   `pid` and `log` of the runtime, `console` for the terminal
 //!   output.log      what it has written, one JSON object a line
@@ -56,6 +55,7 @@ pub mod stop;
 pub mod user;
 pub mod view;
 pub mod volume;
+pub mod volumes;
 pub mod workdir;
 
 pub use create::{Wish, now_ns};

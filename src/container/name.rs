@@ -3,20 +3,24 @@
 use crate::store::error::{Context, Result, invalid, show};
 use crate::sys::tree;
 
-/// Letters, digits, `_`, `.` and `-`; at least two, beginning with a letter or
+/// May a container or a volume be called that: letters, digits, `_`, `.` and `-`; at least two, beginning with a letter or
 /// digit.
-///
-/// # Errors
-/// For any other name.
-pub fn check(name: &str) -> Result<()> {
+pub fn is_good(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric();
-    let ok = name.len() > 1
+    name.len() > 1
         && name.len() <= 255
         && name.bytes().next().is_some_and(word)
         && name
             .bytes()
-            .all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
-    if ok {
+            .all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Refuse what containers cannot be called.
+///
+/// # Errors
+/// In docker's words.
+pub fn check(name: &str) -> Result<()> {
+    if is_good(name) {
         return Ok(());
     }
     invalid(format!(

@@ -7,11 +7,12 @@ use crate::store::staging::Staging;
 use crate::sys::tree;
 
 impl Containers<'_> {
-    /// Remove a container; one that runs only with `force`.
+    /// Remove a container; one that runs only with `force`. With `volumes` those
+    /// go too that were made for it.
     ///
     /// # Errors
     /// When it runs, is in use, or cannot be unmounted.
-    pub fn remove(&self, record: &Record, force: bool) -> Result<()> {
+    pub fn remove(&self, record: &Record, force: bool, volumes: bool) -> Result<()> {
         let running = self.status(record).0 == Status::Running;
         if running || force && self.is_busy(record) {
             if !force {
@@ -32,15 +33,15 @@ impl Containers<'_> {
             return Ok(());
         }
         let _held = self.hold(record)?;
-        self.remove_held(record)
+        self.remove_held(record, volumes || record.auto_remove)
     }
 
-    /// Remove a container that this process holds.
+    /// As [`Containers::remove`] for one that this process holds.
     ///
     /// # Errors
     /// When it cannot be unmounted or moved away.
-    pub fn remove_held(&self, record: &Record) -> Result<()> {
-        self.move_away(record).map(drop)
+    pub fn remove_held(&self, record: &Record, volumes: bool) -> Result<()> {
+        self.move_away(record, volumes).map(drop)
     }
 
     /// Make a container that this process holds to something in the making: the
@@ -48,10 +49,13 @@ impl Containers<'_> {
     ///
     /// # Errors
     /// As [`Containers::remove_held`].
-    pub(super) fn move_away(&self, record: &Record) -> Result<Staging> {
+    pub(super) fn move_away(&self, record: &Record, volumes: bool) -> Result<Staging> {
         self.unmount(record)?;
         let trash = Staging::new(&self.store.tmp())?;
-        let _lock = self.store.lock()?;
+        let lock = self.store.lock()?;
+        if volumes {
+            self.discard_anonymous(record, &trash, &lock)?;
+        }
         tree::rename(&self.dir(&record.id), &trash.path().join(&record.id))
             .context(|| format!("cannot remove container {}", record.name))?;
         Ok(trash)

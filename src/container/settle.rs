@@ -26,7 +26,7 @@ impl Containers<'_> {
         }
         self.clean(&now.id)?;
         match now.auto_remove {
-            true => self.remove_held(&now),
+            true => self.remove_held(&now, true),
             false => {
                 let why = "its monitor died".to_owned();
                 self.update(&now.id, |r| r.exit(None, process::UNKNOWN_EXIT, why))
@@ -44,7 +44,7 @@ impl Containers<'_> {
         if !record.is_abandoned() {
             return Ok(false);
         }
-        match self.remove(record, true) {
+        match self.remove(record, true, true) {
             // Its monitor saw it too, and was faster.
             Ok(()) | Err(Error::NotFound(_)) => Ok(true),
             Err(_) if !self.dir(&record.id).exists() => Ok(true),

@@ -139,7 +139,7 @@ impl Containers<'_> {
         }
         let ended = self.follow(&record, runtime, hear).and_then(|code| {
             let _held = self.hold(&record)?;
-            let kept = self.move_away(&record)?;
+            let kept = self.move_away(&record, true)?;
             let upper = kept.path().join(&record.id).join("upper");
             Ok(Done {
                 code,
@@ -148,7 +148,7 @@ impl Containers<'_> {
             })
         });
         if ended.is_err()
-            && let Err(e) = self.remove(&record, true)
+            && let Err(e) = self.remove(&record, true, true)
             && self.dir(&record.id).exists()
         {
             log::warn!("a step of the build is left: {e}");

@@ -100,12 +100,9 @@ impl<'a> Containers<'a> {
         };
         let source = match mount.kind {
             Kind::Volume => {
-                let dir = self.volume_dir(record, mount);
-                if !dir.exists() {
-                    let _view = self.view(record)?;
-                    self.fill_volumes(record, &self.mount_point(record))?;
-                }
-                dir
+                let _view = self.view(record)?;
+                self.fill_volumes(record, &self.mount_point(record))?;
+                self.volume_data(&mount.source)
             }
             _ => PathBuf::from(&mount.source),
         };

@@ -1,23 +1,26 @@
 //! What is mounted in a container besides its root.
 
+use super::volumes;
 use crate::store::error::{Result, invalid, show};
+use crate::store::staging::random_hex;
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
 /// Where what is mounted comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A file or directory of the machine.
+    #[default]
     Bind,
     /// Memory.
     Tmpfs,
-    /// A directory beside the container's layer, which goes with it.
+    /// A directory of the store, see [`super::volumes`].
     Volume,
 }
 
 /// One thing that is mounted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where it comes from.
     pub kind: Kind,
@@ -35,6 +38,12 @@ pub struct Mount {
     /// What else is told to the kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// A volume that was made for this container and that nobody has named.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anonymous: bool,
+    /// A volume that is not given what the image has in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_copy: bool,
 }
 
 /// Words that say how mounts made later are seen on the other side.
@@ -62,22 +71,27 @@ impl Mount {
         };
         let mut mount = Mount {
             kind: Kind::Volume,
-            source: String::new(),
             target: target_path(text, target)?,
-            read_only: false,
-            make_source: false,
-            options: Vec::new(),
+            ..Mount::default()
         };
-        if let Some(source) = source {
-            mount.kind = Kind::Bind;
-            mount.make_source = true;
-            mount.source = source_path(text, source)?;
+        match source {
+            None => {}
+            Some(source) if !source.contains('/') && source != "." && source != ".." => {
+                volumes::check_name(source)?;
+                mount.source = source.to_owned();
+            }
+            Some(source) => {
+                mount.kind = Kind::Bind;
+                mount.make_source = true;
+                mount.source = source_path(text, source)?;
+            }
         }
         for option in options.split(',').filter(|o| !o.is_empty()) {
             match option {
                 "ro" => mount.read_only = true,
                 // Labels of SELinux are not changed here.
-                "rw" | "z" | "Z" | "nocopy" => {}
+                "rw" | "z" | "Z" => {}
+                "nocopy" if mount.kind == Kind::Volume => mount.no_copy = true,
                 word if PROPAGATION.contains(&word) => mount.options.push(word.to_owned()),
                 other => {
                     return bad(
@@ -97,7 +111,7 @@ impl Mount {
     pub fn parse_mount(text: &str) -> Result<Mount> {
         let mut kind = Kind::Volume;
         let (mut source, mut target) = (None, None);
-        let mut read_only = false;
+        let (mut read_only, mut no_copy) = (false, false);
         let mut options = Vec::new();
         for field in text.split(',') {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
@@ -109,6 +123,7 @@ impl Mount {
                 ("target" | "dst" | "destination", value) => target = Some(value),
                 ("readonly" | "ro", "" | "true" | "1") => read_only = true,
                 ("readonly" | "ro", "false" | "0") => read_only = false,
+                ("volume-nocopy", "" | "true" | "1") => no_copy = true,
                 ("bind-propagation", word) if PROPAGATION.contains(&word) => {
                     options.push(word.to_owned());
                 }
@@ -135,17 +150,20 @@ impl Mount {
                 source
             }
             (Kind::Tmpfs, None) | (Kind::Volume, None) => String::new(),
-            (Kind::Tmpfs | Kind::Volume, Some(_)) => {
-                return bad(text, "only what is bound has a source here");
+            (Kind::Volume, Some(name)) => {
+                volumes::check_name(name)?;
+                name.to_owned()
             }
+            (Kind::Tmpfs, Some(_)) => return bad(text, "memory has no source"),
         };
         Ok(Mount {
             kind,
             source,
             target: target_path(text, target)?,
             read_only,
-            make_source: false,
             options,
+            no_copy,
+            ..Mount::default()
         })
     }
 
@@ -157,11 +175,8 @@ impl Mount {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         let mut mount = Mount {
             kind: Kind::Tmpfs,
-            source: String::new(),
             target: target_path(text, target)?,
-            read_only: false,
-            make_source: false,
-            options: Vec::new(),
+            ..Mount::default()
         };
         for option in options.split(',').filter(|o| !o.is_empty()) {
             let known = match option.split_once('=') {
@@ -191,26 +206,25 @@ impl Mount {
     pub fn of_image(target: &str) -> Result<Mount> {
         Ok(Mount {
             kind: Kind::Volume,
-            source: String::new(),
             target: target_path(target, target)?,
-            read_only: false,
-            make_source: false,
-            options: Vec::new(),
+            ..Mount::default()
         })
     }
 
     /// How docker's `-v` names it.
     pub fn bind_text(&self) -> Option<String> {
         let suffix = if self.read_only { ":ro" } else { "" };
-        (self.kind == Kind::Bind).then(|| format!("{}:{}{suffix}", self.source, self.target))
+        let named = self.kind == Kind::Volume && !self.anonymous;
+        (self.kind == Kind::Bind || named)
+            .then(|| format!("{}:{}{suffix}", self.source, self.target))
     }
 }
 
 /// Those that are mounted, parents before what is in them. What was given goes
-/// before what the image says.
+/// before what the image says. Volumes without a name get one.
 ///
 /// # Errors
-/// When two have the same place.
+/// When two have the same place, or the system has no randomness.
 pub fn settle(given: Vec<Mount>, of_image: Vec<Mount>) -> Result<Vec<Mount>> {
     let mut out: Vec<Mount> = Vec::new();
     for mount in given {
@@ -228,9 +242,10 @@ pub fn settle(given: Vec<Mount>, of_image: Vec<Mount>) -> Result<Vec<Mount>> {
         }
     }
     out.sort_by_key(|m| m.target.matches('/').count());
-    for (n, mount) in out.iter_mut().enumerate() {
-        if mount.kind == Kind::Volume {
-            mount.source = n.to_string();
+    for mount in &mut out {
+        if mount.kind == Kind::Volume && mount.source.is_empty() {
+            mount.source = random_hex(32)?;
+            mount.anonymous = true;
         }
     }
     Ok(out)
@@ -276,7 +291,7 @@ fn source_path(text: &str, source: &str) -> Result<String> {
     }
     bad(
         text,
-        "volumes with names are not supported; give the path of a directory, absolute or beginning with './'",
+        "give a volume's name, or the path of a directory, absolute or beginning with './'",
     )
 }
 
@@ -294,6 +309,12 @@ mod tests {
         assert!(m.read_only);
         assert_eq!(m.bind_text().unwrap(), "/a/b:/c/d:ro");
         assert_eq!(Mount::parse_volume("/data").unwrap().kind, Kind::Volume);
+        let m = Mount::parse_volume("name:/x:nocopy").unwrap();
+        assert_eq!(
+            (m.kind, m.source.as_str(), m.no_copy),
+            (Kind::Volume, "name", true)
+        );
+        assert_eq!(m.bind_text().unwrap(), "name:/x");
         assert!(
             Mount::parse_volume("./x:/y")
                 .unwrap()
@@ -303,7 +324,8 @@ mod tests {
         for bad in [
             "",
             "x",
-            "name:/x",
+            "n@me:/x",
+            "a/b:/x",
             "/a:b",
             "/a:/",
             "/a:/b/../../c",

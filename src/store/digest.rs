@@ -18,9 +18,9 @@ impl Digest {
     pub fn parse(text: &str) -> Result<Digest> {
         match text.split_once(':') {
             Some(("sha256", hex)) => Digest::parse_hex(hex),
-            Some((algorithm @ ("sha384" | "sha512"), _)) => {
-                invalid(format!("digest algorithm {algorithm} is not supported"))
-            }
+            Some((algorithm @ ("sha384" | "sha512"), _)) => invalid(format!(
+                "digest algorithm {algorithm} is not supported: images are named by sha256 here"
+            )),
             _ => invalid(format!("\"{}\" is no digest", show(text.as_bytes()))),
         }
     }

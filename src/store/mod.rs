@@ -11,6 +11,7 @@
 //!   layers/<hex>.skel      its archive without the files' contents, see `skeleton`
 //!   build/                 what steps of builds have made, see `steps`
 //!   containers/<id>/       see `container`
+//!   volumes/<name>/        see `container::volumes`
 //!   tmp/<random>/          staging, see `staging`
 //!   lock                   held to change index.json or any container's record
 //!   gc.lock                shared: blobs and layers are being added;
@@ -97,7 +98,7 @@ const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const MAX_INDEX: u64 = 64 << 20;
 
 /// All that is in a store's root, at any time.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "lock",
     "gc.lock",
     "oci-layout",
@@ -108,6 +109,7 @@ const NAMES: [&str; 13] = [
     "layers",
     "build",
     "containers",
+    "volumes",
     "tmp",
     "capas.json",
     "capas.json.new",

@@ -142,3 +142,46 @@ fn ps() {
         "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n"
     );
 }
+
+#[test]
+fn dockers_file_says_what_its_user_wants_to_see() {
+    let c = Cli::new();
+    c.load("x", &["x:1"]);
+    c.ok(&["create", "--name", "box", "x:1", "/bin/sh"]);
+    let dir = c.bench.dir.path().join("docker");
+    std::fs::create_dir(&dir).unwrap();
+    let run = |config: &str, args: &[&str]| {
+        std::fs::write(dir.join("config.json"), config).unwrap();
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_capas"))
+            .env("CAPAS_ROOT", c.bench.store.root())
+            .env("DOCKER_CONFIG", &dir)
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(out.stdout), text(out.stderr))
+    };
+    let formats =
+        r#"{"imagesFormat": "table {{.Tag}}\\t{{.Repository}}", "psFormat": "{{.Names}}"}"#;
+    for (args, want) in [
+        (
+            &["images"][..],
+            "TAG       REPOSITORY\n1         x\n".to_owned(),
+        ),
+        (&["ps", "-a"], "box\n".to_owned()),
+        // Who says what he wants gets that.
+        (&["images", "-q"], format!("{}\n", &c.id("x")[..12])),
+        (&["images", "--format", "{{.Repository}}"], "x\n".to_owned()),
+        (&["ps", "-a", "--format", "{{.Image}}"], "x:1\n".to_owned()),
+    ] {
+        assert_eq!(run(formats, args), (want, String::new()), "{args:?}");
+    }
+    let plain = (c.ok(&["images"]), String::new());
+    assert_eq!(run("{}", &["images"]), plain);
+    let (out, err) = run("{", &["images"]);
+    assert!(
+        out == plain.0 && err.contains("is not read for its imagesFormat"),
+        "{err}"
+    );
+}

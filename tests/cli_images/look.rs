@@ -149,6 +149,7 @@ fn inspect_of_an_image() {
     assert!(shown["RepoDigests"].is_array());
     for (format, want) in [
         ("{{.Id}} {{.Size}}", format!("sha256:{id} 1241\n")),
+        ("{{.ID}}", format!("sha256:{id}\n")),
         ("{{json .RepoTags}}", "[\"x:1\",\"y:1\"]\n".to_owned()),
         (
             r#"{{index .Config.Labels "stage"}}{{index .Config.Labels "none"}}"#,
@@ -166,6 +167,33 @@ fn inspect_of_an_image() {
     ] {
         assert_eq!(c.ok(&["inspect", "-f", format, "x:1"]), want, "{format}");
     }
+    assert!(
+        !c.ok(&["inspect", "-f", "{{json .}}", "x:1"])
+            .contains("\"ID\"")
+    );
+    let none = c.run(&["inspect", "-f", "{{.ID}} {{.None}}", "x:1"]);
+    assert!(none.code == 1 && none.out.is_empty(), "{}", none.err);
+    let listed = c.bench.store.images().unwrap().remove(0);
+    let manifest = std::fs::read(c.bench.store.blob(&listed.manifest.digest)).unwrap();
+    assert_eq!(
+        shown["Descriptor"],
+        json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": format!("sha256:{}", crate::support::hex(&manifest)),
+            "size": manifest.len(),
+        })
+    );
+    // Only containers have more sizes.
+    let sized = c.run(&["inspect", "-s", "-f", "{{.Os}}", "x:1"]);
+    assert_eq!(
+        (sized.code, sized.out.as_str(), sized.err.as_str()),
+        (0, "linux\n", "WARNING: --size ignored for image\n")
+    );
+    let container = c.ok(&["create", "x:1", "/bin/sh"]);
+    assert_eq!(
+        c.ok(&["inspect", "-s", "-f", "{{.ID}}", container.trim()]),
+        container
+    );
     // Where the image says nothing, its last step may.
     let steps = json!([{"comment": "first"}, {"comment": "last", "empty_layer": true}]);
     image(

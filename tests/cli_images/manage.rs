@@ -215,3 +215,42 @@ fn the_program_describes_itself() {
         "Error: cannot write manual pages to /dev/null: File exists (os error 17)\n",
     );
 }
+
+#[test]
+fn it_is_installed_with_its_pages_and_completions() {
+    if !crate::support::root() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let (built, root) = (tmp.path().join("target"), tmp.path().join("root"));
+    std::fs::create_dir_all(built.join("release")).unwrap();
+    for program in [env!("CARGO_BIN_EXE_capas"), env!("CARGO_BIN_EXE_capasfs")] {
+        let name = std::path::Path::new(program).file_name().unwrap();
+        std::os::unix::fs::symlink(program, built.join("release").join(name)).unwrap();
+    }
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install");
+    let out = Command::new(script)
+        .arg("/opt/capas")
+        .env("DESTDIR", &root)
+        .env("CARGO_TARGET_DIR", &built)
+        .env("CAPAS_BUILT", "1")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let version = Command::new(root.join("opt/capas/bin/capas"))
+        .arg("version")
+        .output()
+        .unwrap();
+    assert!(version.status.success() && version.stdout.starts_with(b"capas version "));
+    for name in ["mount.capasfs", "mount.fuse.capasfs"] {
+        let link = std::fs::read_link(root.join("sbin").join(name)).unwrap();
+        assert_eq!(link.to_str(), Some("/opt/capas/bin/capasfs"));
+    }
+    assert!(root.join("opt/capas/bin/capasfs").exists());
+    let share =
+        |name: &str| std::fs::read_to_string(root.join("opt/capas/share").join(name)).unwrap();
+    assert!(share("man/man1/capas-pull.1").contains(".TH"));
+    assert!(share("bash-completion/completions/capas").contains("complete -F _capas"));
+    assert!(share("zsh/site-functions/_capas").starts_with("#compdef capas"));
+    assert!(share("fish/vendor_completions.d/capas.fish").contains("complete -c capas"));
+}

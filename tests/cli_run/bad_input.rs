@@ -9,8 +9,8 @@ fn bad_options_are_told_and_nothing_is_made() {
         (&["--name", "_x"][..], "Invalid container name"),
         (&["-w", "relative"], "needs to be an absolute path"),
         (
-            &["-v", "relative:/x"],
-            "volumes with names are not supported",
+            &["-v", "not@name:/x"],
+            "includes invalid characters for a local volume name",
         ),
         (&["-v", "/tmp:relative"], "must be absolute"),
         (&["-v", "/tmp:/"], "destination can't be '/'"),
@@ -100,6 +100,47 @@ fn mounts_through_links_stay_in_the_container() {
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{target}");
         c.ok(&["rm", "links"]);
     }
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn what_an_image_says_of_itself_stays_in_the_container() {
+    let Some(c) = ready() else { return };
+    let outside = c.bench.dir.path().join("elsewhere");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("f"), "outside\n").unwrap();
+    // Where its volume and its directory are, there are links out of it.
+    let up = format!("../../../..{}", outside.display());
+    let script = format!("ln -s {up} /data; ln -s {up} /work; ln -s /proc/self/fd /descriptors");
+    c.ok(&["run", "--name", "links", "box:1", "sh", "-c", &script]);
+    let commit = |change: &str, name: &str| c.ok(&["commit", "-c", change, "links", name]);
+    commit("VOLUME /data", "volume:1");
+    commit("WORKDIR /work", "inside:1");
+    commit("WORKDIR /descriptors/8", "descriptors:1");
+    commit(
+        "LABEL io.capas.image.id=sha256:0 io.capas.image.damaged=yes",
+        "labels:1",
+    );
+    c.ok(&["rm", "links"]);
+    let text = c.ok(&[
+        "run",
+        "--rm",
+        "volume:1",
+        "sh",
+        "-c",
+        "echo in >/data/g; ls /data",
+    ]);
+    assert_eq!(text, "g\n");
+    // There is nothing in the container where the link leads.
+    for (name, why) in [("inside:1", "/work"), ("descriptors:1", "leads into /proc")] {
+        let (code, out, err) = c.run(&["run", "--rm", name, "ls"]);
+        assert!(
+            (code, out.as_str()) == (125, "") && err.contains(why),
+            "{name}: {err}"
+        );
+    }
+    assert_eq!(c.ok(&["run", "--rm", "labels:1", "echo", "fine"]), "fine\n");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
     c.assert_nothing_is_left();
 }
 

@@ -159,6 +159,42 @@ fn three_layers_come_at_a_time_and_are_unpacked_meanwhile() {
     assert_eq!(person.run(&["check"], "").code, 0);
 }
 
+/// The way in is closed, and who has one nevertheless changes no file outside.
+#[test]
+fn who_swaps_a_tree_while_it_is_unpacked_gains_nothing() {
+    let (_, served, gate) = slow(1);
+    let person = Person::new();
+    let name = format!("{}/app:1", served.host);
+    let closed = gate.lock().unwrap();
+    let pull = Running::start(person.capas().args(["pull", "-q", &name]));
+    wait_for(|| staged(&person, "small0").len() == 1);
+    let tree = staged(&person, "small0")[0].parent().unwrap().to_owned();
+    let staging = tree.parent().unwrap().parent().unwrap();
+    for dir in [staging, &person.path("store/tmp"), &person.path("store")] {
+        let mode = fs::metadata(dir).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o700
+        );
+    }
+    let outside = person.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::rename(&tree, person.path("moved")).unwrap();
+    std::os::unix::fs::symlink(&outside, &tree).unwrap();
+    let before = fs::metadata(&outside).unwrap();
+    drop(closed);
+    let (code, _) = pull.end();
+    let after = fs::metadata(&outside).unwrap();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(
+        (after.modified().unwrap(), after.permissions()),
+        (before.modified().unwrap(), before.permissions())
+    );
+    assert!(person.path("moved/large0").exists());
+    // A link is no layer, and whoever looks sees that.
+    assert_eq!((code, person.run(&["check"], "").code), (0, 1));
+}
+
 #[test]
 fn terminals_get_bars() {
     if !have(&["script", "stty"]) {

@@ -295,6 +295,13 @@ fn manifests_are_bounded_and_what_they_are_called() {
                 .replace(&Digest::of(&image.layers[0]).hex(), "../../x"),
             "is no sha256 digest",
         ),
+        (
+            String::from_utf8(image.manifest.clone()).unwrap().replace(
+                &Digest::of(&image.layers[0]).to_string(),
+                &format!("sha512:{}", "0".repeat(128)),
+            ),
+            "digest algorithm sha512 is not supported: images are named by sha256 here",
+        ),
     ];
     for (body, part) in bodies {
         let (person, _s, done) = pull(&image, move |asked, _| {

@@ -244,6 +244,37 @@ fn a_check_leaves_nothing_unpacked() {
 }
 
 #[test]
+fn what_is_removed_goes_whole_or_stays() {
+    for signal in ["INT", "TERM"] {
+        for (n, args) in [
+            ["gc"].as_slice(),
+            &["prune", "--blobs", "-f"],
+            &["image", "prune", "-af"],
+        ]
+        .iter()
+        .enumerate()
+        {
+            let (person, image) = owner();
+            if n == 0 {
+                // Garbage: what nobody lists any more.
+                let index = person.path("store/index.json");
+                fs::write(index, r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+            }
+            let mut command = person.capas();
+            let command = command.args(*args).env("CAPAS_FAIL", "2:hang");
+            let words = "what was removed is gone, the rest stays";
+            interrupt(command, b"", signal, words, hangs);
+            assert_eq!(names(&person.path("store/tmp")), [""; 0], "{args:?}");
+            assert_eq!(person.run(&["check"], "").code, 0, "{args:?}");
+            let again = person.run(args, "");
+            assert_eq!((again.code, again.err.as_str()), (0, ""), "{args:?}");
+            let blob = Digest::of(&image.layers[0]).hex();
+            assert!(!person.path("store/blobs/sha256").join(blob).exists());
+        }
+    }
+}
+
+#[test]
 fn a_stream_that_ends_too_early_is_called_so() {
     let (person, _) = owner();
     for signal in ["INT", "TERM"] {

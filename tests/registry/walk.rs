@@ -37,6 +37,16 @@ impl Transcript<'_> {
             self.names.push((id.to_owned(), "CONTAINER"));
             self.names.push((id[..12].to_owned(), "BOX"));
         }
+        if line.starts_with("import ") && done.code == 0 {
+            let id = done.out.trim_end();
+            self.names.push((id.to_owned(), "IMPORTED"));
+            self.names.push((id[7..19].to_owned(), "NEW"));
+            let index = crate::accounts::json(&self.person.path("store/index.json"));
+            let mut entries = index["manifests"].as_array().unwrap().iter();
+            let ours = |e: &&serde_json::Value| e["annotations"]["io.capas.image.id"] == id;
+            let manifest = entries.find(ours).unwrap()["digest"].as_str().unwrap();
+            self.names.push((manifest.to_owned(), "MANIFEST"));
+        }
         if done.code != 0 {
             let _ = writeln!(self.text, "[{}]", done.code);
         }
@@ -54,17 +64,39 @@ impl Transcript<'_> {
     }
 }
 
-/// An image of one layer, from elsewhere, as `origin:1`.
+/// An image of one layer, from elsewhere, as `origin:1`, and the archive of a
+/// root filesystem.
 fn owner(image: &Image) -> Person {
     let mut content = Content::new();
     put(&mut content, image, "origin", "1");
-    let served = Served::start(content, |_, _| None);
     let person = Person::new();
-    let name = format!("{}/origin:1", served.host);
-    assert_eq!(person.run(&["pull", "-q", &name], "").code, 0);
-    assert_eq!(person.run(&["tag", &name, "origin:1"], "").code, 0);
-    assert_eq!(person.run(&["rmi", &name], "").code, 0);
+    bring(&person, content, "origin");
+    std::fs::write(person.path("rootfs.tar"), layer("etc", b"root")).unwrap();
     person
+}
+
+/// Give somebody an image from elsewhere.
+fn bring(person: &Person, content: Content, name: &str) {
+    let served = Served::start(content, |_, _| None);
+    let (from, to) = (format!("{}/{name}:1", served.host), format!("{name}:1"));
+    assert_eq!(person.run(&["pull", "-q", &from], "").code, 0);
+    assert_eq!(person.run(&["tag", &from, &to], "").code, 0);
+    assert_eq!(person.run(&["rmi", &from], "").code, 0);
+}
+
+/// Six layers, of which the last four have the same file again and again.
+fn six() -> Image {
+    let name = |n: usize| {
+        if n < 2 {
+            format!("f{n}")
+        } else {
+            "same".to_owned()
+        }
+    };
+    let layers: Vec<_> = (0..6)
+        .map(|n| (layer(&name(n), &[b'0' + n as u8; 1000]), Pack::Gzip))
+        .collect();
+    image(&layers).aged()
 }
 
 fn transcript<'a>(person: &'a Person, image: &Image, host: &str) -> Transcript<'a> {
@@ -109,6 +141,19 @@ fn walk(host: &str, password: bool) {
         t.run(line);
     }
     assert_same(&t.end(), include_str!("walk/done.txt"), "done");
+    let six = six();
+    let mut content = Content::new();
+    put(&mut content, &six, "six", "1");
+    bring(&person, content, "six");
+    let mut t = transcript(&person, &six, host);
+    for line in include_str!("walk/layers.txt").lines() {
+        t.run(line);
+    }
+    assert_same(
+        &t.end(),
+        include_str!("walk/layers-done.txt"),
+        "layers-done",
+    );
     if password {
         let mut t = transcript(&person, &image, host);
         t.run("logout HOST");

@@ -26,10 +26,13 @@
 //! | members and links that an archive's manifest names | `corrupt::names_in_manifests_are_names_of_members` |
 //! | tokens and passwords for other hosts, or without TLS | `faults::{credentials_stay_with_the_host_they_are_for, nothing_secret_goes_without_tls, mirrors_are_asked_first_and_not_believed, layers_are_not_fetched_from_where_a_manifest_says}`; fuzz `registry` |
 //! | redirects without end | `faults::redirects_have_an_end` |
+//! | certificates of others, and TLS that goes on without | `tls::{a_certificate_for_another_host_is_refused, what_began_with_tls_is_not_continued_without}` |
+//! | who changes the tree while it is unpacked | `display::who_swaps_a_tree_while_it_is_unpacked_gains_nothing` |
+//! | a mount's target or `/dev` that the image made a link; a working directory or a volume that its configuration says | `bad_input::{mounts_through_links_stay_in_the_container, what_an_image_says_of_itself_stays_in_the_container}` in `tests/cli_run`, `container::workdir` and `container::volume` in the crate |
 //! | a store that was changed behind our back | `check` |
 //!
-//! `corrupt`, `load` and `check` are beside this; `faults` is in
-//! `tests/registry`.
+//! `corrupt`, `load` and `check` are beside this; `display`, `faults` and `tls` are
+//! in `tests/registry`.
 
 use super::support::*;
 use std::fs;

@@ -102,7 +102,18 @@ fn the_image_says_what_was_asked_for() {
     let now = capas::cli::units::now();
     let made = capas::store::time::parse(created).unwrap();
     assert!((made..made + 60).contains(&now), "{created}");
-    assert_eq!(plain["os"], "linux");
+    let host = capas::store::document::host_architecture();
+    assert_eq!(
+        (&plain["os"], &plain["architecture"], &plain["variant"]),
+        (&"linux".into(), &host.into(), &serde_json::Value::Null)
+    );
+    let other = import(&b, &["--platform", "linux/arm/v7", "a.tar"], Stdio::null());
+    let other = config(&b, &other);
+    assert_eq!(
+        (&other["os"], &other["architecture"], &other["variant"]),
+        (&"linux".into(), &"arm".into(), &"v7".into())
+    );
+    refused(&b, &["--platform", "a/b/c/d", "a.tar"], "is no platform");
     let args = [
         "-c",
         r#"CMD ["/bin/sh"]"#,

@@ -233,6 +233,81 @@ fn df_column_by_column() {
 }
 
 #[test]
+fn df_of_containers_and_as_a_value() {
+    let b = filled();
+    let id = ok(
+        &b,
+        &[
+            "create",
+            "--name",
+            "box",
+            "-v",
+            "/data",
+            "one:1",
+            "/bin/sh",
+            "-c",
+            "exit  0; true",
+        ],
+    );
+    let id = id.trim();
+    let dir = b.store.containers().join(id);
+    fs::write(dir.join("upper/f"), "x".repeat(50_000)).unwrap();
+    let size = capas::cli::units::size(du(&[dir]));
+    let text = ok(&b, &["system", "df", "-v"]);
+    let rest = text.split_once("Containers space usage:\n\n").unwrap().1;
+    let lines: Vec<&str> = rest.lines().take_while(|l| !l.is_empty()).collect();
+    let all: Value =
+        serde_json::from_str(&ok(&b, &["system", "df", "-v", "--format", "json"])).unwrap();
+    let box_ = &all["Containers"][0];
+    let place = |line: &str, part: &str| line.split(part).next().unwrap().chars().count();
+    for (field, heading, want) in [
+        ("ID", "CONTAINER ID", &id[..12]),
+        ("Image", "IMAGE", "one:1"),
+        ("Command", "COMMAND", "\"/bin/sh -c exit  0;…\""),
+        ("LocalVolumes", "LOCAL VOLUMES", "1 "),
+        ("Size", "SIZE", &size),
+        ("Status", "STATUS", "Created"),
+        ("Names", "NAMES", "box"),
+    ] {
+        assert_eq!(box_[field], want.trim_end(), "{field}");
+        // The columns stand below their headings.
+        let after = place(lines[0], heading);
+        let cell: String = lines[1].chars().skip(after).collect();
+        assert!(cell.starts_with(want), "{heading}: {lines:?}");
+    }
+    let images = all["Images"].as_array().unwrap();
+    let one = images.iter().find(|i| i["Repository"] == "one").unwrap();
+    let short = b.store.find_image("one:1").unwrap().0.id.short();
+    assert_eq!(
+        (&one["Tag"], &one["ID"], &one["Containers"]),
+        (&"1".into(), &short.into(), &"1".into())
+    );
+    assert_eq!(
+        ok(
+            &b,
+            &[
+                "system",
+                "df",
+                "-v",
+                "--format",
+                "{{range .Images}}{{.Repository}} {{end}}{{len .Containers}} {{len .Volumes}} {{len .BuildCache}}"
+            ]
+        ),
+        format!(
+            "{}1 0 0\n",
+            images
+                .iter()
+                .map(|i| format!("{} ", i["Repository"].as_str().unwrap()))
+                .collect::<String>()
+        )
+    );
+    assert_eq!(
+        capas(&b, &["system", "df", "-v", "--format", "{{.None}}"], "").0,
+        1
+    );
+}
+
+#[test]
 fn shared_layers_cost_once() {
     let b = Bench::new();
     let base = base_layer();
@@ -425,6 +500,123 @@ fn blobs_are_pruned_after_a_question() {
     assert_eq!(capas(&b, &["prune"], "").0, 1);
 }
 
+/// Each line is there, in this order, and is right: what must be with this
+/// kernel is, and what is missing says its cost.
+fn assert_doctor(out: &str) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0u32));
+    let kernel = (numbers.next().unwrap(), numbers.next().unwrap());
+    let always = (0, 0);
+    let perhaps = (u32::MAX, 0);
+    let daemon = "data of large files passes through the daemon (Linux 6.9 has it)";
+    let lines = [
+        ("kernel", release.trim(), "", always),
+        ("user", "root", "", always),
+        ("CAP_SYS_ADMIN", "there", "", always),
+        ("CAP_DAC_READ_SEARCH", "there", "", always),
+        ("/dev/fuse", "can be opened", "", always),
+        (
+            "fusermount3",
+            "/",
+            "only root can mount (install fuse3)",
+            perhaps,
+        ),
+        ("FUSE protocol", "7.", "", always),
+        ("FUSE passthrough", "offered", daemon, (6, 9)),
+        (
+            "FUSE killpriv_v2",
+            "offered",
+            "writes by unprivileged users are checked by the daemon (5.12)",
+            (5, 12),
+        ),
+        (
+            "FUSE no_opendir",
+            "offered",
+            "opening a directory takes a message (5.1)",
+            (5, 1),
+        ),
+        ("FUSE posix_acl", "offered", "no POSIX ACLs (4.9)", (4, 9)),
+        (
+            "FUSE allow_idmap",
+            "offered",
+            "no idmapped mounts of containers' roots (6.12)",
+            (6, 12),
+        ),
+        ("mounting with capasfs", "works", "", always),
+        ("store", "/", "", always),
+        (
+            "trusted.* attributes",
+            "there",
+            "marks are user.overlay.* attributes or files",
+            perhaps,
+        ),
+        (
+            "user.* attributes",
+            "there",
+            "images with such attributes lose them",
+            perhaps,
+        ),
+        (
+            "whiteouts (devices 0:0)",
+            "there",
+            "whiteouts are attributes or .wh. files",
+            perhaps,
+        ),
+        (
+            "RENAME_WHITEOUT",
+            "there",
+            "a rename of a lower file is two steps",
+            perhaps,
+        ),
+        (
+            "RENAME_EXCHANGE",
+            "there",
+            "damaged layers cannot be swapped by 'capas check --repair'",
+            perhaps,
+        ),
+        (
+            "O_TMPFILE",
+            "there",
+            "copied files have a name in the work directory meanwhile",
+            perhaps,
+        ),
+        (
+            "reflink",
+            "there",
+            "a file that is changed is copied, not shared (btrfs and xfs have it)",
+            perhaps,
+        ),
+        (
+            "file handles",
+            "there",
+            "inode numbers of copied files change with a new mount",
+            perhaps,
+        ),
+        ("runtime runc", "/", "", perhaps),
+        ("runtime crun", "/", "", perhaps),
+        ("cgroups", "can be written", "", perhaps),
+        (
+            "pasta",
+            "there",
+            "no published ports and no private networks: install passt",
+            perhaps,
+        ),
+        ("open files", "at most ", "at most ", perhaps),
+        ("free space", "", "", perhaps),
+    ];
+    let mut shown = out.lines();
+    for (what, good, cost, since) in lines {
+        let line = shown.next().unwrap();
+        let is = |word: &str, why: &str| line.starts_with(&format!("{word:8}{what}: {why}"));
+        let right = match kernel >= since {
+            true => is("ok", good),
+            false => is("ok", good) || is("missing", cost),
+        };
+        assert!(right, "{line}");
+    }
+    assert_eq!(shown.collect::<Vec<_>>(), ["Containers can be run."]);
+}
+
 #[test]
 fn info_and_doctor_say_what_there_is() {
     let b = filled();
@@ -434,7 +626,40 @@ fn info_and_doctor_say_what_there_is() {
     assert_eq!(info["StoreRoot"], b.store.root().to_str().unwrap());
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(info["KernelVersion"], release.trim());
-    assert!(ok(&b, &["info"]).contains("\nStorage Driver: capasfs\n"));
+    let words = |key: &str| {
+        let all = info[key].as_array().unwrap().iter();
+        all.map(|w| w.as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    ok(&b, &["create", "--name", "box", "one:1"]);
+    let lines = [
+        format!("Version: {}", env!("CARGO_PKG_VERSION")),
+        format!("Store Root: {}", b.store.root().display()),
+        format!(
+            "Backing Filesystem: {}",
+            info["BackingFilesystem"].as_str().unwrap()
+        ),
+        "Images: 3".to_owned(),
+        "Containers: 1".to_owned(),
+        " Running: 0".to_owned(),
+        " Stopped: 1".to_owned(),
+        "Storage Driver: capasfs".to_owned(),
+        format!(" Features: {}", words("Features")),
+        format!(" Missing: {}", words("MissingFeatures"))
+            .trim_end()
+            .to_owned(),
+        format!(
+            "Runtime: {}",
+            info["Runtime"]
+                .as_str()
+                .unwrap_or("none, so no container runs")
+        ),
+        format!("Kernel Version: {}", release.trim()),
+        format!("Architecture: {}", std::env::consts::ARCH),
+    ];
+    assert_eq!(ok(&b, &["info"]), lines.join("\n") + "\n");
+    assert!(words("Features").contains("tmpfile"), "{info}");
     assert_eq!(
         ok(&b, &["info", "-f", "{{.Images}} {{.Driver}}"]),
         "3 capasfs\n"
@@ -444,13 +669,22 @@ fn info_and_doctor_say_what_there_is() {
     }
     let (code, out, _) = capas(&b, &["doctor"], "");
     assert_eq!(code, 0, "{out}");
+    assert_doctor(&out);
+    // What the kernel offers and does not give to who is only called root.
+    let out = Command::new("unshare")
+        .args(["-r", "-m", env!("CARGO_BIN_EXE_capas"), "--root"])
+        .arg(b.store.root())
+        .arg("doctor")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
     for line in [
-        "ok      /dev/fuse: can be opened",
-        "ok      mounting with capasfs: works",
-        "ok      FUSE protocol: 7.",
-        "Containers can be run.",
+        "missing user: root of a user namespace: no passthrough, no devices, marks are user.overlay.* attributes\n",
+        "missing FUSE passthrough: data of large files passes through the daemon (",
+        "missing trusted.* attributes: marks are user.overlay.* attributes or files\n",
+        "ok      mounting with capasfs: works\n",
     ] {
-        assert!(out.contains(line), "\"{line}\" is not in: {out}");
+        assert!(text.contains(line), "\"{line}\" is not in: {text}");
     }
     // Without a runtime, or without the driver, nothing runs.
     let (code, out, _) = capas(&b, &["--runtime", "/nowhere", "doctor"], "");

@@ -137,7 +137,7 @@ fn run(
     // A step without its build is of no use to anybody.
     let forsaken = record.builder.is_some() && clients.is_empty();
     let written = match record.auto_remove || forsaken {
-        true => containers.remove_held(record),
+        true => containers.remove_held(record, true),
         false => containers
             .update(&record.id, |r| {
                 r.exit(Some(now_ns() / 1_000_000_000), code, why)
@@ -161,7 +161,7 @@ fn abandon(containers: &Containers<'_>, record: &Record, error: &Error) -> Resul
     let (code, why) = coded(error);
     let cleaned = containers.clean(&record.id);
     match record.auto_remove {
-        true => containers.remove_held(record)?,
+        true => containers.remove_held(record, true)?,
         false => {
             containers.update(&record.id, |r| match r.state.runtime {
                 Some(_) => r.fail(code, why),

@@ -114,6 +114,14 @@ impl Places {
         }
     }
 
+    /// Docker's configuration file, which holds more than credentials.
+    pub fn docker_config() -> Option<PathBuf> {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+        let dir = set("DOCKER_CONFIG").map(PathBuf::from);
+        dir.or_else(|| Some(Path::new(&set("HOME")?).join(".docker")))
+            .map(|dir| dir.join("config.json"))
+    }
+
     /// Whoever names a file on the command line means one that is there.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::plan::{Plan, PlannedLayer};
 use crate::store::archive::{Archive, WHOLE, spool};
 use crate::store::change::{self, Config};
 use crate::store::digest::{Digest, Hasher};
-use crate::store::document::{ImageConfig, host_architecture};
+use crate::store::document::{ImageConfig, Platform};
 use crate::store::error::{Context, Result, invalid};
 use crate::store::pipeline::{Encoding, decoder};
 use crate::store::reference::Reference;
@@ -29,6 +29,8 @@ pub struct Import {
     pub comment: String,
     /// When it is made, RFC 3339.
     pub created: String,
+    /// What it runs on.
+    pub platform: Platform,
 }
 
 impl Store {
@@ -112,14 +114,22 @@ fn diff_id(file: &mut File) -> Result<Digest> {
 fn plan(diff_id: Digest, wish: Import) -> Result<Plan> {
     let mut config = Config::new();
     change::apply(&mut config, &wish.changes)?;
-    let value: Value = json!({
-        "architecture": host_architecture(),
-        "os": "linux",
+    let Platform {
+        os,
+        architecture,
+        variant,
+    } = wish.platform;
+    let mut value: Value = json!({
+        "architecture": architecture,
+        "os": os,
         "created": wish.created,
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": wish.created, "comment": wish.comment}],
     });
+    if let (Some(variant), Some(map)) = (variant, value.as_object_mut()) {
+        map.insert("variant".to_owned(), variant.into());
+    }
     let config_data = to_json(&value)?;
     Ok(Plan {
         config: ImageConfig::parse(&config_data)?,
