@@ -2,12 +2,12 @@
 
 use super::support::{self, Bench, Entry, Tar, diffs, docker_archive, entry};
 use rustix::fs::inotify;
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a busy machine.
@@ -23,7 +23,7 @@ pub struct Cli {
     pub bench: Bench,
     /// Tells of each container that is made.
     watch: OwnedFd,
-    ids: RefCell<BTreeSet<String>>,
+    ids: Mutex<BTreeSet<String>>,
     layers: [Vec<u8>; 2],
 }
 
@@ -93,7 +93,7 @@ pub fn ready() -> Option<Cli> {
     let cli = Cli {
         bench,
         watch,
-        ids: RefCell::default(),
+        ids: Mutex::default(),
         layers,
     };
     cli.bench
@@ -189,7 +189,7 @@ impl Cli {
     fn ids(&self) -> BTreeSet<String> {
         let mut room = [MaybeUninit::uninit(); 64 << 10];
         let mut reader = inotify::Reader::new(&self.watch, &mut room);
-        let mut ids = self.ids.borrow_mut();
+        let mut ids = self.ids.lock().unwrap();
         while let Ok(event) = reader.next() {
             assert!(!event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW));
             ids.insert(event.file_name().unwrap().to_str().unwrap().to_owned());
