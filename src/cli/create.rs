@@ -9,7 +9,7 @@ use crate::container::volume::Mount;
 use crate::container::{Containers, Record, Wish, signal};
 use crate::store::document::Platform;
 use crate::store::error::{Context, invalid, show};
-use crate::store::{Error, Result, read_file};
+use crate::store::{Error, Reference, Result, read_file};
 use clap::ValueEnum;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -170,10 +170,7 @@ pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result
 }
 
 fn log_missing(image: &str) {
-    let shown = match image.contains([':', '@']) {
-        true => image.to_owned(),
-        false => format!("{image}:latest"),
-    };
+    let shown = Reference::parse(image).map_or_else(|_| image.to_owned(), |r| r.familiar_tagged());
     let text = format!("Unable to find image '{}' locally", show(shown.as_bytes()));
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes());
 }

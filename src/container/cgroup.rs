@@ -181,6 +181,42 @@ fn end(group: &Path) {
     std::thread::sleep(Duration::from_millis(5));
 }
 
+/// Is swap counted, so that it can be limited.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn swap_counted() -> Result<bool> {
+    let two = |point: &Path| {
+        // The topmost group has no limits.
+        let groups = fs::read_dir(point).ok()?;
+        let mut groups = groups.flatten().map(|group| group.path());
+        Some(groups.any(|group| group.join("memory.swap.max").exists()))
+    };
+    let hierarchies = Hierarchies::read()?;
+    Ok(hierarchies.points.iter().any(|point| {
+        point.join("memory.memsw.limit_in_bytes").exists() || two(point).unwrap_or_default()
+    }))
+}
+
+/// Was something of a container killed for want of memory; asked before its
+/// groups are removed.
+pub fn oom_killed(id: &str) -> bool {
+    let killed = |text: String| {
+        let count = text.lines().find_map(|l| l.strip_prefix("oom_kill "));
+        count.is_some_and(|count| count.trim() != "0")
+    };
+    let files = ["memory.events", "memory.oom_control"];
+    Hierarchies::read().is_ok_and(|hierarchies| {
+        hierarchies.points.iter().any(|point| {
+            let group = point.join(PARENT.trim_start_matches('/')).join(id);
+            let mut texts = files
+                .iter()
+                .map(|file| fs::read_to_string(group.join(file)));
+            texts.any(|text| text.is_ok_and(killed))
+        })
+    })
+}
+
 /// Is there a hierarchy, and may it be written.
 ///
 /// # Errors

@@ -170,7 +170,8 @@ struct Relay {
     master: OwnedFd,
     /// The command has closed its side.
     closed: bool,
-    raw: Option<Raw<std::io::Stdin>>,
+    /// As before when this goes.
+    _raw: Option<Raw<std::io::Stdin>>,
     input: bool,
     waiting: Vec<u8>,
 }
@@ -186,7 +187,7 @@ impl Relay {
         let relay = Relay {
             master,
             closed: false,
-            raw,
+            _raw: raw,
             input,
             waiting: Vec::new(),
         };
@@ -195,9 +196,7 @@ impl Relay {
     }
 
     fn resize(&self) {
-        if self.raw.is_some()
-            && let Ok(size) = terminal::size(stdin())
-        {
+        if let Ok(size) = terminal::size(stdin()).or_else(|_| terminal::size(stdout())) {
             let _ = terminal::set_size(&self.master, size);
         }
     }

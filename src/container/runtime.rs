@@ -34,7 +34,7 @@ impl Runtime {
     pub fn find(chosen: Option<&Path>) -> Result<Runtime> {
         let names: &[&Path] = match chosen {
             Some(name) => &[name],
-            None => &[Path::new("runc"), Path::new("crun")],
+            None => &[Path::new("runc"), Path::new("crun"), Path::new("youki")],
         };
         let found = names.iter().find_map(|name| rootfs::find_program(name));
         match (found, chosen) {
@@ -48,7 +48,7 @@ impl Runtime {
                 name.display()
             ))),
             (None, None) => Err(Error::NotFound(
-                "no OCI runtime is there: install runc or crun, or name one with --runtime"
+                "no OCI runtime is there: install runc, crun or youki, or name one with --runtime"
                     .to_owned(),
             )),
         }

@@ -129,6 +129,29 @@ impl Cli {
         )
     }
 
+    /// The same in a mount namespace of its own, which `script` changes before.
+    pub fn run_where(&self, script: &str, args: &[&str]) -> (i32, String, String) {
+        let command = self.command(args);
+        let script = format!("{script}; exec \"$@\"");
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (
+            status.code().unwrap(),
+            String::from_utf8(stdout).unwrap(),
+            String::from_utf8(stderr).unwrap(),
+        )
+    }
+
     pub fn ok(&self, args: &[&str]) -> String {
         let (code, out, err) = self.run(args);
         assert_eq!((code, err.as_str()), (0, ""), "{args:?}");

@@ -182,3 +182,26 @@ fn input_ends_where_it_was_made_for_one() {
     c.ok(&["rm", "made"]);
     c.assert_nothing_is_left();
 }
+
+/// As docker does.
+#[test]
+fn start_attaches_to_one_that_runs_already() {
+    let Some(c) = ready() else { return };
+    let script = "while read x; do echo got $x; done; exit 6";
+    c.ok(&[
+        "create", "-i", "--name", "talk", "box:1", "sh", "-c", script,
+    ]);
+    c.ok(&["start", "talk"]);
+    let mut child = c.command(&["start", "-ai", "talk"]);
+    let mut child = child
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"it\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"got it\n");
+    assert_eq!(output.status.code(), Some(6));
+    c.ok(&["rm", "talk"]);
+    c.assert_nothing_is_left();
+}

@@ -196,6 +196,10 @@ fn the_terminal_is_restored_whoever_ends() {
 fn a_command_beside_it_at_a_terminal() {
     let Some(c) = ready() else { return };
     c.ok(&["run", "-d", "--name", "box", "box:1", "sleep", "1000"]);
+    // Also one that nothing is typed to has a size.
+    let mut t = Typed::new(&c, &["exec", "-t", "box", "sh", "-c", "sleep 1; stty size"]);
+    t.sees("33 77\r");
+    assert_eq!(t.ends(), 0);
     let mut t = Typed::new(&c, &["exec", "-it", "box", "sh"]);
     t.sees("# ");
     t.type_("stty size; exit 3\n");
