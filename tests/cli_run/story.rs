@@ -77,6 +77,25 @@ fn images_and_containers_as_courses_tell() {
     c.ok(&["rmi", "box:1", &remote]);
 
     let name = format!("{}/library/ubuntu", registry.host);
+
+    // What is not there is pulled, unless that is not wanted.
+    let hello = |pull: &[&str]| {
+        let args = [&["run", "--rm"][..], pull, &[&name, "echo", "hello"]].concat();
+        c.run(&args)
+    };
+    let (code, out, err) = hello(&["--pull", "never"]);
+    assert_eq!((code, out.as_str()), (125, ""), "{err}");
+    assert!(err.contains("No such image"), "{err}");
+    let (code, out, err) = hello(&[]);
+    assert_eq!((code, out.as_str()), (0, "hello\n"), "{err}");
+    let unable = format!("Unable to find image '{name}:latest' locally\n");
+    assert!(err.starts_with(&unable), "{err}");
+    assert!(err.contains("Status: Downloaded newer image for"), "{err}");
+    assert_eq!(hello(&[]), (0, "hello\n".into(), String::new()));
+    let (code, out, err) = hello(&["--pull", "always"]);
+    assert_eq!((code, out.as_str()), (0, "hello\n"), "{err}");
+    assert!(err.contains("Status: Image is up to date for"), "{err}");
+    c.ok(&["rmi", &name]);
     let pulled = c.ok(&["pull", &name]);
     assert!(
         pulled.starts_with("Using default tag: latest\n"),
