@@ -12,7 +12,6 @@ use crate::store::staging::Staging;
 use crate::store::tarball::Reader;
 use crate::store::{Store, read_file};
 use crate::sys::tree::{self, Links};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -115,12 +114,23 @@ pub fn open(
             (shown, text)
         }
     };
-    let dockerfile = match (&unpacked, from_stdin) {
+    let mut beside = name.clone().into_os_string();
+    beside.push(".dockerignore");
+    let beside = Path::new(&beside);
+    let found = match (&unpacked, from_stdin) {
         (_, true) => None,
-        (Some(_), false) => Some(dir.join(&name)),
-        (None, false) => Some(name.clone()),
+        // Of what an archive holds nothing is followed out of it.
+        (Some(_), false) => inside(&root, beside)?,
+        (None, false) => match read_file(beside, MAX_FILE) {
+            Ok(data) => Some(data),
+            Err(Error::NotFound(_)) => None,
+            Err(e) => return Err(e),
+        },
     };
-    let ignore = ignore(&root, dockerfile)?;
+    let ignore = match found {
+        Some(data) => patterns(data, beside)?,
+        None => ignore(&root)?,
+    };
     Ok(Sources {
         tree: Tree::Directory {
             root,
@@ -186,23 +196,21 @@ fn read_inside(root: &File, path: &Path, shown: &Path) -> Result<String> {
     }
 }
 
-/// What of the context does not count: by the file beside the Dockerfile that is
-/// called like it, else by the context's own.
-fn ignore(root: &File, dockerfile: Option<PathBuf>) -> Result<Patterns> {
-    if let Some(dockerfile) = dockerfile {
-        let mut beside = dockerfile.into_os_string();
-        beside.push(".dockerignore");
-        match read_file(Path::new(&beside), MAX_FILE) {
-            Ok(data) => return patterns(data, Path::new(&beside)),
-            Err(Error::NotFound(_)) => {}
-            Err(e) => return Err(e),
-        }
-    }
+/// What of the context does not count, by its own file.
+fn ignore(root: &File) -> Result<Patterns> {
     let name = Path::new(".dockerignore");
-    match tree::open_file_beneath(root, OsStr::new(".dockerignore"), Links::InRoot) {
-        Ok(file) => patterns(read_text(file, name)?.into_bytes(), name),
-        Err(crate::sys::Errno::NOENT) => Ok(Patterns::default()),
-        Err(e) => Err(e).context(|| "cannot read .dockerignore".to_owned()),
+    match inside(root, name)? {
+        Some(data) => patterns(data, name),
+        None => Ok(Patterns::default()),
+    }
+}
+
+/// A file of the context, if it is there.
+fn inside(root: &File, name: &Path) -> Result<Option<Vec<u8>>> {
+    match tree::open_file_beneath(root, name.as_os_str(), Links::InRoot) {
+        Ok(file) => Ok(Some(read_text(file, name)?.into_bytes())),
+        Err(crate::sys::Errno::NOENT) => Ok(None),
+        Err(e) => Err(e).context(|| format!("cannot read {}", name.display())),
     }
 }
 
@@ -254,7 +262,7 @@ pub fn unpack(stream: impl Read + Send, to: &Path) -> Result<()> {
 /// When it cannot be read, and for one that is compressed in a way that is not
 /// read here.
 pub fn is_archive(file: &File, name: &str) -> Result<bool> {
-    let say = || format!("cannot read {name}");
+    let say = || format!("cannot read {}", show(name.as_bytes()));
     let mut magic = Vec::new();
     let mut again = file.try_clone().context(say)?;
     std::io::Seek::rewind(&mut again).context(say)?;
@@ -280,7 +288,8 @@ pub fn is_archive(file: &File, name: &str) -> Result<bool> {
         .any(|s| name.ends_with(s));
     if by_name && (magic.starts_with(xz) || magic.starts_with(bzip2)) {
         return invalid(format!(
-            "{name} is compressed with xz or bzip2, which ADD does not read here: decompress it first, or use COPY"
+            "{} is compressed with xz or bzip2, which ADD does not read here: decompress it first, or use COPY",
+            show(name.as_bytes())
         ));
     }
     std::io::Seek::rewind(&mut again).context(say)?;

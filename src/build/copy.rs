@@ -6,6 +6,7 @@ use super::tree::{Tree, join, split};
 use crate::container::pack::Packer;
 use crate::store::error::{Context, Result, invalid, show};
 use crate::store::tarball::{Kind, Member};
+use crate::store::unpack::WHITEOUT;
 use crate::sys::At;
 use crate::sys::fs::{self as sfs, Stat, Time};
 use crate::sys::tree::{self as stree, Links};
@@ -208,6 +209,15 @@ impl<'a> Layer<'a> {
 
     /// What is at `to` is to be this.
     fn place(&mut self, to: Vec<u8>, mut stat: Stat, made: Made<'a>) -> Result<()> {
+        if to
+            .split(|&b| b == b'/')
+            .any(|name| name.starts_with(WHITEOUT))
+        {
+            return invalid(format!(
+                "/{}: names that begin with .wh. mean something else in images",
+                show(&to)
+            ));
+        }
         let was = match self.entries.get(&to) {
             Some((stat, _)) => Some(*stat),
             None if self.fresh.contains(split(&to).0) => None,

@@ -168,13 +168,19 @@ impl<'a> Build<'a> {
         layer: &Layer<'_>,
     ) -> Result<()> {
         let begun = Instant::now();
-        let name = self.name(built, &json!({"files": content(layer)?}))?;
+        let files = content(layer)?;
+        let name = self.name(built, &json!({"files": files}))?;
         if self.recall(built, &name, &instruction.text)? {
             return self.tell.end(None);
         }
         let latest = self.latest;
         self.add(built, &name, &instruction.text, |out| {
-            layer.write(latest, out).map(drop)
+            layer.write(latest, out)?;
+            // They are read twice: what was not the same is known by no name.
+            match content(layer)? == files {
+                true => Ok(()),
+                false => invalid("a file was changed while it was copied: build again"),
+            }
         })?;
         self.tell.end(Some(begun.elapsed()))
     }

@@ -19,9 +19,12 @@ use crate::store::staging::Staging;
 use crate::sys::At;
 use crate::sys::fs as sfs;
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -99,7 +102,10 @@ impl<'a> Build<'a> {
         if self.recall(built, &name, &made_by)? {
             return self.tell.end(None);
         }
-        let mut mounted = Mounted::default();
+        let mut mounted = Mounted {
+            _locks: self.lock_caches(&wishes)?,
+            ..Mounted::default()
+        };
         for (wish, place) in wishes.iter().zip(&places) {
             self.mount(&mut mounted, wish, place.as_ref())?;
         }
@@ -180,7 +186,7 @@ impl<'a> Build<'a> {
             (
                 Kind::Cache {
                     id,
-                    locked,
+                    locked: _,
                     mode,
                     owner,
                     read_only,
@@ -188,12 +194,6 @@ impl<'a> Build<'a> {
                 _,
             ) => {
                 let path = self.cache(id, *mode, *owner)?;
-                if *locked {
-                    let say = || format!("cannot lock {}", path.display());
-                    let file = File::open(&path).context(say)?;
-                    file.lock().context(say)?;
-                    out._locks.push(file);
-                }
                 mount.read_only = *read_only;
                 mount.source = text(&path)?;
             }
@@ -210,6 +210,31 @@ impl<'a> Build<'a> {
         }
         out.mounts.push(mount);
         Ok(())
+    }
+
+    /// The caches that are one step's at a time: each once, and by all in one
+    /// order.
+    fn lock_caches(&self, wishes: &[Wish]) -> Result<Vec<File>> {
+        let mut paths = BTreeSet::new();
+        for wish in wishes {
+            if let Kind::Cache {
+                id,
+                locked: true,
+                mode,
+                owner,
+                ..
+            } = &wish.kind
+            {
+                paths.insert(self.cache(id, *mode, *owner)?);
+            }
+        }
+        let lock = |path: PathBuf| {
+            let say = || format!("cannot lock {}", path.display());
+            let file = File::open(&path).context(say)?;
+            file.lock().context(say)?;
+            Ok(file)
+        };
+        paths.into_iter().map(lock).collect()
     }
 
     fn cache(&self, id: &str, mode: u32, (uid, gid): (u32, u32)) -> Result<PathBuf> {
@@ -239,8 +264,7 @@ impl<'a> Build<'a> {
             && ignore.is_empty()
         {
             let real = place.tree().resolve(source, true)?;
-            let path = String::from_utf8(real.path).unwrap_or_default();
-            return Ok(self.sources.dir.join(path));
+            return Ok(self.sources.dir.join(OsStr::from_bytes(&real.path)));
         }
         let number = out.mounts.len();
         let staging = self.staging(out)?;

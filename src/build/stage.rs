@@ -8,7 +8,7 @@ use crate::container::changes::image::Image as Layers;
 use crate::store::change::{Changer, Words, list};
 use crate::store::digest::Digest;
 use crate::store::document::Platform;
-use crate::store::error::{Result, invalid};
+use crate::store::error::{Result, invalid, show};
 use crate::store::layer::{LayerRecord, mounted};
 use crate::store::load::{Loaded, MakingStep, NewImage};
 use crate::store::steps::StepRecord;
@@ -202,10 +202,15 @@ impl<'a> Build<'a> {
 
     /// The files of another stage or image.
     pub(super) fn tree_of(&mut self, at: usize, name: &str) -> Result<Tree> {
-        if let Some(stage) = plan::stage_called(&self.file.stages, name, at)
-            && let Some(built) = self.built.get(&stage)
-        {
-            return self.tree(&built.layers);
+        if let Some(stage) = plan::stage_called(&self.file.stages, name, at) {
+            // A stage's name never means an image.
+            return match self.built.get(&stage) {
+                Some(built) => self.tree(&built.layers),
+                None => invalid(format!(
+                    "the stage {} is not built: write its name without variables and quotes",
+                    show(name.as_bytes())
+                )),
+            };
         }
         let image = self.image(name, None)?;
         let store = self.containers.store();

@@ -177,6 +177,7 @@ impl Tree {
             }
             links += 1;
             if links > MAX_LINKS {
+                let path = show(path.as_bytes());
                 return invalid(format!("{path}: too many symbolic links"));
             }
             let (dir, name) = self.locate(&here)?;

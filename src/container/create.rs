@@ -118,8 +118,8 @@ impl Containers<'_> {
         if record.args.is_empty() {
             return invalid("no command specified");
         }
-        self.place(&staging, &record, &layers)?;
         self.make_volumes(&record)?;
+        self.place(&staging, &record, &layers)?;
         Ok(record)
     }
 

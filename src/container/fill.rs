@@ -22,25 +22,31 @@ impl Containers<'_> {
     pub fn fill_volumes(&self, record: &Record, root: &Path) -> Result<()> {
         self.make_volumes(record)?;
         let volumes = record.settings.mounts.iter();
-        let volumes = volumes.filter(|m| m.kind == volume::Kind::Volume && !m.no_copy);
-        for volume in volumes {
+        for volume in volumes.filter(|m| m.kind == volume::Kind::Volume) {
             let say = || format!("cannot fill the volume for {}", volume.target);
             let root = File::open(root).context(say)?;
             let inside = OsStr::new(volume.target.trim_start_matches('/'));
-            match tree::open_dir_beneath(&root, inside, Links::InRoot) {
-                Ok(from) => self
-                    .fill(record, &volume.source, from.as_fd())
-                    .context(say)?,
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+            let from = match tree::open_dir_beneath(&root, inside, Links::InRoot) {
+                Ok(from) => Some(from).filter(|_| !volume.no_copy),
+                Err(Errno::NOENT | Errno::NOTDIR) => None,
                 Err(e) => return Err(e).context(say),
-            }
+            };
+            self.fill(record, &volume.source, from.as_ref().map(AsFd::as_fd))
+                .context(say)?;
         }
         Ok(())
     }
 
     /// Copy `from` to a volume that is empty. Others may have it mounted by now,
-    /// so it is filled where it is; one who waits for its lock finds it full.
-    fn fill(&self, record: &Record, name: &str, from: BorrowedFd<'_>) -> std::io::Result<()> {
+    /// so it is filled where it is; one who waits for its lock finds it full. Who
+    /// has nothing to copy only sees that no half of another's copy is in it, lest
+    /// what is written now be taken for that.
+    fn fill(
+        &self,
+        record: &Record,
+        name: &str,
+        from: Option<BorrowedFd<'_>>,
+    ) -> std::io::Result<()> {
         let dir = File::open(self.volume_dir(name))?;
         dir.lock()?;
         let to = File::open(self.volume_data(name))?;
@@ -49,7 +55,9 @@ impl Containers<'_> {
             // Whoever filled it was killed, and what it copied is not all.
             work::clear(&to)?;
         }
-        if walk::names(dir::open(&to)?)?.is_empty() {
+        if let Some(from) = from
+            && walk::names(dir::open(&to)?)?.is_empty()
+        {
             File::create(&mark)?;
             copy_dir(from, to.as_fd())?;
             tree::sync_filesystem(&to)?;

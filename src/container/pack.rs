@@ -1,7 +1,7 @@
 //! A container's files as an archive: a layer of the image specification, made
 //! of what was changed. The same content gives the same bytes.
 
-use super::changes::{Change, Trees, What, family, join, split};
+use super::changes::{Change, Trees, What, family, join};
 use crate::layer::marks;
 use crate::store::error::{Context, Result, show};
 use crate::store::tarball::{Kind, Member};
@@ -50,7 +50,8 @@ pub fn write_layer<W: Write>(
                 data,
             } => (stat, attributes, data),
         };
-        if split(&change.path).1.starts_with(WHITEOUT) {
+        let mut names = change.path.split(|&b| b == b'/');
+        if names.any(|name| name.starts_with(WHITEOUT)) {
             log::warn!(
                 "{} is left out: names that begin with .wh. mean something else in images",
                 show(&change.path)

@@ -139,6 +139,9 @@ impl Place<'_> {
             }
             Kind::Hardlink(target) => return self.link(target, &parent, name),
             Kind::Symlink(target) => sfs::symlink(OsStr::from_bytes(target), &parent, name),
+            Kind::Char(..) | Kind::Block(..) if self.links == Links::Refuse => {
+                return invalid("devices are not copied out of containers");
+            }
             Kind::Char(major, minor) => {
                 tree::make_node(&parent, name, Node::Char(*major, *minor), 0)
             }
@@ -185,7 +188,10 @@ impl Place<'_> {
         let say = || format!("{}: cannot set its attributes", show(&member.path));
         let (uid, gid) = self.owner.unwrap_or((member.uid, member.gid));
         sfs::chown(at, Some(uid), Some(gid)).context(say)?;
-        for (name, value) in member.xattrs.iter().filter(|(name, _)| is_kept(name)) {
+        // What a container's user made gets no rights of ours on the machine.
+        let given = self.owner.is_some() && self.links == Links::Refuse;
+        let kept = |name: &[u8]| is_kept(name) && !(given && name.starts_with(b"security."));
+        for (name, value) in member.xattrs.iter().filter(|(name, _)| kept(name)) {
             let Ok(c_name) = CString::new(name.as_slice()) else {
                 return invalid("the name of an extended attribute holds a NUL");
             };
@@ -199,7 +205,12 @@ impl Place<'_> {
             }
         }
         if !matches!(member.kind, Kind::Symlink(_)) {
-            sfs::chmod(at, member.mode).context(say)?;
+            let rights = match member.kind {
+                Kind::Dir => 0,
+                _ if given => libc::S_ISUID | libc::S_ISGID,
+                _ => 0,
+            };
+            sfs::chmod(at, member.mode & !rights).context(say)?;
         }
         let time = SetTime::At(member.mtime);
         sfs::utimens(at, time, time).context(say)

@@ -46,6 +46,15 @@ impl Union {
     /// # Errors
     /// `EROFS`; errors of the upper, which is then as before.
     pub(super) fn copy_up(&self, node: &Arc<Node>, want: Want) -> Result<Arc<Node>> {
+        if node.latest().partial().is_some() {
+            // For the rest of its copy, or for who is making it.
+            self.may_wait();
+        }
+        self.copy_up_now(node, want)
+    }
+
+    /// As [`Union::copy_up`], for threads that answer no requests too.
+    pub(super) fn copy_up_now(&self, node: &Arc<Node>, want: Want) -> Result<Arc<Node>> {
         self.upper()?;
         let node = node.latest();
         let have = node.state.lock().upper;

@@ -243,6 +243,10 @@ impl Union {
                 node.state.lock().partial = Some(Arc::new(partial));
                 let next = self.succeed(&node);
                 self.partials.add(&next);
+                if next.partial().is_none() {
+                    // It was completed before it was there.
+                    self.partials.remove(&next);
+                }
                 return Ok(next);
             }
         }
@@ -320,7 +324,7 @@ impl Union {
     }
 
     fn finish(&self, node: &Arc<Node>) -> Result<()> {
-        let result = self.copy_up(node, Want::Data).map(drop);
+        let result = self.copy_up_now(node, Want::Data).map(drop);
         if let Some(partial) = node.partial() {
             *partial.failed.lock() = result.err();
         }

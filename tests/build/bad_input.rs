@@ -34,6 +34,16 @@ fn bad_dockerfiles_and_contexts() {
             "none is not in the build context",
         ),
         (
+            "FROM box:1\nCOPY a /etc/.wh.passwd\n",
+            2,
+            "/etc/.wh.passwd: names that begin with .wh. mean something else in images",
+        ),
+        (
+            "FROM box:1 AS one\nFROM box:1\nARG from=one\nCOPY --from=$from /a /\n",
+            4,
+            "the stage one is not built: write its name without variables and quotes",
+        ),
+        (
             "FROM box:1\nCOPY *.none /\n",
             2,
             "*.none is not in the build context",

@@ -224,6 +224,21 @@ fn owners_are_kept_where_that_is_asked_for() {
     cp(&c, &here, &["one:/kept", "ours"]);
     let owner = |name: &str| fs::metadata(here.join(name)).unwrap().uid();
     assert_eq!((owner("back"), owner("ours")), (12, 0));
+    // What a container's user made gets no rights of root on the machine.
+    let mode = |name: &str| fs::metadata(here.join(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("back"), mode("ours")), (0o4711, 0o711));
+    c.ok(&[
+        "exec", "one", "busybox", "mknod", "-m", "666", "/disk", "b", "7", "0",
+    ]);
+    for more in [&[][..], &["-a"]] {
+        let (code, said) = cp(&c, &here, &[more, &["one:/disk", "disk"]].concat());
+        assert_eq!(code, 1, "{said}");
+        assert!(
+            said.contains("devices are not copied out of containers"),
+            "{said}"
+        );
+        assert!(!here.join("disk").exists());
+    }
     c.ok(&["rm", "-f", "one"]);
 }
 

@@ -191,7 +191,6 @@ fn an_empty_volume_begins_with_what_the_image_has() {
     );
     // A filling that was cut off is done again, unless somebody uses it.
     let volume = data(&c, "full").parent().unwrap().to_owned();
-    std::fs::write(volume.join("filling"), "").unwrap();
     c.ok(&[
         "run",
         "-d",
@@ -203,10 +202,16 @@ fn an_empty_volume_begins_with_what_the_image_has() {
         "sleep",
         "1000",
     ]);
+    std::fs::write(volume.join("filling"), "").unwrap();
     assert_eq!(run("full:/etc", &motd), "changed\n");
     c.ok(&["rm", "-f", "uses"]);
     std::fs::write(volume.join("filling"), "").unwrap();
     assert_eq!(run("full:/etc", &motd), "upper\n");
+    // Nor does a mark outlive somebody who copies nothing, and whose files are
+    // no half of a copy.
+    std::fs::write(volume.join("filling"), "").unwrap();
+    run("full:/etc:nocopy", &["sh", "-c", "echo mine >/etc/motd"]);
+    assert_eq!(run("full:/etc", &motd), "mine\n");
     assert!(!volume.join("filling").exists());
     c.ok(&["volume", "rm", "full", "bare"]);
     c.assert_nothing_is_left();
