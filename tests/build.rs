@@ -15,6 +15,8 @@
 mod bad_input;
 #[path = "build/cache.rs"]
 mod cache;
+#[path = "build/death.rs"]
+mod death;
 #[path = "build/fixture.rs"]
 mod fixture;
 #[path = "cli_run/harness.rs"]

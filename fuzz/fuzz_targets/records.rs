@@ -4,6 +4,7 @@
 use capas::container::Record;
 use capas::store::document::parse;
 use capas::store::layer::LayerRecord;
+use capas::store::steps::StepRecord;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -11,6 +12,13 @@ fuzz_target!(|data: &[u8]| {
         let again = serde_json::to_vec(&record).expect("it can be written");
         assert_eq!(
             parse::<LayerRecord>(&again, "layer record").ok(),
+            Some(record)
+        );
+    }
+    if let Ok(record) = parse::<StepRecord>(data, "record of a step") {
+        let again = serde_json::to_vec(&record).expect("it can be written");
+        assert_eq!(
+            parse::<StepRecord>(&again, "record of a step").ok(),
             Some(record)
         );
     }

@@ -275,3 +275,80 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn directory(path: &std::path::Path) -> Tree {
+        Tree::Directory {
+            root: File::open(path).unwrap(),
+            ignore: Patterns::read("no\n!no/yes\n").unwrap(),
+            keeps_owners: false,
+            called: "the directory",
+        }
+    }
+
+    #[test]
+    fn a_directory_of_the_machine_is_not_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        std::fs::write(at("a/f"), "").unwrap();
+        symlink("a/b", at("to")).unwrap();
+        symlink("../f", at("a/b/up")).unwrap();
+        symlink("/etc", at("out")).unwrap();
+        symlink("../..", at("a/above")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let tree = directory(dir.path());
+        for (path, last, want) in [
+            ("a/f", true, Some("a/f")),
+            ("./a//b/../f", true, Some("a/f")),
+            ("to/up", true, Some("a/f")),
+            ("to/up", false, Some("a/b/up")),
+            ("to", false, Some("to")),
+            ("", true, Some("")),
+            ("a/none/x", true, None),
+            ("a/f/x", true, None),
+        ] {
+            let found = tree.resolve(path, last).unwrap();
+            let there = found.stat.map(|_| String::from_utf8(found.path).unwrap());
+            assert_eq!(there.as_deref(), want, "{path}");
+        }
+        for path in ["..", "a/../..", "out", "out/passwd", "a/above/x", "loop"] {
+            let e = tree.resolve(path, true).unwrap_err().to_string();
+            assert!(
+                e.contains("leads out of the directory") || e.contains("too many"),
+                "{path}: {e}"
+            );
+        }
+        assert!(tree.leaves_out(b"no/x") && !tree.leaves_out(b"no/yes") && !tree.leaves_out(b""));
+        assert!(!tree.leaves_all_out(b"no"));
+    }
+
+    #[test]
+    fn in_layers_the_root_is_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, below) = (dir.path().join("top"), dir.path().join("below"));
+        std::fs::create_dir_all(top.join("d")).unwrap();
+        std::fs::create_dir_all(below.join("d/e")).unwrap();
+        std::fs::write(below.join("d/e/f"), "x").unwrap();
+        std::fs::write(top.join("d/.wh.gone"), "").unwrap();
+        std::fs::write(below.join("d/gone"), "").unwrap();
+        symlink("/../../d/e", top.join("way")).unwrap();
+        let tree = Tree::Layers(Image::open(&[top, below]).unwrap());
+        let found = tree.resolve("/way/f", true).unwrap();
+        assert_eq!(
+            (found.path.as_slice(), found.stat.unwrap().size),
+            (&b"d/e/f"[..], 1)
+        );
+        assert!(tree.resolve("/d/gone", true).unwrap().stat.is_none());
+        assert!(tree.resolve("/../../d", true).unwrap().stat.is_some());
+        let names = tree.enter(b"d").unwrap().unwrap();
+        assert!(names.find(b"gone").unwrap().is_none());
+        assert!(names.names().unwrap().contains(b"e".as_slice()));
+        let (parent, name) = tree.locate(b"d/e/f").unwrap();
+        assert_eq!(sfs::stat_at(parent, name).unwrap().size, 1);
+    }
+}

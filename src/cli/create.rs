@@ -3,7 +3,8 @@
 use super::{Outcome, Output, units};
 use crate::container::attach::check_terminal;
 use crate::container::cgroup::Limits;
-use crate::container::network::{self, Publish};
+use crate::container::monitor::launch::can_be_had;
+use crate::container::network::Publish;
 use crate::container::record::{Network, Settings};
 use crate::container::volume::Mount;
 use crate::container::{Containers, Record, Wish, signal};
@@ -132,6 +133,20 @@ pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>
     Ok(0)
 }
 
+/// Refuse what is no setting of an environment.
+///
+/// # Errors
+/// For the first such.
+pub fn check_env(env: &[String]) -> Result<()> {
+    match env.iter().find(|e| e.starts_with('=') || e.is_empty()) {
+        None => Ok(()),
+        Some(bad) => invalid(format!(
+            "invalid environment variable: {}",
+            show(bad.as_bytes())
+        )),
+    }
+}
+
 /// Make a container; its image is pulled where that is asked for. Nothing is
 /// made of what could not be started here anyway.
 ///
@@ -141,10 +156,7 @@ pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result
     check_terminal(args.tty, args.interactive && !detached)?;
     let (pull, image) = (args.pull, args.image.clone());
     let wish = wish(args, detached)?;
-    wish.settings.limits.check()?;
-    if wish.network == Network::Private {
-        network::program()?;
-    }
+    can_be_had(&wish.settings, wish.network)?;
     if pull == Pull::Always {
         fetch(containers, &image, None)?;
     }
@@ -213,12 +225,7 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
         env.extend(env_file(path)?);
     }
     env.extend(args.env);
-    if let Some(bad) = env.iter().find(|e| e.starts_with('=') || e.is_empty()) {
-        return invalid(format!(
-            "invalid environment variable: {}",
-            show(bad.as_bytes())
-        ));
-    }
+    check_env(&env)?;
     Ok(Wish {
         image: args.image,
         name: args.name,

@@ -1,10 +1,10 @@
 //! `exec`.
 
+use super::create::check_env;
 use super::{Outcome, Output};
 use crate::container::Containers;
 use crate::container::attach::check_terminal;
 use crate::container::exec::Exec;
-use crate::store::error::{invalid, show};
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -47,10 +47,7 @@ pub struct Args {
 pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) -> Outcome {
     let record = containers.find(&args.name)?;
     check_terminal(args.tty, args.interactive && !args.detach)?;
-    if let Some(bad) = args.env.iter().find(|e| e.starts_with('=') || e.is_empty()) {
-        let bad = show(bad.as_bytes());
-        return Ok(invalid(format!("invalid environment variable: {bad}"))?);
-    }
+    check_env(&args.env)?;
     output.out.flush()?;
     let wish = Exec {
         args: args.args,

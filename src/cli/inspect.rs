@@ -4,7 +4,7 @@ use super::template::Template;
 use super::{Failure, Outcome, Output};
 use crate::container::network::Publish;
 use crate::container::volume::{Kind, Mount};
-use crate::container::{Containers, Network, Record, Status, monitor, size};
+use crate::container::{Containers, Record, Status, monitor, size};
 use crate::store::document::Index;
 use crate::store::error::show;
 use crate::store::image::{Image, find, raw_config};
@@ -308,11 +308,7 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
         .split_at_checked(record.entrypoint)
         .unwrap_or((&[], &record.args));
     let settings = &record.settings;
-    let network = match record.network {
-        Network::Host => "host",
-        Network::None => "none",
-        Network::Private => "private",
-    };
+    let network = record.network.name();
     let mut value = json!({
         "Id": record.id,
         "Created": created,

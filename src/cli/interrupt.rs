@@ -28,6 +28,6 @@ pub fn watch(text: &'static str) {
         };
         let _ = writeln!(std::io::stderr(), "\ninterrupted: {text}");
         // The others wait for what is held here, or are of no use any more.
-        exit_now(128 + i32::try_from(number).unwrap_or(2));
+        exit_now(128 + number);
     });
 }

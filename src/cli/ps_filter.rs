@@ -1,7 +1,7 @@
 //! `--filter` of `ps`.
 
 use super::filter::Filters;
-use crate::container::{Containers, Network, Record, Status};
+use crate::container::{Containers, Record, Status};
 use crate::store::error::{Result, invalid, show};
 use crate::store::{Digest, Error};
 
@@ -66,11 +66,7 @@ impl Filter {
         let port = |number: u16, protocol: &dyn std::fmt::Display, text: &str| {
             text == number.to_string() || text == format!("{number}/{protocol}")
         };
-        let network = match record.network {
-            Network::Host => "host",
-            Network::None => "none",
-            Network::Private => "private",
-        };
+        let network = record.network.name();
         (self.ancestors.is_empty() || self.ancestors.contains(&record.image))
             && (self.states.is_empty() || self.states.contains(&status))
             && (self.exited.is_empty()

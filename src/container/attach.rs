@@ -283,7 +283,6 @@ impl Attached<'_> {
         let number = signals
             .wait()
             .context(|| "cannot read signals".to_owned())?;
-        let number = i32::try_from(number).unwrap_or(signal::TERM);
         match number {
             signal::WINCH => self.resize(),
             number if self.proxy => self.pass(number),

@@ -2,7 +2,7 @@
 
 use super::record::{Network, Record, Settings, State};
 use super::volume::{self, Mount};
-use super::{Containers, name, network, signal};
+use super::{Containers, name, network, signal, workdir};
 use crate::store::document::RunConfig;
 use crate::store::error::{Context, Error, Result, invalid};
 use crate::store::layer::{LayerRecord, chain_ids, mounted};
@@ -55,12 +55,8 @@ impl Containers<'_> {
         if let Some(name) = &wish.name {
             name::check(name)?;
         }
-        if let Some(dir) = &wish.working_dir
-            && !dir.starts_with('/')
-        {
-            return invalid(format!(
-                "the working directory '{dir}' is invalid, it needs to be an absolute path"
-            ));
+        if let Some(dir) = &wish.working_dir {
+            workdir::must_be_absolute(dir)?;
         }
         let staging = Staging::new(&self.store.tmp())?;
         // The image must not go between the look at it and the record that

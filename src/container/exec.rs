@@ -144,7 +144,6 @@ fn pass(signals: &Signals, process: &Handle) -> Result<bool> {
     let number = signals
         .wait()
         .context(|| "cannot read signals".to_owned())?;
-    let number = i32::try_from(number).unwrap_or(signal::TERM);
     if number != signal::WINCH {
         // It may just have ended.
         let _ = process.signal(number);

@@ -3,12 +3,12 @@
 use super::{Containers, Record, Status, volume};
 use crate::layer::work;
 use crate::store::error::{Context, Result};
-use crate::store::walk;
+use crate::store::{remove_if_there, walk};
 use crate::sys::fs::{self as sfs, SetTime, Stat};
 use crate::sys::tree::{self, Kind, Links};
 use crate::sys::{At, Errno, copy, dir, xattr};
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -54,10 +54,7 @@ impl Containers<'_> {
             copy_dir(from, to.as_fd())?;
             tree::sync_filesystem(&to)?;
         }
-        match fs::remove_file(&mark) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        remove_if_there(&mark)
     }
 
     /// Is no other container running that has the volume.
@@ -110,6 +107,7 @@ fn attributes(from: At<'_>, to: At<'_>, stat: &Stat) -> crate::sys::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     #[test]

@@ -3,6 +3,7 @@
 use super::process::Process;
 use super::rootfs::find_program;
 use crate::store::error::{Context, Error, Result, invalid, show};
+use crate::store::remove_if_there;
 use crate::sys::child;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -214,12 +215,7 @@ impl Connecting {
     pub fn begin(dir: &Path, ports: &[Publish]) -> Result<Connecting> {
         let program = program()?;
         // What an earlier one wrote is not this one's.
-        match fs::remove_file(dir.join(PID)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).context(|| "cannot remove an old pid file".to_owned());
-            }
-            _ => {}
-        }
+        remove_if_there(&dir.join(PID)).context(|| "cannot remove an old pid file".to_owned())?;
         let namespace =
             child::new_network().context(|| "cannot make a network namespace".to_owned())?;
         let say = || "cannot start pasta".to_owned();

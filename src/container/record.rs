@@ -36,6 +36,17 @@ pub enum Network {
     Private,
 }
 
+impl Network {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Network::Host => "host",
+            Network::None => "none",
+            Network::Private => "private",
+        }
+    }
+}
+
 /// The part of a record that changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {

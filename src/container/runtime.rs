@@ -2,6 +2,7 @@
 
 use super::{cgroup, rootfs};
 use crate::store::error::{Context, Error, Result, show};
+use crate::store::remove_if_there;
 use crate::sys::creds;
 use std::ffi::OsStr;
 use std::fs;
@@ -97,12 +98,7 @@ impl Runtime {
         adjust: impl FnOnce(&mut Command),
     ) -> Result<u32> {
         for old in [LOG, PID] {
-            match fs::remove_file(dir.join(old)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::System(format!("cannot remove an old {old}"), e));
-                }
-                _ => {}
-            }
+            remove_if_there(&dir.join(old)).context(|| format!("cannot remove an old {old}"))?;
         }
         let mut command = self.call()?;
         command

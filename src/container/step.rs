@@ -148,7 +148,8 @@ impl Containers<'_> {
             })
         });
         if ended.is_err()
-            && let Err(e) = self.remove(&record, true, true)
+            // What it is doing was written down by the monitor.
+            && let Err(e) = self.read(&record.id).and_then(|r| self.remove(&r, true, true))
             && self.dir(&record.id).exists()
         {
             log::warn!("a step of the build is left: {e}");

@@ -21,12 +21,7 @@ const MAX_LINKS: usize = 40;
 /// # Errors
 /// When it does, is not absolute, or has too many links.
 pub fn check(root: &File, dir: &str) -> Result<()> {
-    if !dir.starts_with('/') || dir.contains('\0') {
-        return invalid(format!(
-            "the working directory '{}' is invalid, it needs to be an absolute path",
-            show(dir.as_bytes())
-        ));
-    }
+    must_be_absolute(dir)?;
     let mut left: VecDeque<OsString> = parts(Path::new(dir)).collect();
     let mut at = PathBuf::from("/");
     let mut links = 0;
@@ -61,6 +56,20 @@ pub fn check(root: &File, dir: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuse a path that does not say where it begins.
+///
+/// # Errors
+/// In docker's words.
+pub fn must_be_absolute(dir: &str) -> Result<()> {
+    match dir.starts_with('/') && !dir.contains('\0') {
+        true => Ok(()),
+        false => invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            show(dir.as_bytes())
+        )),
+    }
 }
 
 fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {

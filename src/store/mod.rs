@@ -479,6 +479,17 @@ fn replace(path: &Path, data: &[u8], durable: bool) -> Result<()> {
     tree::rename(Path::new(&new), path).context(say)
 }
 
+/// Remove a file, if it is there.
+///
+/// # Errors
+/// As unlink(2) otherwise.
+pub fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Make the names in a directory durable.
 ///
 /// # Errors

@@ -248,7 +248,7 @@ impl Signals {
     }
 
     /// Waits for the next one and returns its number.
-    pub fn wait(&self) -> Result<u32> {
+    pub fn wait(&self) -> Result<i32> {
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
         loop {
             match rustix::io::read(&self.0, &mut info) {
@@ -257,7 +257,7 @@ impl Signals {
                 Ok(_) => {
                     // ssi_signo is the first field of signalfd_siginfo.
                     let number = info.first_chunk::<4>().copied().unwrap_or_default();
-                    return Ok(u32::from_ne_bytes(number));
+                    return Ok(i32::from_ne_bytes(number));
                 }
             }
         }

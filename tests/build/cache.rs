@@ -124,3 +124,36 @@ fn the_same_build_has_the_same_digest_with_a_source_date() {
     let (_, other, _) = g.try_build(TEXT, &["-q", "--no-cache"]);
     assert_ne!(other, ids[0]);
 }
+
+#[test]
+fn records_that_cannot_be_read_and_layers_that_are_lost_are_done_again() {
+    let Some(g) = ground() else { return };
+    let text = "FROM box:1\nRUN echo 1 > /1\nRUN echo 2 > /2\n";
+    g.build("t:1", text, &[]);
+    let dir = g.cli.bench.store.steps();
+    let records: Vec<_> = std::fs::read_dir(&dir).unwrap().flatten().collect();
+    assert_eq!(records.len(), 3);
+    for record in &records {
+        std::fs::write(record.path(), "{").unwrap();
+    }
+    let told = g.cli.ok(&["check", "--quick"]);
+    assert_eq!(
+        told.matches("it cannot be read, 'capas system prune' removes it")
+            .count(),
+        3,
+        "{told}"
+    );
+    assert_eq!(cached(&g.build("t:1", text, &[])), 0);
+    assert_eq!(cached(&g.build("t:1", text, &[])), 2);
+    // A layer that is gone is a step that is not known.
+    let top = g
+        .told("t:1", "/RootFS/Layers/3")
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let layer = g.cli.bench.store.layers().join(&top[7..]);
+    std::fs::remove_dir_all(layer).unwrap();
+    assert_eq!(cached(&g.build("t:2", text, &[])), 1);
+    assert_eq!(g.see("t:2", "cat /1 /2"), "1\n2\n");
+    g.cli.assert_nothing_is_left();
+}

@@ -66,12 +66,13 @@ fn containers(c: &Cli) -> Vec<String> {
 #[test]
 fn nothing_is_leaked_whoever_is_killed() {
     let Some(c) = ready() else { return };
-    let (points, seed) = (number("CAPAS_POINTS", 12), number("CAPAS_SEED", 1));
+    let (points, seed) = (number("CAPAS_POINTS", 16), number("CAPAS_SEED", 1));
     let mut random = Random(seed);
+    let context = context(&c);
     let mut hits: BTreeMap<String, u64> = BTreeMap::new();
     for point in 0..points {
         let target = ["cli", "monitor", "driver", "runtime"][usize::try_from(point % 4).unwrap()];
-        let during = ["run", "exec", "commit"][usize::try_from(point / 4 % 3).unwrap()];
+        let during = ["run", "exec", "commit", "build"][usize::try_from(point / 4 % 4).unwrap()];
         let wait = Duration::from_millis(random.below(700));
         let mut asker = match during {
             "run" => quiet(
@@ -93,6 +94,7 @@ fn nothing_is_leaked_whoever_is_killed() {
                 c.until("it is up", || c.ok(&["logs", "box"]) == "up\n");
                 quiet(&c, &["commit", "box", "snap:1"])
             }
+            "build" => quiet(&c, &["build", "--no-cache", "-t", "snap:1", &context]),
             _ => {
                 c.ok(&["run", "-d", "--name", "box", "box:1", "sleep", "1000"]);
                 quiet(&c, &["exec", "box", "sh", "-c", "echo x >/f; sleep 0.4"])
@@ -114,7 +116,7 @@ fn nothing_is_leaked_whoever_is_killed() {
             &c,
             &format!("{point}: {target} during {during} after {wait:?}"),
         );
-        if during == "commit" {
+        if matches!(during, "commit" | "build") {
             c.ok(&["check"]);
             c.run(&["rmi", "snap:1"]);
         }
@@ -128,6 +130,16 @@ fn nothing_is_leaked_whoever_is_killed() {
     }
     eprintln!("kills that hit something, seed {seed}: {hits:?}");
     assert!(!hits.is_empty());
+}
+
+/// What is built: one file that takes its time to be copied, and a command.
+fn context(c: &Cli) -> String {
+    let dir = c.bench.dir.path().join("context");
+    std::fs::create_dir(&dir).unwrap();
+    let text = "FROM box:1\nRUN sleep 0.3\nCOPY big /\nRUN cat /big > /f; sleep 0.3\n";
+    std::fs::write(dir.join("Dockerfile"), text).unwrap();
+    std::fs::write(dir.join("big"), vec![7; 1 << 20]).unwrap();
+    dir.to_str().unwrap().to_owned()
 }
 
 /// What `ps` says of a container is so: "Up" has a process, all else has none.

@@ -2,7 +2,7 @@
 
 use super::protocol::{Event, Request};
 use super::{COMMAND, SOCKET};
-use crate::container::record::Network;
+use crate::container::record::{Network, Settings};
 use crate::container::runtime::Runtime;
 use crate::container::{Containers, Record, cgroup, network};
 use crate::store::error::{Context, Error, Result};
@@ -129,16 +129,25 @@ pub fn lost() -> Error {
     }
 }
 
+/// Refuse settings that cannot be had here.
+///
+/// # Errors
+/// For limits that nothing enforces, or a network that nothing connects.
+pub fn can_be_had(settings: &Settings, network: Network) -> Result<()> {
+    settings.limits.check()?;
+    match network {
+        Network::Private => network::program().map(drop),
+        Network::Host | Network::None => Ok(()),
+    }
+}
+
 impl Containers<'_> {
     /// Start a container: a monitor that does, and a connection to it.
     ///
     /// # Errors
     /// When it cannot be started here.
     pub fn launch(&self, record: &Record, runtime: &Runtime, wanted: Wanted) -> Result<Connection> {
-        record.settings.limits.check()?;
-        if record.network == Network::Private {
-            network::program()?;
-        }
+        can_be_had(&record.settings, record.network)?;
         if !cgroup::usable()? {
             log::warn!("cgroups cannot be used here: the container runs without limits");
         }

@@ -9,12 +9,13 @@ use crate::container::process::UNKNOWN_EXIT;
 use crate::container::runtime::Runtime;
 use crate::container::signal;
 use crate::store::error::{Context, Result};
+use crate::store::remove_if_there;
 use crate::sys::child::{self, Handle};
 use crate::sys::packets::{Listener, MAX_MESSAGE, Packets, Received};
 use crate::sys::process::Signals;
 use crate::sys::{stream, terminal};
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,10 +137,7 @@ impl Ears {
     /// go on with its log.
     pub fn new(dir: &Path) -> Result<Ears> {
         let say = || format!("cannot listen in {}", dir.display());
-        match fs::remove_file(dir.join(SOCKET)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context(say),
-            _ => {}
-        }
+        remove_if_there(&dir.join(SOCKET)).context(say)?;
         let opened = File::open(dir).context(say)?;
         Ok(Ears {
             listener: Listener::packets(&opened, SOCKET).context(say)?,
@@ -336,7 +334,7 @@ impl Monitor {
             .signals
             .wait()
             .context(|| "cannot read signals".to_owned())?;
-        if number == child::ENDED.unsigned_abs() {
+        if number == child::ENDED {
             return Ok(self.reap());
         }
         // Asked to end, it asks the command to.

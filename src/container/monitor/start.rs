@@ -6,10 +6,11 @@ use crate::container::process::Process;
 use crate::container::record::Network;
 use crate::container::runtime::{CONSOLE, PID, Runtime};
 use crate::store::error::{Context, Result};
+use crate::store::remove_if_there;
 use crate::sys::packets::Listener;
 use crate::sys::stream;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -129,9 +130,6 @@ fn call(record: &Record, runtime: &Runtime, bundle: &Path) -> Result<Started> {
 /// Where the runtime hands the terminal over.
 pub fn console(dir: &Path) -> Result<Listener> {
     let say = || format!("cannot listen in {}", dir.display());
-    match fs::remove_file(dir.join(CONSOLE)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context(say),
-        _ => {}
-    }
+    remove_if_there(&dir.join(CONSOLE)).context(say)?;
     Listener::descriptors(File::open(dir).context(say)?, CONSOLE).context(say)
 }

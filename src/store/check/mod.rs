@@ -222,6 +222,26 @@ impl Check<'_> {
                 self.found(Finding::Unused(shown, why.to_owned()));
             }
         }
+        let steps = self.store.steps();
+        let known: HashSet<_> = self
+            .store
+            .step_records()?
+            .into_iter()
+            .map(|(n, _)| n)
+            .collect();
+        let there = match steps.exists() {
+            true => list(&steps)?,
+            false => Vec::new(),
+        };
+        for name in there.iter().filter(|n| *n != "mounts") {
+            let why = match named(name) {
+                Some(digest) if known.contains(&digest) => continue,
+                Some(_) => "it cannot be read, 'capas system prune' removes it",
+                None => nobodys,
+            };
+            let shown = format!("build/{}", show(name.as_encoded_bytes()));
+            self.found(Finding::Unused(shown, why.to_owned()));
+        }
         for (dir, known) in [
             (self.store.root().to_owned(), super::NAMES.as_slice()),
             (self.store.root().join("blobs"), &["sha256"]),
