@@ -23,6 +23,8 @@ mod exec;
 mod harness;
 #[path = "cli_run/hostile.rs"]
 mod hostile;
+#[path = "cli_run/lacking.rs"]
+mod lacking;
 #[path = "cli_run/lifecycle.rs"]
 mod lifecycle;
 #[path = "cli_run/options.rs"]
@@ -40,7 +42,6 @@ mod volumes;
 
 use harness::ready;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -228,24 +229,8 @@ fn crun_runs_a_container_too() {
         eprintln!("SKIPPED: this test needs crun");
         return;
     }
-    let script =
-        "umount -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup; exec \"$@\"";
-    let run = |args: &[&str]| {
-        let command = cli.command(args);
-        let out = Command::new("unshare")
-            .args(["-m", "sh", "-c", script, "sh"])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        (
-            out.status.code(),
-            String::from_utf8_lossy(&out.stdout).into_owned(),
-            String::from_utf8_lossy(&out.stderr).into_owned(),
-        )
-    };
+    let script = "umount -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup";
+    let run = |args: &[&str]| cli.run_where(script, args);
     let script = "cat /etc/motd; echo new >/new; exit 7";
     let crun = [
         "run",
@@ -258,9 +243,9 @@ fn crun_runs_a_container_too() {
         "-c",
         script,
     ];
-    assert_eq!(run(&crun), (Some(7), "upper\n".into(), String::new()));
+    assert_eq!(run(&crun), (7, "upper\n".into(), String::new()));
     let listed = cli.ok(&["ps", "-a"]);
     assert!(listed.contains("Exited (7)"), "{listed}");
     let (code, _, said) = run(&["run", "--rm", "--runtime", "crun", "box:1", "/none"]);
-    assert_eq!(code, Some(127), "{said}");
+    assert_eq!(code, 127, "{said}");
 }

@@ -236,6 +236,62 @@ fn plain_link(program: &str, path: &str) -> PathBuf {
 }
 
 #[test]
+fn podman_runs_what_capas_builds() {
+    if !ready() {
+        return;
+    }
+    let bench = Bench::new();
+    let path = |name: &str| bench.dir.path().join(name).to_str().unwrap().to_owned();
+    let context = path("context");
+    fs::create_dir(&context).unwrap();
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"];
+    let busybox = busybox.iter().find(|p| Path::new(p).exists()).unwrap();
+    fs::copy(busybox, Path::new(&context).join("busybox")).unwrap();
+    let compiler =
+        "#!/bin/busybox sh\nset -e\n[ \"$1 $2\" = 'main.c -o' ]\n/bin/busybox cp /bin/busybox $3\n";
+    for (name, text) in [
+        ("cc", compiler),
+        ("main.c", "made of this\n"),
+        (
+            "Dockerfile",
+            "FROM scratch AS tools\nCOPY busybox cc /bin/\nRUN [\"/bin/busybox\", \"ln\", \"-s\", \"busybox\", \"/bin/sh\"]\nFROM tools AS build\nWORKDIR /src\nCOPY main.c .\nRUN cc main.c -o program && /bin/busybox rm /bin/cc\nFROM scratch\nCOPY --from=build --chown=1:2 /src/program /bin/busybox\nCOPY --from=build /src/main.c /made-of\nCMD [\"/bin/busybox\", \"cat\", \"/made-of\"]\n",
+        ),
+    ] {
+        fs::write(Path::new(&context).join(name), text).unwrap();
+    }
+    for name in ["cc", "busybox"] {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(Path::new(&context).join(name), mode).unwrap();
+    }
+    let capas = |args: &[&str]| {
+        ok(Command::new(env!("CARGO_BIN_EXE_capas"))
+            .env("CAPAS_ROOT", bench.store.root())
+            .args(args))
+    };
+    let id = capas(&["build", "-q", "-t", "localhost/built:1", &context]);
+    let out = path("built.tar");
+    capas(&["save", "-o", &out, "localhost/built:1"]);
+    let podman = Podman::new();
+    podman.run(&["load", "-i", &out]);
+    assert_eq!(podman.image("localhost/built:1").0.to_string(), id.trim());
+    let said = podman.run(&["run", "--rm", "localhost/built:1"]);
+    assert_eq!(said, "made of this\n");
+    let stat = [
+        "run",
+        "--rm",
+        "localhost/built:1",
+        "/bin/busybox",
+        "stat",
+        "-c",
+        "%u:%g",
+    ];
+    assert_eq!(
+        podman.run(&[&stat[..], &["/bin/busybox"]].concat()),
+        "1:2\n"
+    );
+}
+
+#[test]
 fn podman_reads_what_capas_saves_and_the_reverse() {
     if !ready() {
         return;

@@ -2,14 +2,14 @@
 //! The layer is written from where the files are; nothing is mounted for it.
 
 use super::pattern::{Pattern, Patterns, is_pattern};
-use super::tree::{Tree, join};
+use super::tree::{Tree, join, split};
 use crate::container::pack::Packer;
 use crate::store::error::{Context, Result, invalid, show};
 use crate::store::tarball::{Kind, Member};
 use crate::sys::At;
 use crate::sys::fs::{self as sfs, Stat, Time};
 use crate::sys::tree::{self as stree, Links};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::os::fd::AsFd;
 
@@ -50,6 +50,9 @@ pub struct Layer<'a> {
     base: &'a Tree,
     how: How,
     entries: BTreeMap<Vec<u8>, (Stat, Made<'a>)>,
+    /// Directories that the base does not have: nothing in them has to be looked
+    /// for there.
+    fresh: HashSet<Vec<u8>>,
 }
 
 impl<'a> Layer<'a> {
@@ -59,6 +62,7 @@ impl<'a> Layer<'a> {
             base,
             how,
             entries: BTreeMap::new(),
+            fresh: HashSet::new(),
         }
     }
 
@@ -206,8 +210,12 @@ impl<'a> Layer<'a> {
     fn place(&mut self, to: Vec<u8>, mut stat: Stat, made: Made<'a>) -> Result<()> {
         let was = match self.entries.get(&to) {
             Some((stat, _)) => Some(*stat),
+            None if self.fresh.contains(split(&to).0) => None,
             None => self.base.find(&to)?,
         };
+        if was.is_none() && stat.is_dir() {
+            self.fresh.insert(to.clone());
+        }
         match was {
             Some(was) if was.is_dir() && !stat.is_dir() => {
                 return invalid(format!(
@@ -255,6 +263,7 @@ impl<'a> Layer<'a> {
                         mtime: self.now(),
                         ..Stat::default()
                     };
+                    self.fresh.insert(dir.clone());
                     (stat, Made::Directory)
                 }
             };

@@ -15,6 +15,7 @@
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
+mod files;
 pub mod lines;
 pub mod mounts;
 pub mod owner;

@@ -3,9 +3,10 @@
 use super::Build;
 use super::copy::{From, How, Layer};
 use super::dockerfile::{Command, Run};
+use super::files::content;
 use super::lines::Document;
 use super::mounts::{self, Kind, Wish};
-use super::stage::{Built, content};
+use super::stage::Built;
 use super::tree::Tree;
 use crate::container::record::Network;
 use crate::container::runtime::Runtime;

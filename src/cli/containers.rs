@@ -12,7 +12,7 @@ use crate::store::Error;
 pub fn mount(containers: &Containers<'_>, args: &args::Mount, output: &mut Output<'_>) -> Outcome {
     if args.names.is_empty() {
         for record in containers.list()? {
-            if containers.is_mounted(&record)? {
+            if containers.is_served(&record)? {
                 let point = containers.mount_point(&record);
                 writeln!(output.out, "{} {}", record.short(), point.display())?;
             }
@@ -22,7 +22,7 @@ pub fn mount(containers: &Containers<'_>, args: &args::Mount, output: &mut Outpu
     each(&args.names, output, |name, output| {
         let record = containers.find(name)?;
         // One that runs is mounted, and held by whoever runs it.
-        let point = if containers.is_mounted(&record)? {
+        let point = if containers.is_served(&record)? {
             containers.mount_point(&record)
         } else {
             let _held = containers.hold(&record)?;

@@ -1,7 +1,6 @@
 //! `create`, and what `run` has in common with it.
 
 use super::{Outcome, Output, units};
-use crate::container::attach::check_terminal;
 use crate::container::cgroup::Limits;
 use crate::container::monitor::launch::can_be_had;
 use crate::container::network::Publish;
@@ -10,7 +9,7 @@ use crate::container::volume::Mount;
 use crate::container::{Containers, Record, Wish, signal};
 use crate::store::document::Platform;
 use crate::store::error::{Context, invalid, show};
-use crate::store::{Error, Result, read_file};
+use crate::store::{Error, Reference, Result, read_file};
 use clap::ValueEnum;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -128,7 +127,7 @@ pub struct Create {
 /// # Errors
 /// When it cannot be made.
 pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>) -> Outcome {
-    let record = make(containers, args, true)?;
+    let record = make(containers, args, false)?;
     writeln!(output.out, "{}", record.id)?;
     Ok(0)
 }
@@ -148,12 +147,12 @@ pub fn check_env(env: &[String]) -> Result<()> {
 }
 
 /// Make a container; its image is pulled where that is asked for. Nothing is
-/// made of what could not be started here anyway.
+/// made of what could not be started here anyway. `detached`: nobody is attached
+/// when it is started, so its input does not end with the first who is.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result<Record> {
-    check_terminal(args.tty, args.interactive && !detached)?;
     let (pull, image) = (args.pull, args.image.clone());
     let wish = wish(args, detached)?;
     can_be_had(&wish.settings, wish.network)?;
@@ -171,10 +170,7 @@ pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result
 }
 
 fn log_missing(image: &str) {
-    let shown = match image.contains([':', '@']) {
-        true => image.to_owned(),
-        false => format!("{image}:latest"),
-    };
+    let shown = Reference::parse(image).map_or_else(|_| image.to_owned(), |r| r.familiar_tagged());
     let text = format!("Unable to find image '{}' locally", show(shown.as_bytes()));
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes());
 }

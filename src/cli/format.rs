@@ -3,7 +3,7 @@
 
 use super::template::Template;
 use super::{Outcome, Output, table};
-use crate::registry::credentials::places::Places;
+use crate::registry::credentials::places::docker_config;
 use crate::store::error::Result;
 use crate::store::read_file;
 use serde::Serialize;
@@ -29,7 +29,7 @@ enum Kind {
 
 /// A text in docker's configuration file, if there is one.
 fn configured(key: &str) -> Option<String> {
-    let path = Places::docker_config()?;
+    let path = docker_config(&|name| std::env::var_os(name))?;
     let data = read_file(&path, MAX_CONFIG).ok()?;
     match serde_json::from_slice::<Value>(&data) {
         Ok(config) => config.get(key)?.as_str().map(str::to_owned),

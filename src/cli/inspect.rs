@@ -323,7 +323,7 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
             "Pid": pid,
             "ExitCode": exit_code.unwrap_or(0),
             "Error": record.state.error,
-            "OOMKilled": false,
+            "OOMKilled": record.state.oom_killed,
             "StartedAt": time(record.state.started),
             "FinishedAt": time(record.state.finished),
         },

@@ -127,7 +127,9 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
             let (code, text) = match failure {
                 Failure::Said(code) => return code,
                 Failure::Output(e) => (1, format!("cannot write the result: {e}")),
-                Failure::Error(e @ Error::Start { code, .. }) => (code, e.to_string()),
+                Failure::Error(e @ Error::Start { code, .. }) if code != 125 => {
+                    (code, e.to_string())
+                }
                 // Our own failures must be told from the command's.
                 Failure::Error(e) => (if runs { 125 } else { 1 }, e.to_string()),
             };

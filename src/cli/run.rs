@@ -3,7 +3,7 @@
 use super::create;
 use super::{Outcome, Output};
 use crate::container::Containers;
-use crate::container::attach::{DetachKeys, End, Session, attach};
+use crate::container::attach::{DetachKeys, End, Session, attach, check_terminal};
 use crate::container::monitor::launch::Wanted;
 use crate::container::runtime::Runtime;
 use crate::store::Result;
@@ -39,6 +39,7 @@ pub fn run(
 ) -> Outcome {
     let keys = detach_keys(args.detach_keys.as_deref())?;
     let runtime = Runtime::find(runtime)?;
+    check_terminal(args.create.tty, args.create.interactive && !args.detach)?;
     let record = create::make(containers, args.create, args.detach)?;
     if args.detach {
         containers

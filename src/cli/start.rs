@@ -28,7 +28,8 @@ pub struct Args {
     pub names: Vec<String>,
 }
 
-/// Start containers again and print their names, or stay attached to one.
+/// Start containers again and print their names, or stay attached to one, also
+/// if it runs already.
 ///
 /// # Errors
 /// When one cannot be started.
@@ -55,19 +56,16 @@ pub fn start(
     };
     let keys = detach_keys(args.detach_keys.as_deref())?;
     let record = containers.find(name)?;
-    if containers.status(&record).0 == Status::Running {
-        return Err(Error::Conflict(format!(
-            "container {} is running already: attach to it",
-            record.name
-        ))
-        .into());
-    }
+    let running = containers.status(&record).0 == Status::Running;
     containers.settle(&record)?;
     let input = args.interactive && record.settings.stdin;
     check_terminal(record.settings.tty, input)?;
     output.out.flush()?;
     let session = Session::new(&record, input, true, keys);
-    let connection = containers.launch(&record, &runtime, session.wanted())?;
+    let connection = match running {
+        true => containers.connect(&record, session.wanted())?,
+        false => containers.launch(&record, &runtime, session.wanted())?,
+    };
     ended(attach(containers, &record, connection, &session)?, output)
 }
 

@@ -129,9 +129,20 @@ fn told(args: &ContainerPrune, indent: &str) -> String {
 
 /// Remove stopped containers; returns what they took.
 fn stopped(containers: &Containers<'_>, filters: &Filters, output: &mut Output<'_>) -> Result<u64> {
+    let mut gone = Vec::new();
+    let freed = remove_stopped(containers, filters, &mut gone);
+    // Those are gone whatever came of the others.
+    list("Deleted Containers:", &gone, output)?;
+    freed
+}
+
+fn remove_stopped(
+    containers: &Containers<'_>,
+    filters: &Filters,
+    gone: &mut Vec<String>,
+) -> Result<u64> {
     let until = filters.until()?;
     let mut freed = 0;
-    let mut gone = Vec::new();
     for record in containers.list()? {
         if record.builder.is_some() {
             if record.is_abandoned() {
@@ -157,7 +168,6 @@ fn stopped(containers: &Containers<'_>, filters: &Filters, output: &mut Output<'
             Err(e) => return Err(e),
         }
     }
-    list("Deleted Containers:", &gone, output)?;
     Ok(freed)
 }
 

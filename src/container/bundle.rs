@@ -260,11 +260,12 @@ fn spec(
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces))
-        .set_resources(Some(resources(&record.settings.limits, guarded)))
+        .set_resources(Some(resources(&record.settings.limits, guarded)?))
         .set_masked_paths(Some(masked_paths()))
         .set_readonly_paths(Some(get_default_readonly_paths()));
-    if creds::effective_uid() == 0 {
-        linux.set_cgroups_path(Some(format!("/capas/{}", record.id).into()));
+    // Where groups cannot be made, runc does without only if none was named.
+    if creds::effective_uid() == 0 && cgroup::usable()? {
+        linux.set_cgroups_path(Some(cgroup::path(&record.id)));
     }
     spec.set_version("1.0.2".to_owned())
         .set_process(Some(process(record, ids, &Command::of(record), guarded)))
@@ -276,7 +277,7 @@ fn spec(
 }
 
 /// No device but those that the runtime always allows, and the limits.
-fn resources(limits: &Limits, guarded: bool) -> LinuxResources {
+fn resources(limits: &Limits, guarded: bool) -> Result<LinuxResources> {
     let mut deny = LinuxDeviceCgroup::default();
     deny.set_allow(false).set_access(Some("rwm".to_owned()));
     let mut resources = LinuxResources::default();
@@ -284,6 +285,10 @@ fn resources(limits: &Limits, guarded: bool) -> LinuxResources {
     if let Some(bytes) = limits.memory {
         let mut memory = LinuxMemory::default();
         memory.set_limit(Some(bytes));
+        // Docker's rule: as much again of swap.
+        if cgroup::swap_counted()? {
+            memory.set_swap(Some(bytes.saturating_mul(2)));
+        }
         resources.set_memory(Some(memory));
     }
     if let Some(nanos) = limits.nano_cpus {
@@ -298,7 +303,7 @@ fn resources(limits: &Limits, guarded: bool) -> LinuxResources {
         pids.set_limit(count);
         resources.set_pids(Some(pids));
     }
-    resources
+    Ok(resources)
 }
 
 fn namespace(kind: LinuxNamespaceType) -> LinuxNamespace {

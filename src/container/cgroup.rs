@@ -1,10 +1,19 @@
 //! Limits, and whether control groups can enforce them here.
 
+use super::signal;
 use crate::store::error::{Context, Result, invalid};
+use crate::sys::child::Handle;
 use crate::sys::creds;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The group of all containers, in each hierarchy.
+const PARENT: &str = "/capas";
+/// How long killed processes may take to leave their groups.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a container may use; nothing is limited that is not given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +66,7 @@ impl Limits {
 /// The control group hierarchies that are mounted.
 #[derive(Debug, Default)]
 struct Hierarchies {
-    all: usize,
+    points: Vec<PathBuf>,
     writable: usize,
     controllers: Vec<String>,
 }
@@ -86,7 +95,7 @@ impl Hierarchies {
             let mut mount = mount.split(' ');
             let point = mount.nth(4).unwrap_or_default();
             let options = mount.next().unwrap_or_default();
-            out.all += 1;
+            out.points.push(point.into());
             out.writable += usize::from(options.split(',').any(|o| o == "rw"));
             if kind == "cgroup2" {
                 let all = controllers(point);
@@ -101,7 +110,7 @@ impl Hierarchies {
     }
 
     fn usable(&self) -> bool {
-        self.all > 0 && self.all == self.writable
+        !self.points.is_empty() && self.points.len() == self.writable
     }
 
     fn has(&self, controller: &str) -> bool {
@@ -119,6 +128,93 @@ pub fn devices_guarded() -> Result<bool> {
     // raise a limit.
     let possible = hierarchies.has("devices") || creds::has_capability(creds::cap::SYS_RESOURCE);
     Ok(hierarchies.usable() && possible)
+}
+
+/// The control groups of a container, as runtimes are told.
+pub fn path(id: &str) -> PathBuf {
+    Path::new(PARENT).join(id)
+}
+
+/// Remove the control groups of a container that has ended, with what is still
+/// in them: a runtime that was killed has left them, and perhaps itself.
+///
+/// # Errors
+/// When one stays.
+pub fn remove(id: &str) -> Result<()> {
+    let hierarchies = Hierarchies::read()?;
+    if !hierarchies.usable() {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    for point in hierarchies.points {
+        let group = point.join(PARENT.trim_start_matches('/')).join(id);
+        loop {
+            match fs::remove_dir(&group) {
+                Ok(()) => break,
+                Err(e) if e.kind() == ErrorKind::NotFound => break,
+                Err(e) if e.kind() != ErrorKind::ResourceBusy || begun.elapsed() > PATIENCE => {
+                    return Err(e).context(|| format!("cannot remove {}", group.display()));
+                }
+                Err(_) => end(&group),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kill what is in a group, and wait a little.
+fn end(group: &Path) {
+    let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+        // One that has just left the group may have given its number away.
+        let member = || {
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            let id = group.file_name().map(|name| name.to_string_lossy());
+            id.is_some_and(|id| groups.contains(&*id))
+        };
+        if let Ok(process) = Handle::open(pid)
+            && member()
+        {
+            let _ = process.signal(signal::KILL);
+        }
+    }
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+/// Is swap counted, so that it can be limited.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn swap_counted() -> Result<bool> {
+    let two = |point: &Path| {
+        // The topmost group has no limits.
+        let groups = fs::read_dir(point).ok()?;
+        let mut groups = groups.flatten().map(|group| group.path());
+        Some(groups.any(|group| group.join("memory.swap.max").exists()))
+    };
+    let hierarchies = Hierarchies::read()?;
+    Ok(hierarchies.points.iter().any(|point| {
+        point.join("memory.memsw.limit_in_bytes").exists() || two(point).unwrap_or_default()
+    }))
+}
+
+/// Was something of a container killed for want of memory; asked before its
+/// groups are removed.
+pub fn oom_killed(id: &str) -> bool {
+    let killed = |text: String| {
+        let count = text.lines().find_map(|l| l.strip_prefix("oom_kill "));
+        count.is_some_and(|count| count.trim() != "0")
+    };
+    let files = ["memory.events", "memory.oom_control"];
+    Hierarchies::read().is_ok_and(|hierarchies| {
+        hierarchies.points.iter().any(|point| {
+            let group = point.join(PARENT.trim_start_matches('/')).join(id);
+            let mut texts = files
+                .iter()
+                .map(|file| fs::read_to_string(group.join(file)));
+            texts.any(|text| text.is_ok_and(killed))
+        })
+    })
 }
 
 /// Is there a hierarchy, and may it be written.

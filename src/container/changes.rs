@@ -137,3 +137,6 @@ pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
         dir => [dir, b"/", name].concat(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,7 +80,7 @@ impl Containers<'_> {
     /// [`Error::Conflict`] when it is mounted, which says by which container.
     pub fn claim_layer(&self, layer: &Digest) -> Result<Vec<Held>> {
         let mut held = Vec::new();
-        for record in self.list()? {
+        for record in self.list_whole()? {
             if record.layers.contains(layer) {
                 held.push(self.hold(&record)?);
                 if self.is_mounted(&record)? {

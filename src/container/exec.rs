@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Write, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::Stdio;
 
 /// What is to be run.
@@ -89,11 +90,15 @@ impl Containers<'_> {
             false => None,
         };
         args.push(OsStr::new(&record.id));
+        let say = || "cannot wait for the command".to_owned();
         if wish.detach {
-            runtime.start(dir, &args, |_| {})?;
+            let pid = runtime.start(dir, &args, |_| {})?;
+            // One that is gone by now did nothing for long.
+            if let Ok(process) = Handle::open(pid) {
+                verify(&root, pid, &process)?;
+            }
             return Ok(0);
         }
-        let say = || "cannot wait for the command".to_owned();
         // The runtime leaves, and the command becomes ours.
         child::adopt_orphans().context(say)?;
         let signals = Signals::hold(&signal::HANDED_ON).context(say)?;
@@ -107,13 +112,13 @@ impl Containers<'_> {
             command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
         })?;
         let process = Handle::open(pid).context(say)?;
-        let followed = match console {
+        let followed = verify(&root, pid, &process).and_then(|()| match console {
             None => follow(&process, &signals),
             Some(console) => console
                 .receive_descriptor()
                 .context(|| "the runtime gave no terminal".to_owned())
                 .and_then(|master| Relay::new(master, wish.input)?.run(&process, &signals)),
-        };
+        });
         if followed.is_err() {
             // It would go on without anybody who knows of it.
             let _ = process.signal(signal::KILL);
@@ -121,6 +126,15 @@ impl Containers<'_> {
         let code = child::wait_for(pid).context(say);
         followed.and(code)
     }
+}
+
+/// End a command that works outside of the container.
+fn verify(root: &Path, pid: u32, process: &Handle) -> Result<()> {
+    let verified = workdir::verify(root, pid);
+    if verified.is_err() {
+        let _ = process.signal(signal::KILL);
+    }
+    verified
 }
 
 /// Hand signals on until the command has ended.
@@ -156,7 +170,8 @@ struct Relay {
     master: OwnedFd,
     /// The command has closed its side.
     closed: bool,
-    raw: Option<Raw<std::io::Stdin>>,
+    /// As before when this goes.
+    _raw: Option<Raw<std::io::Stdin>>,
     input: bool,
     waiting: Vec<u8>,
 }
@@ -172,7 +187,7 @@ impl Relay {
         let relay = Relay {
             master,
             closed: false,
-            raw,
+            _raw: raw,
             input,
             waiting: Vec::new(),
         };
@@ -181,9 +196,7 @@ impl Relay {
     }
 
     fn resize(&self) {
-        if self.raw.is_some()
-            && let Ok(size) = terminal::size(stdin())
-        {
+        if let Ok(size) = terminal::size(stdin()).or_else(|_| terminal::size(stdout())) {
             let _ = terminal::set_size(&self.master, size);
         }
     }

@@ -65,8 +65,10 @@ use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::remove::User;
 use crate::store::{Digest, Store, document, read_file, replace_volatile, to_json};
 use process::Process;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 /// No record is larger.
 const MAX_RECORD: u64 = 16 << 20;
@@ -90,6 +92,19 @@ fn is_locked(path: &std::path::Path) -> bool {
     File::open(path).is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
+fn sorted(mut records: Vec<Record>) -> Vec<Record> {
+    records.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+    records
+}
+
+/// Commands look several times.
+fn warn_once(id: &str, e: &Error) {
+    static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if WARNED.lock().is_ok_and(|mut all| all.insert(id.to_owned())) {
+        log::warn!("a container is left out: {e}");
+    }
+}
+
 /// A container's directory, held against others.
 #[derive(Debug)]
 pub struct Held(#[allow(dead_code, reason = "held for its lock")] File);
@@ -110,27 +125,43 @@ impl<'a> Containers<'a> {
         self.store.containers().join(id)
     }
 
-    /// All containers, newest first; those that vanish meanwhile are left out.
+    /// All containers, newest first; those that vanish meanwhile are left out,
+    /// and with a warning those whose record is damaged.
     ///
     /// # Errors
-    /// When a record is damaged.
+    /// When their directory cannot be read.
     pub fn list(&self) -> Result<Vec<Record>> {
-        let dir = self.store.containers();
-        let entries = fs::read_dir(&dir).context(|| format!("cannot read {}", dir.display()))?;
         let mut out = Vec::new();
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(id) = name.to_str().filter(|n| is_id(n)) else {
-                continue;
-            };
-            match self.read(id) {
+        for (id, record) in self.read_all()? {
+            match record {
                 Ok(record) => out.push(record),
-                Err(Error::NotFound(_)) => {}
-                Err(e) => return Err(e),
+                Err(e) => warn_once(&id, &e),
             }
         }
-        out.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
-        Ok(out)
+        Ok(sorted(out))
+    }
+
+    /// As [`Containers::list`], for those who must not miss one.
+    ///
+    /// # Errors
+    /// When a record is damaged: then nobody knows what it uses.
+    pub fn list_whole(&self) -> Result<Vec<Record>> {
+        let all = self.read_all()?.into_iter().map(|(_, record)| record);
+        Ok(sorted(all.collect::<Result<_>>()?))
+    }
+
+    fn read_all(&self) -> Result<Vec<(String, Result<Record>)>> {
+        let dir = self.store.containers();
+        let entries = fs::read_dir(&dir).context(|| format!("cannot read {}", dir.display()))?;
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let ids = names.filter_map(|name| name.into_string().ok().filter(|n| is_id(n)));
+        let all = ids.map(|id| {
+            let record = self.read(&id);
+            (id, record)
+        });
+        Ok(all
+            .filter(|(_, record)| !matches!(record, Err(Error::NotFound(_))))
+            .collect())
     }
 
     fn read(&self, id: &str) -> Result<Record> {
@@ -179,7 +210,7 @@ impl<'a> Containers<'a> {
     /// # Errors
     /// When a record is damaged: then nobody knows what it uses.
     pub fn users(&self) -> Result<Vec<User>> {
-        let users = self.list()?.into_iter().map(|r| User {
+        let users = self.list_whole()?.into_iter().map(|r| User {
             running: self.status(&r).0 == Status::Running,
             container: r.id,
             image: r.image,

@@ -73,6 +73,9 @@ pub struct State {
     /// Ports as they are published while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Publish>,
+    /// Something in it was killed for want of memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom_killed: bool,
     /// Why it could not be started, or was ended by us.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,

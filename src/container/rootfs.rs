@@ -2,7 +2,7 @@
 
 use super::{Containers, Record, cgroup};
 use crate::store::error::{Context, Error, Result, show};
-use crate::sys::{Errno, tree};
+use crate::sys::{Errno, stream, tree};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -31,15 +31,25 @@ impl Containers<'_> {
             .any(|line| line.split(|b| *b == b' ').nth(4) == Some(&point)))
     }
 
+    /// Is it mounted, and its driver alive.
+    ///
+    /// # Errors
+    /// When the mount table cannot be read.
+    pub fn is_served(&self, record: &Record) -> Result<bool> {
+        Ok(self.is_mounted(record)? && !stream::disconnected(&self.mount_point(record)))
+    }
+
     /// Mount a container's root, which is usable on return.
     ///
     /// # Errors
     /// When capasfs is missing or refuses.
     pub fn mount(&self, record: &Record) -> Result<PathBuf> {
         let point = self.mount_point(record);
-        if self.is_mounted(record)? {
+        if self.is_served(record)? {
             return Ok(point);
         }
+        // Of a driver that has died, if any.
+        self.unmount(record)?;
         let driver = driver();
         let chain = record.chain.as_ref();
         let catalog = chain.and_then(|chain| self.store.ready_catalog(chain, &record.layers));

@@ -34,7 +34,7 @@ impl Runtime {
     pub fn find(chosen: Option<&Path>) -> Result<Runtime> {
         let names: &[&Path] = match chosen {
             Some(name) => &[name],
-            None => &[Path::new("runc"), Path::new("crun")],
+            None => &[Path::new("runc"), Path::new("crun"), Path::new("youki")],
         };
         let found = names.iter().find_map(|name| rootfs::find_program(name));
         match (found, chosen) {
@@ -48,7 +48,7 @@ impl Runtime {
                 name.display()
             ))),
             (None, None) => Err(Error::NotFound(
-                "no OCI runtime is there: install runc or crun, or name one with --runtime"
+                "no OCI runtime is there: install runc, crun or youki, or name one with --runtime"
                     .to_owned(),
             )),
         }
@@ -124,15 +124,17 @@ impl Runtime {
     }
 
     /// Forget a container, and kill what is left of it. Fine where it is not
-    /// known.
+    /// known: then its control groups may be there all the same, as they are
+    /// made first.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// When it cannot be run, or something stays.
     pub fn delete(&self, id: &str) -> Result<()> {
-        if !state_dir()?.join(id).exists() {
-            return Ok(());
-        }
-        self.do_to(&["delete", "--force"], id, "clean up")
+        let forgotten = match state_dir()?.join(id).exists() {
+            true => self.do_to(&["delete", "--force"], id, "clean up"),
+            false => Ok(()),
+        };
+        forgotten.and(cgroup::remove(id))
     }
 
     /// Let the processes of a container stand still.

@@ -7,6 +7,10 @@ use super::{Containers, Held, Record};
 use crate::store::error::{Context, Error, Result, show};
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long others may take who hold the container.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A tree of a container. Paths in it are resolved beneath `root`, by
 /// descriptors, and lead nowhere else whatever it holds.
@@ -24,12 +28,16 @@ pub struct View<'a> {
 struct Mounted<'a> {
     containers: Containers<'a>,
     record: Record,
+    /// It was mounted before.
+    stays: bool,
     _held: Held,
 }
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        if let Err(e) = self.containers.unmount(&self.record) {
+        if !self.stays
+            && let Err(e) = self.containers.unmount(&self.record)
+        {
             log::warn!("{e}");
         }
     }
@@ -41,15 +49,15 @@ impl<'a> Containers<'a> {
     /// # Errors
     /// When it cannot be mounted.
     pub fn view(&self, record: &Record) -> Result<View<'a>> {
-        let mounted = match self.is_mounted(record)? {
-            true => None,
-            false => {
-                self.settle(record)?;
-                let held = self.hold(record)?;
+        let mounted = match self.hold_still(record)? {
+            None => None,
+            Some(held) => {
+                let stays = self.is_mounted(record)?;
                 self.mount(record)?;
                 Some(Mounted {
                     containers: *self,
                     record: record.clone(),
+                    stays,
                     _held: held,
                 })
             }
@@ -59,6 +67,23 @@ impl<'a> Containers<'a> {
             at: Vec::new(),
             _mounted: mounted,
         })
+    }
+
+    /// Hold a container, unless it runs and is mounted: then its monitor does.
+    /// Others who look at it are soon done.
+    fn hold_still(&self, record: &Record) -> Result<Option<Held>> {
+        let begun = Instant::now();
+        loop {
+            self.settle(record)?;
+            let now = self.read(&record.id)?;
+            if self.status(&now).0 == Status::Running && self.is_mounted(&now)? {
+                return Ok(None);
+            }
+            match self.hold(&now) {
+                Err(Error::Conflict(_)) if begun.elapsed() < PATIENCE => {}
+                held => return held.map(Some),
+            }
+        }
     }
 
     /// What `path` of a container is in: for one that runs, all that it sees;

@@ -165,7 +165,7 @@ impl Containers<'_> {
     /// # Errors
     /// When a record is damaged: then nobody knows what it uses.
     pub fn volume_users(&self, name: &str) -> Result<Vec<Record>> {
-        let mut all = self.list()?;
+        let mut all = self.list_whole()?;
         let uses = |m: &super::volume::Mount| m.kind == Kind::Volume && m.source == name;
         all.retain(|r| r.settings.mounts.iter().any(uses));
         Ok(all)

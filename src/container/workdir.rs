@@ -1,10 +1,11 @@
 //! Where a command runs. A runtime that goes there before the old root is gone
 //! could be led out of the container by the links of /proc (CVE-2024-21626), so
-//! a way through them is refused before it is called.
+//! a way through them is refused before it is called, and where the command has
+//! come to is looked at afterwards.
 
-use crate::store::error::{Result, invalid, show};
-use crate::sys::At;
+use crate::store::error::{Context, Result, invalid, show};
 use crate::sys::tree::{self, Links};
+use crate::sys::{At, Errno, place};
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -58,6 +59,29 @@ pub fn check(root: &File, dir: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuse a process whose working directory is not in the tree mounted at
+/// `root`, for which another mount may have changed the way after [`check`]. One
+/// that has ended is fine.
+///
+/// # Errors
+/// When it is outside.
+pub fn verify(root: &Path, pid: u32) -> Result<()> {
+    let say = || format!("cannot see where process {pid} works");
+    let ended = [Errno::NOENT, Errno::SRCH, Errno::ACCESS];
+    let dir = match place::open(Path::new(&format!("/proc/{pid}/cwd"))) {
+        Err(e) if ended.contains(&e) => return Ok(()),
+        dir => dir.context(say)?,
+    };
+    let top = place::top(&dir).context(say)?;
+    let root = place::open(root).and_then(place::look).context(say)?;
+    match top.identity == root.identity {
+        true => Ok(()),
+        false => invalid(
+            "the working directory leads out of the container: the command was ended; name another",
+        ),
+    }
+}
+
 /// Refuse a path that does not say where it begins.
 ///
 /// # Errors
@@ -92,6 +116,22 @@ fn link(root: &File, at: &Path, part: &OsStr) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_process_elsewhere_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .current_dir(dir.path())
+            .spawn()
+            .unwrap();
+        verify(Path::new("/"), child.id()).unwrap();
+        let e = verify(dir.path(), child.id()).unwrap_err().to_string();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(e.contains("leads out of the container"), "{e}");
+        verify(dir.path(), child.id()).unwrap();
+    }
 
     #[test]
     fn no_way_leads_into_proc() {

@@ -433,7 +433,9 @@ pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
         }
         file => file.context(say)?,
     };
-    let mut data = Vec::new();
+    // Room for all of it at once, and to see the end.
+    let size = file.metadata().map_or(0, |m| m.len().min(max));
+    let mut data = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(max + 1).read_to_end(&mut data).context(say)?;
     if data.len() as u64 > max {
         return invalid(format!("{} is larger than {max} bytes", path.display()));

@@ -84,6 +84,20 @@ pub fn parent(dir: impl AsFd) -> Result<OwnedFd> {
     rustix::fs::openat(dir, c"..", PATH, Mode::empty())
 }
 
+/// What is above a directory and has nothing above it.
+pub fn top(dir: impl AsFd) -> Result<Place> {
+    let mut at = parent(dir)?;
+    let mut place = look(&at)?;
+    loop {
+        let above = parent(&at)?;
+        let next = look(&above)?;
+        if next == place {
+            return Ok(place);
+        }
+        (at, place) = (above, next);
+    }
+}
+
 /// Another open file description of the same directory, able to lock and sync.
 pub fn readable(dir: impl AsFd) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -192,6 +192,26 @@ fn names_are_dockers_with_a_running_container() {
 }
 
 #[test]
+fn several_copy_from_a_stopped_container_at_once() {
+    let Some(c) = ready() else { return };
+    let here = scene(&c, false);
+    let copy = |n: usize| cp(&c, &here, &["one:/d", &format!("copy{n}")]);
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..6).map(|n| scope.spawn(move || copy(n))).collect();
+        for one in all {
+            assert_eq!(one.join().unwrap(), (0, String::new()));
+        }
+    });
+    assert_eq!(c.mounts(), 0);
+    // What was mounted before stays so.
+    c.ok(&["mount", "one"]);
+    assert_eq!(copy(7), (0, String::new()));
+    assert_eq!(c.mounts(), 1);
+    c.ok(&["umount", "one"]);
+    c.ok(&["rm", "one"]);
+}
+
+#[test]
 fn owners_are_kept_where_that_is_asked_for() {
     let Some(c) = ready() else { return };
     let here = scene(&c, true);

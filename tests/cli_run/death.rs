@@ -2,6 +2,7 @@
 
 use super::harness::{Cli, ready};
 use capas::sys::tree::{SIGKILL, kill};
+use std::os::unix::fs::PermissionsExt;
 
 fn running(c: &Cli, more: &[&str]) -> (u32, u32) {
     let args = [
@@ -50,8 +51,11 @@ fn a_container_without_its_monitor_is_stopped_and_removed() {
         let (monitor, _) = running(&c, more);
         kill(monitor, SIGKILL).unwrap();
         c.ok(&["stop", "-t", "0", "box"]);
-        let left = if more.is_empty() { "Exited (255)" } else { "" };
-        assert!(c.ok(&["ps", "-a"]).contains(left));
+        let told = c.ok(&["ps", "-a", "--format", "{{.Status}}"]);
+        match more {
+            [] => assert!(told.starts_with("Exited (255)"), "{told}"),
+            _ => assert_eq!(told, ""),
+        }
         assert_eq!(c.mounts(), 0);
         c.run(&["rm", "-f", "box"]);
         c.assert_nothing_is_left();
@@ -72,10 +76,7 @@ fn a_container_whose_monitor_and_command_die_is_cleaned_up_by_the_next() {
 fn a_container_ends_with_its_driver() {
     let Some(c) = ready() else { return };
     running(&c, &[]);
-    let id = c.told("box", "/Id");
-    let driver = c.processes(&["lowerdir=", id.as_str().unwrap()]);
-    assert_eq!(driver.len(), 1);
-    kill(driver[0], SIGKILL).unwrap();
+    kill(driver(&c), SIGKILL).unwrap();
     c.until("it has ended", || c.ok(&["ps", "-q"]).is_empty());
     assert!(c.ok(&["ps", "-a"]).contains("Exited (137)"));
     let why = c.told("box", "/State/Error");
@@ -83,6 +84,39 @@ fn a_container_ends_with_its_driver() {
     assert_eq!(c.mounts(), 0);
     c.ok(&["start", "box"]);
     c.ok(&["rm", "-f", "box"]);
+    c.assert_nothing_is_left();
+}
+
+/// It makes the groups before it writes down that there is a container.
+#[test]
+fn a_runtime_that_dies_leaves_no_control_groups() {
+    let Some(c) = ready() else { return };
+    if !capas::container::cgroup::usable().unwrap() {
+        eprintln!("SKIPPED: control groups cannot be used here");
+        return;
+    }
+    // In one of them is what it has started so far.
+    let text = "#!/bin/sh\nfor id; do :; done\ncase \" $* \" in *' run '*) ;; *) exit 0 ;; esac\n\
+                for dir in /sys/fs/cgroup /sys/fs/cgroup/*/; do\n\
+                [ -e $dir/cgroup.procs ] || continue\n\
+                mkdir -p $dir/capas/$id\nlast=$dir/capas/$id\ndone\n\
+                sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >$last/cgroup.procs\n\
+                kill -9 $$\n";
+    let runtime = c.bench.dir.path().join("dying-runtime");
+    std::fs::write(&runtime, text).unwrap();
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let runtime = runtime.to_str().unwrap();
+    let (code, _, err) = c.run(&[
+        "--runtime",
+        runtime,
+        "run",
+        "--name",
+        "box",
+        "box:1",
+        "true",
+    ]);
+    assert!(code == 125 && err.contains("the runtime ended"), "{err}");
+    c.ok(&["rm", "box"]);
     c.assert_nothing_is_left();
 }
 
@@ -94,4 +128,77 @@ fn a_monitor_that_is_asked_to_end_stops_its_container() {
     c.until("it is up", || c.ok(&["logs", "box"]) == "up\n");
     kill(c.monitor("box"), 15).unwrap();
     assert_eq!(c.ok(&["wait", "box"]), "4\n");
+}
+
+/// The driver of the container `box`.
+fn driver(c: &Cli) -> u32 {
+    let id = c.told("box", "/Id");
+    let found = c.processes(&["lowerdir=", id.as_str().unwrap()]);
+    assert_eq!(found.len(), 1);
+    found[0]
+}
+
+#[test]
+fn a_root_that_was_mounted_before_is_the_monitors_too() {
+    let Some(c) = ready() else { return };
+    c.ok(&["create", "--name", "box", "box:1", "sleep", "1000"]);
+    let root = c.ok(&["mount", "box"]);
+    let motd = std::path::Path::new(root.trim_end()).join("etc/motd");
+    std::fs::write(&motd, "from outside\n").unwrap();
+    // What is dead is not shown as good, and mounted again.
+    kill(driver(&c), SIGKILL).unwrap();
+    c.until("the mount is dead", || std::fs::read(&motd).is_err());
+    assert_eq!(c.ok(&["mount"]), "");
+    assert_eq!(c.ok(&["mount", "box"]), root);
+    assert_eq!(std::fs::read(&motd).unwrap(), b"from outside\n");
+    // Its user is told where it is in use.
+    let opened = std::fs::File::open(&motd).unwrap();
+    let (code, _, err) = c.run(&["start", "box"]);
+    assert!(code == 1 && err.contains("cannot unmount"), "{err}");
+    drop(opened);
+    c.ok(&["start", "box"]);
+    assert_eq!(c.ok(&["exec", "box", "cat", "/etc/motd"]), "from outside\n");
+    kill(driver(&c), SIGKILL).unwrap();
+    c.until("it has ended", || c.ok(&["ps", "-q"]).is_empty());
+    c.ok(&["rm", "box"]);
+    c.assert_nothing_is_left();
+}
+
+/// As if the way had been changed behind the check, by a runtime that lets
+/// itself be led.
+#[test]
+fn a_command_that_works_outside_is_ended() {
+    let Some(c) = ready() else { return };
+    let seconds = "73125";
+    let text = format!(
+        "#!/bin/sh\nfor word; do case $word in run|exec) [ -e \"$0.$word\" ] || continue\n\
+         (cd /; exec sleep {seconds}) </dev/null >/dev/null 2>&1 & echo $! >pid\nexit 0 ;; esac; done\n\
+         PATH=$PATH:/usr/sbin:/usr/local/sbin exec runc \"$@\"\n"
+    );
+    let runtime = c.bench.write("led-runtime", text.as_bytes());
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let runtime = runtime.to_str().unwrap();
+    let misled = |word: &str| format!("{runtime}.{word}");
+    let refused = |args: &[&str], expected: i32| {
+        let (code, _, err) = c.run(args);
+        assert_eq!(code, expected, "{args:?}: {err}");
+        assert!(err.contains("leads out of the container"), "{err}");
+        c.until("it was ended", || {
+            c.processes(&["sleep", seconds]).is_empty()
+        });
+    };
+    let run = ["--runtime", runtime, "run", "--rm", "box:1", "true"];
+    c.ok(&run);
+    std::fs::write(misled("run"), "").unwrap();
+    refused(&run, 125);
+    c.assert_nothing_is_left();
+    std::fs::remove_file(misled("run")).unwrap();
+    let args = ["run", "-d", "--name", "box", "box:1", "sleep", "1000"];
+    c.ok(&[&["--runtime", runtime][..], &args].concat());
+    c.ok(&["exec", "box", "true"]);
+    std::fs::write(misled("exec"), "").unwrap();
+    refused(&["exec", "box", "true"], 1);
+    refused(&["exec", "-d", "box", "true"], 1);
+    c.ok(&["rm", "-f", "box"]);
+    c.assert_nothing_is_left();
 }

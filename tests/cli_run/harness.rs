@@ -1,8 +1,13 @@
 //! A store with a small image, and `capas` on it.
 
 use super::support::{self, Bench, Entry, Tar, diffs, docker_archive, entry};
+use rustix::fs::inotify;
+use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a busy machine.
@@ -16,6 +21,9 @@ const APPLETS: [&str; 25] = [
 
 pub struct Cli {
     pub bench: Bench,
+    /// Tells of each container that is made.
+    watch: OwnedFd,
+    ids: Mutex<BTreeSet<String>>,
     layers: [Vec<u8>; 2],
 }
 
@@ -78,8 +86,14 @@ pub fn ready() -> Option<Cli> {
         .file("etc/.wh.gone", "")
         .end();
     let layers = [lower.end(), upper];
+    let bench = Bench::new();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let moved = inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&watch, bench.store.containers(), moved).unwrap();
     let cli = Cli {
-        bench: Bench::new(),
+        bench,
+        watch,
+        ids: Mutex::default(),
         layers,
     };
     cli.bench
@@ -108,6 +122,29 @@ impl Cli {
             stdout,
             stderr,
         } = self.command(args).output().unwrap();
+        (
+            status.code().unwrap(),
+            String::from_utf8(stdout).unwrap(),
+            String::from_utf8(stderr).unwrap(),
+        )
+    }
+
+    /// The same in a mount namespace of its own, which `script` changes before.
+    pub fn run_where(&self, script: &str, args: &[&str]) -> (i32, String, String) {
+        let command = self.command(args);
+        let script = format!("{script}; exec \"$@\"");
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         (
             status.code().unwrap(),
             String::from_utf8(stdout).unwrap(),
@@ -171,14 +208,57 @@ impl Cli {
         self.bench.store.root().to_str().unwrap()
     }
 
+    /// The ids of all containers that were made so far.
+    fn ids(&self) -> BTreeSet<String> {
+        let mut room = [MaybeUninit::uninit(); 64 << 10];
+        let mut reader = inotify::Reader::new(&self.watch, &mut room);
+        let mut ids = self.ids.lock().unwrap();
+        while let Ok(event) = reader.next() {
+            assert!(!event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW));
+            ids.insert(event.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+        ids.clone()
+    }
+
+    /// Processes in the control groups or with the mounts of a container.
+    fn members(&self, id: &str) -> Vec<u32> {
+        let ours = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let member = |pid: &u32| {
+            let has = |file: &str| {
+                let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+                text.is_ok_and(|text| text.contains(id))
+            };
+            let elsewhere = || {
+                let theirs = std::fs::read_link(format!("/proc/{pid}/ns/mnt"));
+                theirs.is_ok_and(|theirs| theirs != ours)
+            };
+            has("cgroup") || elsewhere() && has("mountinfo")
+        };
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(member).collect()
+    }
+
     /// Nothing of any container is there any more: mounts, processes, what
-    /// runtimes know, directories.
+    /// runtimes know, control groups, directories.
     pub fn assert_nothing_is_left(&self) {
         assert_eq!(self.ok(&["ps", "-aq"]), "");
         assert_eq!(self.mounts(), 0);
         self.until("processes end", || {
             self.processes(&[self.root()]).is_empty()
         });
+        let groups: Vec<PathBuf> = match std::fs::read_dir("/sys/fs/cgroup") {
+            Ok(all) => all.flatten().map(|e| e.path().join("capas")).collect(),
+            Err(_) => Vec::new(),
+        };
+        let one = PathBuf::from("/sys/fs/cgroup/capas");
+        for id in self.ids() {
+            self.until("its processes end", || self.members(&id).is_empty());
+            let known = PathBuf::from("/run/capas/runtime");
+            for dir in groups.iter().chain([&one, &known]) {
+                assert!(!dir.join(&id).exists(), "{} has {id}", dir.display());
+            }
+        }
         let entries = |dir: std::path::PathBuf| std::fs::read_dir(dir).unwrap().count();
         assert_eq!(entries(self.bench.store.containers()), 0);
         assert_eq!(entries(self.bench.store.tmp()), 0);

@@ -3,6 +3,7 @@
 use super::harness::ready;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 #[test]
@@ -152,16 +153,110 @@ fn limits_are_kept_or_refused() {
     // Where they can be had, they are there.
     let pid = c.pid("small");
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let mine = groups
-        .lines()
-        .find(|l| l.contains("pids") || l.starts_with("0::"))
-        .unwrap();
-    let path = mine.rsplit(':').next().unwrap();
-    let found = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
-        .iter()
-        .find_map(|base| std::fs::read_to_string(format!("{base}{path}/pids.max")).ok());
-    assert_eq!(found.unwrap().trim(), "20");
+    let limit = |controller: &str, file: &str| {
+        let mine = groups.lines().find_map(|l| {
+            let (name, path) = l.split_once(':')?.1.split_once(':')?;
+            let ours = name.split(',').any(|n| n == controller) || name.is_empty();
+            ours.then_some((name, path))
+        });
+        let (name, path) = mine.unwrap();
+        let base = format!("/sys/fs/cgroup/{name}{path}");
+        let text = std::fs::read_to_string(format!("{base}/{file}"));
+        text.ok().map(|text| text.trim().to_owned())
+    };
+    let either = |controller: &str, one: &str, two: &str| {
+        limit(controller, one).or_else(|| limit(controller, two))
+    };
+    let is = |text: &str| Some(text.to_owned());
+    assert_eq!(limit("pids", "pids.max"), is("20"));
+    let memory = either("memory", "memory.limit_in_bytes", "memory.max");
+    assert_eq!(memory, is("67108864"));
+    match limit("memory", "memory.memsw.limit_in_bytes") {
+        Some(both) => assert_eq!(both, "134217728"),
+        None => {
+            let swap = limit("memory", "memory.swap.max");
+            assert!(swap.is_none() || swap == is("67108864"), "{swap:?}");
+        }
+    }
+    match limit("cpu", "cpu.cfs_quota_us") {
+        Some(quota) => {
+            assert_eq!(quota, "50000");
+            assert_eq!(limit("cpu", "cpu.cfs_period_us"), is("100000"));
+        }
+        None => assert_eq!(limit("cpu", "cpu.max"), is("50000 100000")),
+    }
+    assert_eq!(c.told("small", "/State/OOMKilled"), false);
     c.ok(&["rm", "-f", "small"]);
+    // Who takes more is killed, and that is told.
+    let take = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"];
+    let args = [&["run", "--name", "greedy", "-m", "8m", "box:1"][..], &take].concat();
+    assert_eq!(c.run(&args).0, 137);
+    assert_eq!(c.told("greedy", "/State/OOMKilled"), true);
+    c.ok(&["rm", "greedy"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn a_private_network_without_ports_and_udp() {
+    let Some(c) = ready() else { return };
+    if capas::container::network::program().is_err() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "this test needs pasta"
+        );
+        eprintln!("SKIPPED: this test needs pasta");
+        return;
+    }
+    let script = "cat /proc/net/dev /etc/resolv.conf";
+    let out = c.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "private",
+        "box:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(out.contains("nameserver 169.254.1.1\n"), "{out}");
+    let devices = out.lines().filter(|l| l.contains(':')).count();
+    assert!(out.contains("lo:") && devices > 1, "{out}");
+    // Old versions of pasta answer only where both ports are the same.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let publish = format!("127.0.0.1:{port}:{port}/udp");
+    let args = ["run", "-d", "--name", "echo", "-p", &publish, "box:1"];
+    let (code, _, err) = c.run(&[&args[..], &["sleep", "1000"]].concat());
+    assert_eq!(code, 0, "{err}");
+    // What comes is answered by the same text, by somebody in its network.
+    let inside = std::fs::File::open(format!("/proc/{}/ns/net", c.pid("echo"))).unwrap();
+    std::thread::spawn(move || {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        move_into_link_name_space(inside.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        let socket = std::net::UdpSocket::bind(("0.0.0.0", port)).unwrap();
+        drop(inside);
+        let mut got = [0; 16];
+        while let Ok((n, from)) = socket.recv_from(&mut got) {
+            socket.send_to(&got[..n], from).unwrap();
+            if &got[..n] == b"end" {
+                return;
+            }
+        }
+    });
+    let address = format!("127.0.0.1:{port}");
+    assert!(c.ok(&["ps"]).contains(&format!("{address}->{port}/udp")));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .set_read_timeout(Some(std::time::Duration::from_millis(300)))
+        .unwrap();
+    let mut got = [0; 16];
+    c.until("it answers", || {
+        let _ = socket.send_to(b"ping", &address);
+        matches!(socket.recv(&mut got), Ok(4)) && &got[..4] == b"ping"
+    });
+    socket.send_to(b"end", &address).unwrap();
+    c.ok(&["rm", "-f", "echo"]);
     c.assert_nothing_is_left();
 }
 
@@ -251,7 +346,7 @@ fn a_source_that_went_is_told_and_not_made() {
     c.ok(&["create", "--name", "bb", "--mount", &given, "box:1", "true"]);
     std::fs::remove_dir(&dir).unwrap();
     let (code, _, err) = c.run(&["start", "-a", "bb"]);
-    assert!(code != 0 && err.contains("bound"), "{code}: {err}");
+    assert!(code == 1 && err.contains("bound"), "{code}: {err}");
     assert!(!dir.exists());
     c.ok(&["rm", "bb"]);
     c.assert_nothing_is_left();

@@ -77,6 +77,25 @@ fn images_and_containers_as_courses_tell() {
     c.ok(&["rmi", "box:1", &remote]);
 
     let name = format!("{}/library/ubuntu", registry.host);
+
+    // What is not there is pulled, unless that is not wanted.
+    let hello = |pull: &[&str]| {
+        let args = [&["run", "--rm"][..], pull, &[&name, "echo", "hello"]].concat();
+        c.run(&args)
+    };
+    let (code, out, err) = hello(&["--pull", "never"]);
+    assert_eq!((code, out.as_str()), (125, ""), "{err}");
+    assert!(err.contains("No such image"), "{err}");
+    let (code, out, err) = hello(&[]);
+    assert_eq!((code, out.as_str()), (0, "hello\n"), "{err}");
+    let unable = format!("Unable to find image '{name}:latest' locally\n");
+    assert!(err.starts_with(&unable), "{err}");
+    assert!(err.contains("Status: Downloaded newer image for"), "{err}");
+    assert_eq!(hello(&[]), (0, "hello\n".into(), String::new()));
+    let (code, out, err) = hello(&["--pull", "always"]);
+    assert_eq!((code, out.as_str()), (0, "hello\n"), "{err}");
+    assert!(err.contains("Status: Image is up to date for"), "{err}");
+    c.ok(&["rmi", &name]);
     let pulled = c.ok(&["pull", &name]);
     assert!(
         pulled.starts_with("Using default tag: latest\n"),
@@ -136,6 +155,47 @@ fn images_and_containers_as_courses_tell() {
     let own = format!("{}/usuario/ubuntu:platzi", registry.host);
     c.ok(&["tag", "ubuntu", &own]);
     assert!(c.ok(&["push", &own]).contains("platzi: digest: sha256:"));
+
+    // An image from a recipe: a plain layer with what is in a directory.
+    let context = c.bench.dir.path().join("site");
+    std::fs::create_dir(&context).unwrap();
+    let recipe = "FROM scratch\nCOPY [\".\", \"/usr/src/\"]\nWORKDIR /usr/src\nEXPOSE 3000\nCMD [\"./busybox\", \"cat\", \"index.js\"]\n";
+    std::fs::write(context.join("Dockerfile"), recipe).unwrap();
+    std::fs::write(context.join("index.js"), "console.log(1)\n").unwrap();
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"];
+    let busybox = busybox
+        .iter()
+        .find(|p| std::path::Path::new(p).exists())
+        .unwrap();
+    std::fs::copy(busybox, context.join("busybox")).unwrap();
+    let (code, built, _) = c.run(&["build", "-t", "platziapp", context.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    assert!(
+        built.ends_with("\nSuccessfully tagged platziapp:latest\n"),
+        "{built}"
+    );
+    assert_eq!(c.ok(&["run", "--rm", "platziapp"]), "console.log(1)\n");
+    let history = c.ok(&[
+        "history",
+        "--format",
+        "{{.CreatedBy}} {{.Size}}",
+        "platziapp",
+    ]);
+    let steps: Vec<&str> = history.lines().collect();
+    assert_eq!(steps[0], "CMD [\"./busybox\", \"cat\", \"index.js\"] 0B");
+    assert_eq!(steps[1..3], ["EXPOSE 3000 0B", "WORKDIR /usr/src 0B"]);
+    assert!(
+        steps[3].starts_with("COPY [\".\", \"/usr/src/\"] "),
+        "{history}"
+    );
+    assert_eq!(
+        c.told("platziapp", "/RootFS/Layers")
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    c.ok(&["rmi", "platziapp"]);
 
     // A command in place of a shell.
     let hello = c.ok(&["run", "--rm", "ubuntu", "/bin/echo", "Hello world"]);

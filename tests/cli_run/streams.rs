@@ -159,3 +159,49 @@ fn start_attaches_too() {
     assert_eq!(output.stdout, b"typed\nend\n");
     assert_eq!(output.status.code(), Some(5));
 }
+
+/// What was made for somebody who types ends when they have; what was made
+/// detached does not.
+#[test]
+fn input_ends_where_it_was_made_for_one() {
+    let Some(c) = ready() else { return };
+    c.ok(&["create", "-i", "--name", "made", "box:1", "cat"]);
+    for _ in 0..2 {
+        let mut child = c.command(&["start", "-ai", "made"]);
+        let mut child = child
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
+        c.until("it has ended", || child.try_wait().unwrap().is_some());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.stdout, b"typed\n");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    c.ok(&["rm", "made"]);
+    c.assert_nothing_is_left();
+}
+
+/// As docker does.
+#[test]
+fn start_attaches_to_one_that_runs_already() {
+    let Some(c) = ready() else { return };
+    let script = "while read x; do echo got $x; done; exit 6";
+    c.ok(&[
+        "create", "-i", "--name", "talk", "box:1", "sh", "-c", script,
+    ]);
+    c.ok(&["start", "talk"]);
+    let mut child = c.command(&["start", "-ai", "talk"]);
+    let mut child = child
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"it\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"got it\n");
+    assert_eq!(output.status.code(), Some(6));
+    c.ok(&["rm", "talk"]);
+    c.assert_nothing_is_left();
+}

@@ -180,7 +180,7 @@ fn the_terminal_is_restored_whoever_ends() {
     t.sees("2\r\n");
     capas::sys::tree::kill(c.monitor("tt"), 9).unwrap();
     t.sees("monitor ended unexpectedly");
-    assert_eq!(t.ends(), 125);
+    assert_eq!(t.ends(), 1);
     // A terminal goes with its monitor, and so does who sits at it.
     c.until("it has ended", || c.ok(&["ps", "-q"]).is_empty());
     assert!(c.ok(&["ps", "-a"]).contains("Exited (255)"));
@@ -196,6 +196,10 @@ fn the_terminal_is_restored_whoever_ends() {
 fn a_command_beside_it_at_a_terminal() {
     let Some(c) = ready() else { return };
     c.ok(&["run", "-d", "--name", "box", "box:1", "sleep", "1000"]);
+    // Also one that nothing is typed to has a size.
+    let mut t = Typed::new(&c, &["exec", "-t", "box", "sh", "-c", "sleep 1; stty size"]);
+    t.sees("33 77\r");
+    assert_eq!(t.ends(), 0);
     let mut t = Typed::new(&c, &["exec", "-it", "box", "sh"]);
     t.sees("# ");
     t.type_("stty size; exit 3\n");

@@ -19,7 +19,7 @@ mod start;
 
 pub use start::console;
 
-use super::{Containers, Record, network, now_ns, record::Network, signal};
+use super::{Containers, Held, Record, cgroup, network, now_ns, record::Network, signal};
 use crate::store::Store;
 use crate::store::error::{Error, Result};
 use crate::sys::child;
@@ -70,12 +70,12 @@ pub fn main(args: &[OsString]) -> u8 {
         let store = Store::open(Path::new(root))?;
         let containers = Containers::new(&store);
         let id = id.to_str().unwrap_or_default();
-        let _held = containers.hold(&containers.read(id)?)?;
+        let held = containers.hold(&containers.read(id)?)?;
         // As it is now that nobody else changes it.
         let record = containers.read(id)?;
         run(
             &containers,
-            &record,
+            (&record, held),
             Path::new(runtime),
             signals,
             &mut first,
@@ -101,11 +101,11 @@ fn coded(error: &Error) -> (u8, String) {
     }
 }
 
-/// Start a container and stay with it until it has ended. `first` is taken
-/// once the command runs.
+/// Start a container, which is held, and stay with it until it has ended. `first`
+/// is taken once the command runs.
 fn run(
     containers: &Containers<'_>,
-    record: &Record,
+    (record, held): (&Record, Held),
     runtime: &Path,
     signals: Signals,
     first: &mut Option<Client>,
@@ -131,6 +131,7 @@ fn run(
     let ended = Monitor::new(record, runtime, root, started, signals, ears, clients).run();
     let mut clients = ended.clients;
     let _ = fs::remove_file(containers.dir(&record.id).join(SOCKET));
+    let oom_killed = cgroup::oom_killed(&record.id);
     let cleaned = containers.clean(&record.id);
     wait_for_driver();
     let (code, why) = (ended.code, ended.why);
@@ -140,10 +141,14 @@ fn run(
         true => containers.remove_held(record, true),
         false => containers
             .update(&record.id, |r| {
-                r.exit(Some(now_ns() / 1_000_000_000), code, why)
+                r.exit(Some(now_ns() / 1_000_000_000), code, why)?;
+                r.state.oom_killed = oom_killed;
+                Ok(())
             })
             .map(drop),
     };
+    // The container is free, however long those who look take for the rest.
+    drop(held);
     for e in [cleaned, written].into_iter().filter_map(Result::err) {
         for client in &mut clients {
             client.say(Event::Warning(&e.to_string()).encode());

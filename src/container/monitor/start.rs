@@ -1,12 +1,14 @@
 //! From a record to a command that runs.
 
-use super::{Containers, Record, now_ns};
+use super::{Containers, Record, now_ns, signal};
 use crate::container::network::{Connecting, Publish};
 use crate::container::process::Process;
 use crate::container::record::Network;
 use crate::container::runtime::{CONSOLE, PID, Runtime};
+use crate::container::workdir;
 use crate::store::error::{Context, Result};
 use crate::store::remove_if_there;
+use crate::sys::child::Handle;
 use crate::sys::packets::Listener;
 use crate::sys::stream;
 use std::ffi::OsStr;
@@ -52,7 +54,10 @@ pub fn start(containers: &Containers<'_>, record: &Record, runtime: &Runtime) ->
         Network::Private => Some(Connecting::begin(&dir, &ports)?),
         Network::Host | Network::None => None,
     };
-    let root = containers.mount(record);
+    // A driver that somebody else has started would die unseen.
+    let root = containers
+        .unmount(record)
+        .and_then(|()| containers.mount(record));
     let connected = connecting.map(|c| c.finish(&dir)).transpose()?;
     if let Some(connected) = &connected {
         let helper = connected.helper.clone();
@@ -75,6 +80,11 @@ pub fn start(containers: &Containers<'_>, record: &Record, runtime: &Runtime) ->
         r.state.process = process;
         Ok(())
     })?;
+    if let Err(e) = workdir::verify(&root, started.pid) {
+        // It is a child that was not waited for.
+        let _ = Handle::open(started.pid).and_then(|command| command.signal(signal::KILL));
+        return Err(e);
+    }
     Ok(started)
 }
 

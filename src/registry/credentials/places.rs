@@ -47,6 +47,15 @@ impl Place {
     }
 }
 
+/// Docker's configuration file, which holds more than credentials, as an
+/// environment says.
+pub fn docker_config(get: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = |name: &str| get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("DOCKER_CONFIG")
+        .or_else(|| Some(set("HOME")?.join(".docker")))
+        .map(|dir| dir.join("config.json"))
+}
+
 /// All of them.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -91,9 +100,7 @@ impl Places {
         let config = set("XDG_CONFIG_HOME")
             .or_else(|| in_home(".config"))
             .map(|dir| dir.join("containers/auth.json"));
-        let docker = set("DOCKER_CONFIG")
-            .or_else(|| in_home(".docker"))
-            .map(|dir| dir.join("config.json"));
+        let docker = docker_config(get);
         let mut list = Vec::new();
         let mut add = |path: Option<PathBuf>, legacy: bool| {
             list.extend(path.map(|path| Place {
@@ -112,14 +119,6 @@ impl Places {
             config,
             asked_for: None,
         }
-    }
-
-    /// Docker's configuration file, which holds more than credentials.
-    pub fn docker_config() -> Option<PathBuf> {
-        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
-        let dir = set("DOCKER_CONFIG").map(PathBuf::from);
-        dir.or_else(|| Some(Path::new(&set("HOME")?).join(".docker")))
-            .map(|dir| dir.join("config.json"))
     }
 
     /// Whoever names a file on the command line means one that is there.
