@@ -56,6 +56,15 @@ pub enum Command {
     Layers(super::layers::Args),
     /// Build an image from a Dockerfile
     Build(super::build::Build),
+    /// Commands for builds
+    Builder {
+        /// Which.
+        #[command(subcommand)]
+        command: super::groups::Builder,
+    },
+    /// `builder prune`, which has no short form.
+    #[command(skip)]
+    BuilderPrune(super::sweep::BuilderPrune),
     /// Make an image of a root filesystem's archive
     Import(super::import::Args),
     /// Remove images
@@ -153,6 +162,7 @@ impl Command {
         match self {
             Command::Image { command } => command.command(),
             Command::Container { command } => command.command(),
+            Command::Builder { command } => command.command(),
             Command::System { command } => command.command(),
             other => other,
         }

@@ -148,6 +148,25 @@ impl Container {
     }
 }
 
+/// Commands for builds.
+#[derive(Debug, Subcommand)]
+pub enum Builder {
+    /// Build an image from a Dockerfile
+    Build(build::Build),
+    /// Forget what steps of builds have made
+    Prune(sweep::BuilderPrune),
+}
+
+impl Builder {
+    /// The command that does it.
+    pub fn command(self) -> Command {
+        match self {
+            Builder::Build(args) => Command::Build(args),
+            Builder::Prune(args) => Command::BuilderPrune(args),
+        }
+    }
+}
+
 /// Commands for the whole store.
 #[derive(Debug, Subcommand)]
 pub enum System {

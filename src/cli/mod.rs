@@ -178,6 +178,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Doctor => doctor::doctor(&containers, runtime, output),
         Command::Gc(args) => gc::gc(&containers, &args, output),
         Command::SystemDf(args) => df::df(&containers, &args, output),
+        Command::BuilderPrune(args) => sweep::builder(&containers, &args, output),
         Command::SystemPrune(args) => sweep::system(&containers, &args, output),
         Command::Info(args) => info::info(&containers, &args, runtime, output),
         Command::Load(args) => load::load(&store, &args, output),
@@ -221,6 +222,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         | Command::Logout(_)
         | Command::Man(_)
         | Command::Search(_)
+        | Command::Builder { .. }
         | Command::System { .. }
         | Command::Version(_) => Ok(0),
     }

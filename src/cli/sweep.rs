@@ -111,6 +111,41 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
     Ok(0)
 }
 
+/// Arguments of `builder prune`.
+#[derive(Debug, Args)]
+pub struct BuilderPrune {
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Docker's word for what is done here in any case
+    #[arg(short, long, hide = true)]
+    pub all: bool,
+}
+
+/// Forget what steps of builds have made, and what their commands keep.
+///
+/// # Errors
+/// When the store cannot be changed.
+pub fn builder(
+    containers: &Containers<'_>,
+    args: &BuilderPrune,
+    output: &mut Output<'_>,
+) -> Outcome {
+    let warning = "WARNING! This will remove all build cache.\n";
+    if !args.force && !confirmed(warning, output)? {
+        return Ok(0);
+    }
+    interrupt::watch(interrupt::REMOVING);
+    let mut freed = containers.store().forget_steps()?.unwrap_or(0);
+    freed += garbage(containers, output)?;
+    writeln!(
+        output.out,
+        "Total reclaimed space: {}",
+        units::fine_size(freed)
+    )?;
+    Ok(0)
+}
+
 /// The filters, as the warning shows them.
 fn told(args: &ContainerPrune, indent: &str) -> String {
     if args.filter.is_empty() {

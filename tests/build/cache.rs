@@ -81,7 +81,11 @@ fn what_was_done_before_an_error_is_known() {
     ]);
     let line = df.lines().find(|l| l.starts_with("Build Cache ")).unwrap();
     assert!(!line.ends_with(" 0") && !line.contains("Cache 0"), "{df}");
-    g.cli.ok(&["system", "prune", "-f"]);
+    let freed = g.cli.ok(&["builder", "prune", "-f"]);
+    assert!(
+        freed.starts_with("Total reclaimed space: ") && !freed.contains(": 0B"),
+        "{freed}"
+    );
     let df = g.cli.ok(&[
         "system",
         "df",
@@ -89,6 +93,11 @@ fn what_was_done_before_an_error_is_known() {
         "{{.Type}} {{.TotalCount}} {{.ReclaimableBytes}}",
     ]);
     assert!(df.contains("Build Cache 0 0\n"), "{df}");
+    assert_eq!(
+        cached(&g.build("t:1", "FROM box:1\nRUN echo 1 > /1\n", &[])),
+        0
+    );
+    g.cli.ok(&["system", "prune", "-f"]);
     assert_eq!(
         cached(&g.build("t:1", "FROM box:1\nRUN echo 1 > /1\n", &[])),
         0
