@@ -291,6 +291,49 @@ fn whiteouts_share_an_inode() {
     assert_eq!(rig.lowers_changed(), None);
 }
 
+/// A new file is known to have no capability, until it gets one.
+#[test]
+fn a_capability_that_comes_is_seen() {
+    if !direct::able() {
+        return;
+    }
+    const CAPABILITY: &str = "security.capability";
+    let value = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let Bed { _dir, rig } = bed("", "");
+    rig.open().unwrap();
+    rig.op("create /f 0700").unwrap();
+    let id = rig.id("/f").unwrap();
+    let name = std::ffi::OsStr::new(CAPABILITY);
+    let got = || rig.with(|u| u.getxattr(id, name));
+    assert_eq!(got().unwrap_err(), Errno::NODATA);
+    rig.with(|u| u.setxattr(id, name, value, 0, Rig::caller()))
+        .unwrap();
+    assert_eq!(got().unwrap(), value);
+    rig.op("link /f /g").unwrap();
+    rig.with(|u| u.removexattr(id, name)).unwrap();
+    assert_eq!(got().unwrap_err(), Errno::NODATA);
+}
+
+/// In a directory of the upper alone the making says what is in the way.
+#[test]
+fn a_name_in_the_way_is_seen_by_the_making() {
+    if !direct::able() {
+        return;
+    }
+    let upper = "/d dir\n/d/w whiteout\n/d/f file\n";
+    let Bed { _dir, rig } = bed("", upper);
+    rig.open().unwrap();
+    // It is known now that there are no `.wh.*` files.
+    rig.op("create /d/new 0600").unwrap();
+    for op in ["create /d/f 0600", "mkdir /d/new 0700"] {
+        assert_eq!(rig.op(op).unwrap_err(), Errno::EXIST, "{op}");
+    }
+    rig.op("mkdir /d/w 0700").unwrap();
+    assert!(rig.dir.join("upper/d/w").is_dir());
+    rig.op("rmdir /d/w").unwrap();
+    assert!(!rig.dir.join("upper/d/w").exists());
+}
+
 /// The kernel waits for no answer to a release, so it may be seen when the
 /// number is another file's: it counts only for what was opened.
 #[test]

@@ -6,7 +6,7 @@ use crate::sys::child::Handle;
 use crate::sys::creds;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -179,6 +179,26 @@ fn end(group: &Path) {
         }
     }
     std::thread::sleep(Duration::from_millis(5));
+}
+
+/// Let what is in a container's groups go on, whoever has stopped it and died:
+/// in version 1 not even a kill reaches what stands still.
+pub fn thaw(id: &str) {
+    let Ok(hierarchies) = Hierarchies::read() else {
+        return;
+    };
+    for point in hierarchies.points {
+        let group = point.join(PARENT.trim_start_matches('/')).join(id);
+        for (file, text) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+            let opened = fs::OpenOptions::new().write(true).open(group.join(file));
+            // Where there is none there is nothing to be done.
+            if let Ok(mut file) = opened
+                && let Err(e) = file.write_all(text.as_bytes())
+            {
+                log::warn!("cannot let container {id} go on: {e}");
+            }
+        }
+    }
 }
 
 /// Is swap counted, so that it can be limited.

@@ -4,7 +4,7 @@
 
 use super::monitor::launch::{Connection, Wanted};
 use super::runtime::Runtime;
-use super::{Containers, Record};
+use super::{Containers, Record, cgroup};
 use crate::store::error::{Error, Result};
 
 /// A container that stands still until this is dropped.
@@ -41,10 +41,8 @@ impl Drop for Paused {
     fn drop(&mut self) {
         // A monitor lets it go on when the connection ends; one that has died
         // cannot.
-        if self.connection.event().is_err()
-            && let Err(e) = self.runtime.resume(&self.id)
-        {
-            log::warn!("{e}");
+        if self.connection.event().is_err() && self.runtime.resume(&self.id).is_err() {
+            cgroup::thaw(&self.id);
         }
     }
 }

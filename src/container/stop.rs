@@ -3,7 +3,7 @@
 use super::monitor::launch::Wanted;
 use super::monitor::protocol::Event;
 use super::record::Status;
-use super::{Containers, Record, signal};
+use super::{Containers, Record, cgroup, signal};
 use crate::store::error::{Context, Error, Result};
 use crate::sys::Errno;
 use crate::sys::child::Handle;
@@ -58,6 +58,7 @@ impl Containers<'_> {
             sent => sent.context(|| format!("cannot signal container {}", record.name))?,
         }
         if number == signal::KILL {
+            cgroup::thaw(&record.id);
             self.wait_settled(record, KILL_WAIT)?;
         }
         Ok(())
@@ -98,6 +99,7 @@ impl Containers<'_> {
         }
         if !ends(Duration::ZERO)? {
             send(signal::KILL)?;
+            cgroup::thaw(&record.id);
         }
         self.wait_settled(record, KILL_WAIT)
     }

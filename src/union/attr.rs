@@ -219,7 +219,6 @@ impl Union {
 
     /// Change the attributes of an inode of the upper.
     fn set_at(&self, at: At<'_>, node: &Arc<Node>, set: &SetAttr, caller: Caller) -> Result<()> {
-        let before = self.stat(at)?;
         let uid = set.uid.filter(|_| !self.uids.squashes());
         let gid = set.gid.filter(|_| !self.gids.squashes());
         let uid = uid.map(|id| self.uids.stored(id)).transpose()?;
@@ -233,6 +232,14 @@ impl Union {
         let file = match set.size {
             Some(size) => Some((self.open_data(node, true)?, size)),
             None => None,
+        };
+        // One change alone that fails leaves nothing to be taken back.
+        let times = set.atime.is_some() || set.mtime.is_some();
+        let steps = [owns, set.mode.is_some(), times, file.is_some()];
+        let several = file.is_some() || steps.iter().filter(|step| **step).count() > 1;
+        let before = match several {
+            true => Some(self.stat(at)?),
+            false => None,
         };
         let change = || {
             if owns {
@@ -250,7 +257,9 @@ impl Union {
                 .map_or(Ok(()), |(file, size)| fs::truncate(&**file, *size))
         };
         if let Err(e) = change() {
-            self.restore_owner(at, &before, owns);
+            if let Some(before) = &before {
+                self.restore_owner(at, before, owns);
+            }
             return Err(e);
         }
         if file.is_some() {

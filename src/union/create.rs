@@ -112,24 +112,33 @@ impl Union {
         let _moving = self.topology.read();
         let _names = parent.ns.write();
         let dir = self.upper_dir(&parent)?;
-        let (under, covers) = self.vacant(&parent, &dir, name)?;
-        let plan = self.plan(&parent, &dir, what, mode, umask, caller)?;
-        let opaque = covers && matches!(what, Make::Dir);
         let plain = marks::is_wh(name);
+        // The making itself says there whether the name is free.
+        let unseen = parent.is_only_upper() && !plain;
+        let (mut under, mut covers) = match unseen {
+            true => (Under::Nothing, false),
+            false => self.vacant(&parent, &dir, name)?,
+        };
+        let plan = self.plan(&parent, &dir, what, mode, umask, caller)?;
         let direct = plan.uid == 0
             && plan.gid == 0
             && self.uids.is_identity()
             && under == Under::Nothing
-            && !opaque
             && !plain
             && plan.access_acl.is_none()
             && plan.default_acl.is_none()
             && !self.keeps_owner_apart()
             && crate::sys::creds::effective_uid() == 0;
-        let mut file = None;
-        if direct {
-            file = make_in_place(&dir, name, what, plan.mode)?;
-        } else {
+        let made = match direct.then(|| make_in_place(&dir, name, what, plan.mode)) {
+            // It may be a whiteout.
+            Some(Err(Errno::EXIST)) if unseen => None,
+            made => made.transpose()?,
+        };
+        if made.is_none() {
+            if unseen {
+                (under, covers) = self.vacant(&parent, &dir, name)?;
+            }
+            let opaque = covers && matches!(what, Make::Dir);
             let staged = self.stage(what, &plan)?;
             if opaque {
                 self.set_opaque(staged.at())?;
@@ -139,6 +148,7 @@ impl Union {
             }
             Union::install_new(&dir, name, staged, under)?;
         }
+        let file = made.flatten();
         parent.covered(name, false);
         let at = match &file {
             Some(fd) => At::Fd(fd.as_fd()),
@@ -152,6 +162,7 @@ impl Union {
         {
             let mut state = node.state.lock();
             state.wh = Some(false);
+            state.no_capability = true;
             if matches!(what, Make::Dir) {
                 state.default_acl = Some(plan.default_acl);
             }

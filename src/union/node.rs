@@ -152,6 +152,9 @@ pub(super) struct State {
     pub opens: u32,
     /// Those of programs that run it.
     pub runs: u32,
+    /// It is known to have no `security.capability`, which the kernel asks for at
+    /// the first write and at each chown.
+    pub no_capability: bool,
     /// Its capability was removed by the last request that changed it.
     pub lost_capability: bool,
     /// Open by passthrough for reading and writing, so perhaps mapped shared.
@@ -231,6 +234,14 @@ impl Node {
 
     pub(super) fn is_file(&self) -> bool {
         self.kind == libc::S_IFREG
+    }
+
+    /// A directory that merges nothing and has no `.wh.*` files: what it has under
+    /// a name the upper alone says.
+    pub(super) fn is_only_upper(&self) -> bool {
+        let state = self.state.lock();
+        let alone = state.in_upper() && state.lowers.is_empty();
+        alone && self.is_dir() && !state.removed && state.wh == Some(false)
     }
 
     /// Its copy under way.

@@ -35,6 +35,8 @@ pub(super) struct Partial {
     /// Held while the copy is written: filling in a chunk takes back what it
     /// does to the modification time. After `naming`, before `state`.
     quiet: Mutex<()>,
+    /// The modification time where that could not be taken back. Leaf lock.
+    mtime: Mutex<Option<Time>>,
     /// Why the rest could not be copied when it was tried.
     failed: Mutex<Option<Errno>>,
 }
@@ -46,6 +48,7 @@ impl Partial {
             to,
             chunks: Mutex::new(Chunks::new(size, chunk)),
             quiet: Mutex::new(()),
+            mtime: Mutex::new(None),
             failed: Mutex::new(None),
         }
     }
@@ -53,7 +56,14 @@ impl Partial {
     /// Attributes of the copy, of which size, times and blocks are the file's.
     pub(super) fn stat(&self) -> Result<Stat> {
         let _quiet = self.quiet.lock();
-        fs::stat_fd(&self.to)
+        self.stat_quiet()
+    }
+
+    /// The same. The caller holds `quiet`.
+    fn stat_quiet(&self) -> Result<Stat> {
+        let stat = fs::stat_fd(&self.to)?;
+        let mtime = self.mtime.lock().unwrap_or(stat.mtime);
+        Ok(Stat { mtime, ..stat })
     }
 
     /// The copy once more, for when it is whole.
@@ -64,7 +74,7 @@ impl Partial {
     /// Keeps writers off; when the file was last written.
     pub(super) fn quiet(&self) -> Result<(MutexGuard<'_, ()>, Time)> {
         let quiet = self.quiet.lock();
-        let mtime = fs::stat_fd(&self.to)?.mtime;
+        let mtime = self.stat_quiet()?.mtime;
         Ok((quiet, mtime))
     }
 
@@ -108,6 +118,7 @@ impl Partial {
                 self.fill(chunk)?;
             }
             let n = fs::write_at(&self.to, data, offset)?;
+            *self.mtime.lock() = None;
             let whole = offset + n as u64;
             let mut chunks = self.chunks.lock();
             let mut torn = false;
@@ -131,11 +142,12 @@ impl Partial {
     /// Copy one chunk. The caller holds `quiet`.
     fn fill(&self, chunk: u64) -> Result<()> {
         let bytes = self.chunks.lock().bytes(chunk);
-        let before = fs::stat_fd(&self.to)?.mtime;
+        let before = self.stat_quiet()?.mtime;
         let copied = copy::part(&self.from, &self.to, bytes.start, bytes.end);
         let to = At::Fd(self.to.as_fd());
         let times = fs::utimens(to, SetTime::Keep, SetTime::At(before));
-        copied.and(times)?;
+        *self.mtime.lock() = times.is_err().then_some(before);
+        copied?;
         self.chunks.lock().set(chunk);
         Ok(())
     }

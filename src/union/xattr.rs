@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+const CAPABILITY: &str = "security.capability";
 const ACCESS: &[u8] = b"system.posix_acl_access";
 const DEFAULT: &[u8] = b"system.posix_acl_default";
 
@@ -20,6 +21,9 @@ impl Union {
         let node = self.node(id)?.latest();
         let _moving = self.topology.read();
         let _named = node.named();
+        if name == CAPABILITY && node.state.lock().no_capability {
+            return Err(Errno::NODATA);
+        }
         let value = self.value(&node, &stored, name)?;
         let mut value = value.ok_or(Errno::NODATA)?;
         self.map_acl(name, &mut value, |map, id| Ok(map.shown(id)))?;
@@ -76,6 +80,9 @@ impl Union {
         let _named = node.named();
         let place = self.place(&node)?;
         let at = place.at();
+        if name == CAPABILITY {
+            node.state.lock().no_capability = false;
+        }
         xattr::set(at, &stored, &value, flags)?;
         if name.as_bytes() == DEFAULT {
             node.state.lock().default_acl = None;
@@ -109,7 +116,7 @@ impl Union {
         let _moving = self.topology.read();
         let _named = node.named();
         let place = self.place(&node)?;
-        node.state.lock().lost_capability = name == "security.capability";
+        node.state.lock().lost_capability = name == CAPABILITY;
         match xattr::remove(place.at(), &stored) {
             Err(Errno::NODATA) if self.is_raw(name) => {
                 let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;

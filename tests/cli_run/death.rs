@@ -202,3 +202,30 @@ fn a_command_that_works_outside_is_ended() {
     c.ok(&["rm", "-f", "box"]);
     c.assert_nothing_is_left();
 }
+
+/// As a runtime that is killed while it pauses or resumes leaves it.
+#[test]
+fn one_that_was_left_standing_still_ends() {
+    let Some(c) = ready() else { return };
+    if !capas::container::cgroup::usable().unwrap() {
+        eprintln!("SKIPPED: control groups cannot be used here");
+        return;
+    }
+    for end in [&["rm", "-f", "box"][..], &["stop", "-t", "0", "box"]] {
+        running(&c, &[]);
+        let id = c.told("box", "/Id");
+        let id = id.as_str().unwrap();
+        let frozen = [
+            ("freezer/capas", "freezer.state", "FROZEN"),
+            ("capas", "cgroup.freeze", "1"),
+        ];
+        let stopped = frozen.iter().any(|(at, file, text)| {
+            let path = format!("/sys/fs/cgroup/{at}/{id}/{file}");
+            std::path::Path::new(&path).exists() && std::fs::write(path, text).is_ok()
+        });
+        assert!(stopped);
+        c.ok(end);
+        c.run(&["rm", "box"]);
+        c.assert_nothing_is_left();
+    }
+}

@@ -106,6 +106,19 @@ pub fn ready() -> Option<Cli> {
     Some(cli)
 }
 
+/// Is there what connects private networks.
+pub fn pasta() -> bool {
+    let there = capas::container::network::program().is_ok();
+    if !there {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "this test needs pasta"
+        );
+        eprintln!("SKIPPED: this test needs pasta");
+    }
+    there
+}
+
 impl Cli {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_capas"));

@@ -1,6 +1,6 @@
 //! What can be asked for besides the command.
 
-use super::harness::ready;
+use super::harness::{pasta, ready};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -199,12 +199,7 @@ fn limits_are_kept_or_refused() {
 #[test]
 fn a_private_network_without_ports_and_udp() {
     let Some(c) = ready() else { return };
-    if capas::container::network::program().is_err() {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "this test needs pasta"
-        );
-        eprintln!("SKIPPED: this test needs pasta");
+    if !pasta() {
         return;
     }
     let script = "cat /proc/net/dev /etc/resolv.conf";
@@ -263,12 +258,7 @@ fn a_private_network_without_ports_and_udp() {
 #[test]
 fn a_published_port_is_answered() {
     let Some(c) = ready() else { return };
-    if capas::container::network::program().is_err() {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "this test needs pasta"
-        );
-        eprintln!("SKIPPED: this test needs pasta");
+    if !pasta() {
         return;
     }
     let script = "mkdir /www; echo page > /www/index.html; httpd -f -p 80 -h /www";

@@ -1,8 +1,9 @@
 //! The story that courses tell of images and containers, command by command.
 
-use super::harness::{Cli, ready};
+use super::harness::{Cli, pasta, ready};
 use super::terminal::Typed;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 /// A registry on this machine, which ends with the test.
@@ -197,10 +198,47 @@ fn images_and_containers_as_courses_tell() {
     );
     c.ok(&["rmi", "platziapp"]);
 
+    serves_a_site(&c);
+
     // A command in place of a shell.
     let hello = c.ok(&["run", "--rm", "ubuntu", "/bin/echo", "Hello world"]);
     assert_eq!(hello, "Hello world\n");
     c.ok(&["rm", "contenedor1"]);
     c.ok(&["rmi", "ubuntu", &own]);
     c.assert_nothing_is_left();
+}
+
+/// A web server of an image of one's own, asked through a port of the machine.
+fn serves_a_site(c: &Cli) {
+    if !pasta() {
+        return;
+    }
+    let context = c.bench.dir.path().join("web");
+    std::fs::create_dir(&context).unwrap();
+    let recipe = "FROM ubuntu\nCOPY index.html /usr/share/html/\nEXPOSE 80\n\
+                  CMD [\"httpd\", \"-f\", \"-p\", \"80\", \"-h\", \"/usr/share/html\"]\n";
+    std::fs::write(context.join("Dockerfile"), recipe).unwrap();
+    std::fs::write(context.join("index.html"), "bienvenido\n").unwrap();
+    c.ok(&["build", "-q", "-t", "web", context.to_str().unwrap()]);
+    // Free a moment ago.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let publish = format!("{port}:80");
+    let id = c.ok(&["run", "-d", "-p", &publish, "--name", "proxy", "web"]);
+    assert_eq!(id.trim_end().len(), 64);
+    let row = columns(&c.ok(&["ps"]));
+    assert_eq!(row[5], format!("0.0.0.0:{port}->80/tcp"), "{row:?}");
+    let ask = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        std::io::Result::Ok(text)
+    };
+    c.until("it answers", || {
+        ask().is_ok_and(|text| text.ends_with("\r\n\r\nbienvenido\n"))
+    });
+    assert_eq!(c.ok(&["rm", "-f", "proxy"]), "proxy\n");
+    c.ok(&["rmi", "web"]);
 }

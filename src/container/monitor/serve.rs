@@ -5,6 +5,7 @@ use super::logfile::{LogFile, Stream};
 use super::protocol::{CHUNK, Event, Request};
 use super::start::Started;
 use super::{LOG, Record, SOCKET};
+use crate::container::cgroup;
 use crate::container::process::UNKNOWN_EXIT;
 use crate::container::runtime::Runtime;
 use crate::container::signal;
@@ -363,6 +364,9 @@ impl Monitor {
         if let Err(e) = sent {
             log::warn!("cannot send signal {number}: {e}");
         }
+        if number == signal::KILL {
+            cgroup::thaw(&self.id);
+        }
     }
 
     /// Read once from an output; was there anything.
@@ -489,7 +493,7 @@ impl Monitor {
         };
         if done.is_err() {
             // A runtime that was killed may have stopped it.
-            let _ = self.runtime.resume(&self.id);
+            cgroup::thaw(&self.id);
         }
         if let Some(client) = self.clients.get_mut(n) {
             client.pauses = done.is_ok();
@@ -509,11 +513,10 @@ impl Monitor {
         }
         if paused
             && !self.clients.iter().any(|c| c.pauses)
-            && let Err(e) = self.runtime.resume(&self.id)
+            && self.runtime.resume(&self.id).is_err()
         {
             // It would stand still for ever.
-            self.why = e.to_string();
-            self.kill(signal::KILL);
+            cgroup::thaw(&self.id);
         }
         if left && self.stdin_once {
             if let Some(input) = &mut self.input {
