@@ -2,7 +2,7 @@
 
 use super::filter::{Filters, created};
 use super::prune::confirmed;
-use super::{Failure, Outcome, Output, interrupt, units};
+use super::{Failure, Outcome, Output, interrupt};
 use crate::container::Containers;
 use crate::store::image::{Image, raw_config};
 use crate::store::remove::Removed;
@@ -45,12 +45,7 @@ pub fn prune(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) 
         true => 0,
         false => garbage(containers, output)?,
     };
-    writeln!(
-        output.out,
-        "Total reclaimed space: {}",
-        units::fine_size(freed)
-    )?;
-    Ok(0)
+    super::sweep::reclaimed(freed, output)
 }
 
 /// Remove images that no container uses and that the filters take.

@@ -59,12 +59,7 @@ pub fn containers(
     let mut freed = stopped(containers, &filters, output)?;
     // The last container of an image that was removed by force.
     freed += garbage(containers, output)?;
-    writeln!(
-        output.out,
-        "Total reclaimed space: {}",
-        units::fine_size(freed)
-    )?;
-    Ok(0)
+    reclaimed(freed, output)
 }
 
 /// Remove containers that do not run, images that are not used, and what
@@ -103,12 +98,7 @@ pub fn system(containers: &Containers<'_>, args: &SystemPrune, output: &mut Outp
         freed += containers.store().forget_steps()?.unwrap_or(0);
     }
     freed += garbage(containers, output)?;
-    writeln!(
-        output.out,
-        "Total reclaimed space: {}",
-        units::fine_size(freed)
-    )?;
-    Ok(0)
+    reclaimed(freed, output)
 }
 
 /// Arguments of `builder prune`.
@@ -138,6 +128,11 @@ pub fn builder(
     interrupt::watch(interrupt::REMOVING);
     let mut freed = containers.store().forget_steps()?.unwrap_or(0);
     freed += garbage(containers, output)?;
+    reclaimed(freed, output)
+}
+
+/// The last line of a prune.
+pub(super) fn reclaimed(freed: u64, output: &mut Output<'_>) -> Outcome {
     writeln!(
         output.out,
         "Total reclaimed space: {}",

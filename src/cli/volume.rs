@@ -241,12 +241,7 @@ fn prune(containers: &Containers<'_>, args: &Prune, output: &mut Output<'_>) -> 
         return Ok(0);
     }
     let freed = unused(containers, args.all, &filters, output)?;
-    writeln!(
-        output.out,
-        "Total reclaimed space: {}",
-        units::fine_size(freed)
-    )?;
-    Ok(0)
+    super::sweep::reclaimed(freed, output)
 }
 
 /// Remove volumes that no container uses; returns what they took.

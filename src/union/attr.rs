@@ -139,12 +139,12 @@ impl Union {
             (Some(file), InUpper::No) => file.data.as_ref().map(|_| file.data().clone()),
             _ => None,
         };
-        // A store to a shared mapping passes us by, and what the kernel does to
-        // a name that it knows as the predecessor's it counts there.
         stat.ino = match state.parted {
             true => self.inos.map(stat.dev, stat.ino),
             false => node.ino,
         };
+        // A store to a shared mapping passes us by, and what the kernel does to
+        // a name that it knows as the predecessor's it counts there.
         let volatile = state.shared_writer || state.predecessor.strong_count() > 0;
         state.mode_hint = stat.mode;
         state.size_hint = stat.size;

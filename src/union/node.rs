@@ -437,17 +437,19 @@ impl Table {
         if self.named.load(Relaxed) == 0 {
             return None;
         }
-        let node = self
-            .names
-            .get(&(parent.serial, name.to_owned()))?
-            .upgrade()?;
-        let known = {
+        let key = (parent.serial, name.to_owned());
+        loop {
+            let node = self.names.get(&key)?.upgrade()?;
             let state = node.state.lock();
-            !state.removed
-                && state.successor.is_none()
-                && state.links.iter().any(|l| l.is(parent, name))
-        };
-        known.then_some(node)
+            if state.links.iter().any(|l| l.is(parent, name)) {
+                let known = !state.removed;
+                drop(state);
+                return known.then_some(node);
+            }
+            drop(state);
+            // Its names are just going over to a successor.
+            drop(node.named());
+        }
     }
 
     fn name(&self, link: &Link, node: &Arc<Node>) {
