@@ -11,7 +11,7 @@ mod common;
 #[path = "model/mod.rs"]
 mod harness;
 
-use common::fixture::Target;
+use common::live::Target;
 use harness::report::check_all;
 use harness::run::Config;
 

@@ -52,7 +52,8 @@ mod serving;
 #[path = "mounted/unlinked.rs"]
 mod unlinked;
 
-use common::fixture::{Fixture, Mounted, Target};
+use common::fixture::Fixture;
+use common::live::{Mounted, Target};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 

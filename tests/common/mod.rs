@@ -7,6 +7,7 @@
 mod able;
 pub mod fixture;
 pub mod flatten;
+pub mod live;
 pub mod lowers;
 pub mod namespace;
 pub mod sys;

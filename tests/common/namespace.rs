@@ -1,6 +1,6 @@
 //! A test program again, as the root of a user namespace.
 
-use super::fixture::capasfs;
+use super::live::capasfs;
 use super::sys::user_namespace;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};

@@ -9,7 +9,7 @@ use super::rng::Rng;
 use super::run::{Config, Failure, Stats};
 use super::setup::setup;
 use super::trees::{Numbers, compare_trees};
-use crate::common::fixture::Mounted;
+use crate::common::live::Mounted;
 use crate::common::tree::{self, DumpOptions, Mtime, escape};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;

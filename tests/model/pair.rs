@@ -4,7 +4,7 @@
 use super::exec::{Executor, MAPS, Outcome, SLOTS, show};
 use super::op::{Op, Verb};
 use super::trees::{bumped, fifo};
-use crate::common::fixture::Target;
+use crate::common::live::Target;
 use crate::common::sys::in_user_namespace;
 use crate::common::tree::{self, DumpOptions, Identity};
 use rustix::fd::OwnedFd;

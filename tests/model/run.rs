@@ -6,8 +6,8 @@ use super::op::{Op, Verb};
 use super::pair::Pair;
 use super::setup::{Setup, setup};
 use super::trees::{Numbers, compare_trees};
-use crate::common::fixture::{Mounted, Target};
 use crate::common::flatten::copy_tree;
+use crate::common::live::{Mounted, Target};
 use crate::common::tree::{DumpOptions, Mtime};
 
 /// A random run.

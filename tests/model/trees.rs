@@ -1,6 +1,6 @@
 //! Two whole trees: the same text, and inode numbers that stay.
 
-use crate::common::fixture::Target;
+use crate::common::live::Target;
 use crate::common::sys::in_user_namespace;
 use crate::common::tree::{self, Dump, DumpOptions, Identity};
 use rustix::fs::{AtFlags, CWD};

@@ -1,7 +1,8 @@
 //! Uppers that fail while they are mounted, and a daemon out of descriptors.
 
 use super::{errno, names, ours};
-use crate::common::fixture::{Fixture, Mounted};
+use crate::common::fixture::Fixture;
+use crate::common::live::Mounted;
 use crate::common::pattern;
 use crate::common::sys::NO_LOG_FLUSH;
 use std::fs;

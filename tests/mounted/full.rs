@@ -1,7 +1,8 @@
 //! A full upper filesystem: the right errno, nothing half done, space given back.
 
 use super::{Target, errno, names};
-use crate::common::fixture::{Fixture, Mounted};
+use crate::common::fixture::Fixture;
+use crate::common::live::Mounted;
 use crate::common::pattern;
 use std::fs;
 use std::io::Write;

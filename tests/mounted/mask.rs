@@ -1,7 +1,7 @@
 //! Every other test of this program again without abilities of the kernel, and
 //! with other options. (Abilities of the upper's file system: `tests/features.rs`.)
 
-use crate::common::fixture::Target;
+use crate::common::live::Target;
 use crate::common::namespace::again;
 use std::process::{Command, Output};
 

@@ -1,7 +1,8 @@
 //! Layers on file systems that lack something, or that are unions themselves.
 
 use super::{Target, errno, names, ours};
-use crate::common::fixture::{Fixture, Mounted};
+use crate::common::fixture::Fixture;
+use crate::common::live::Mounted;
 use crate::common::pattern;
 use std::fs;
 use std::path::Path;
@@ -206,7 +207,7 @@ fn a_lower_on_overlayfs() {
 /// And to a mount of ours, which itself passes its files on.
 #[test]
 fn a_lower_on_a_capasfs_mount() {
-    let capasfs = crate::common::fixture::capasfs();
+    let capasfs = crate::common::live::capasfs();
     let capasfs = capasfs.display();
     let script = format!(
         "cd \"$1\"; mkdir ../ol ../ou ../ow; (cd ../ol; {TREE}); \

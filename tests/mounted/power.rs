@@ -1,7 +1,8 @@
 //! The machine stops, or the daemon is killed, while the mount is written to.
 
 use super::{Target, mode, names, ours};
-use crate::common::fixture::{Fixture, Mounted};
+use crate::common::fixture::Fixture;
+use crate::common::live::Mounted;
 use crate::common::pattern;
 use crate::common::sys::{LOG_FLUSH, NO_LOG_FLUSH};
 use std::fs;
