@@ -131,3 +131,30 @@ fn ps_shows_what_is_asked_for() {
     let json: serde_json::Value = serde_json::from_str(&c.ok(&["ps", "--format", "json"])).unwrap();
     assert_eq!(json["State"], "running");
 }
+
+#[test]
+fn a_prune_goes_on_where_one_cannot_be_removed() {
+    let Some(c) = ready() else { return };
+    let ids: Vec<String> = ["one", "two", "three"]
+        .iter()
+        .map(|name| c.ok(&["create", "--name", name, "box:1"]))
+        .collect();
+    let point = c.ok(&["mount", "two"]);
+    let used = std::fs::File::open(point.trim_end()).unwrap();
+    let (code, out, err) = c.run(&["container", "prune", "-f"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with("Error: cannot unmount container two: "),
+        "{err}"
+    );
+    let gone = format!("Deleted Containers:\n{}{}\n", ids[2], ids[0]);
+    assert_eq!(out, gone);
+    assert_eq!(c.ok(&["ps", "-aq", "--no-trunc"]), ids[1]);
+    drop(used);
+    let out = c.ok(&["container", "prune", "-f"]);
+    assert!(
+        out.starts_with(&format!("Deleted Containers:\n{}", ids[1])),
+        "{out}"
+    );
+    c.assert_nothing_is_left();
+}
