@@ -241,7 +241,14 @@ fn one_that_was_paused_by_two_who_died_goes_on() {
     goes_on();
     let monitor = c.monitor("box");
     let mut commit = c.command(&["commit", "box"]).spawn().unwrap();
-    c.until("it stands still", frozen);
+    // It is told so once the monitor has done it, and begins to read then.
+    let files = format!("/proc/{}/fd", commit.id());
+    let reads = || {
+        let all = std::fs::read_dir(&files).unwrap().flatten();
+        let mut all = all.filter_map(|e| std::fs::read_link(e.path()).ok());
+        all.any(|file| file.ends_with("upper/big"))
+    };
+    c.until("it stands still", || frozen() && reads());
     kill(monitor, SIGKILL).unwrap();
     c.until("the monitor is gone", || {
         c.processes(&["monitor", c.root()]).is_empty()

@@ -1,6 +1,7 @@
 //! A container from its start to its end, by the commands that people know.
 
 use super::harness::ready;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -156,5 +157,23 @@ fn a_prune_goes_on_where_one_cannot_be_removed() {
         out.starts_with(&format!("Deleted Containers:\n{}", ids[1])),
         "{out}"
     );
+    c.assert_nothing_is_left();
+}
+
+/// It has ended before anybody could look at its process.
+#[test]
+fn the_end_of_a_short_command_is_waited_for() {
+    let Some(c) = ready() else { return };
+    let text = "#!/bin/sh\nPATH=$PATH:/usr/sbin:/usr/local/sbin runc \"$@\"\n\
+                code=$?\nsleep 0.4\nexit $code\n";
+    let runtime = c.bench.write("slow-runtime", text.as_bytes());
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let runtime = runtime.to_str().unwrap();
+    let args = ["run", "-d", "--name", "box", "box:1", "sh", "-c", "exit 7"];
+    c.ok(&[&["--runtime", runtime][..], &args].concat());
+    assert!(c.ok(&["ps", "-a"]).contains("Up "));
+    assert_eq!(c.ok(&["wait", "box"]), "7\n");
+    assert_eq!(c.mounts(), 0);
+    c.ok(&["rm", "box"]);
     c.assert_nothing_is_left();
 }

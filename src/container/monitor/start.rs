@@ -78,7 +78,7 @@ pub fn start(containers: &Containers<'_>, record: &Record, runtime: &Runtime) ->
     let bundle = containers.write_bundle(record, &root, network)?;
     let starting = containers.starting(record)?;
     let started = stream::lend(&starting, || call(record, runtime, &bundle))?;
-    let process = Process::of(started.pid);
+    let process = Process::of_child(started.pid);
     containers.update(&record.id, |r| {
         r.state.process = process;
         Ok(())
