@@ -414,8 +414,11 @@ impl Union {
     /// The origin of a lower inode as the upper keeps it; none where the
     /// lower's file system has no handles.
     pub(super) fn origin_of(&self, at: At<'_>, dev: u64) -> Result<Option<Vec<u8>>> {
+        let Some(uuid) = self.uuid_of(dev) else {
+            return Ok(None);
+        };
         match handle::encode(at) {
-            Ok(handle) => Ok(origin::encode(&handle, self.uuid_of(dev))),
+            Ok(handle) => Ok(origin::encode(&handle, uuid)),
             Err(Errno::OPNOTSUPP | Errno::OVERFLOW) => Ok(None),
             Err(e) => Err(e),
         }
