@@ -27,5 +27,7 @@ mod instructions;
 mod platforms;
 #[path = "build/secrets.rs"]
 mod secrets;
+#[path = "build/sources.rs"]
+mod sources;
 #[path = "store/support.rs"]
 mod support;

@@ -12,11 +12,13 @@
 //! modes and owners of what is copied. What it has made is found by that
 //! ([`crate::store::steps`]).
 
+pub mod compressed;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
 mod files;
 pub mod lines;
+pub mod mode;
 pub mod mounts;
 pub mod owner;
 pub mod pattern;
@@ -40,6 +42,7 @@ use dockerfile::{Dockerfile, Kind};
 use scope::{Given, Scope, arg_words};
 use stage::Built;
 use std::collections::HashMap;
+use std::fs::File;
 use std::time::Duration;
 
 /// What is to be built.
@@ -91,6 +94,13 @@ pub trait Tell {
     /// # Errors
     /// When it cannot be had.
     fn pull(&mut self, image: &str, platform: Option<&Platform>) -> Result<()>;
+
+    /// Get what is at a URL into a file; when it was changed last, in seconds
+    /// since 1970, if its server says that.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn fetch(&mut self, url: &str, to: &mut File) -> Result<Option<i64>>;
 }
 
 /// A build at work.

@@ -6,11 +6,13 @@ use crate::build::{self, Options, Tell, context};
 use crate::container::Containers;
 use crate::container::record::Network;
 use crate::container::step::Written;
+use crate::registry::download;
 use crate::store::document::Platform;
 use crate::store::error::{Context, invalid, show};
 use crate::store::{Reference, Result, read_file};
 use crate::sys::terminal;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -211,6 +213,16 @@ impl Tell for Progress<'_> {
             None => writeln!(self.err, " => CACHED").context(say),
             Some(took) => writeln!(self.err, " => {:.1}s", took.as_secs_f64()).context(say),
         }
+    }
+
+    fn fetch(&mut self, url: &str, to: &mut File) -> Result<Option<i64>> {
+        let waiting = |time: Duration| log::warn!("retrying in {} seconds", time.as_secs());
+        // Whoever writes http:// means it.
+        let insecure = url.starts_with("http://");
+        let mut file = download(url, insecure, Box::new(waiting))?;
+        let copied = std::io::copy(&mut file, to);
+        copied.context(|| format!("cannot get {}", show(url.as_bytes())))?;
+        Ok(file.changed)
     }
 
     fn pull(&mut self, image: &str, platform: Option<&Platform>) -> Result<()> {

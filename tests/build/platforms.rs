@@ -8,6 +8,7 @@ use capas::container::step::Written;
 use capas::store::document::Platform;
 use capas::store::load::Wish;
 use capas::store::{Result, Store};
+use std::fs::File;
 use std::time::Duration;
 
 /// A registry that has `multi:1` for any machine; what it was asked for.
@@ -27,6 +28,10 @@ impl Tell for Registry<'_> {
 
     fn end(&mut self, _: Option<Duration>) -> Result<()> {
         Ok(())
+    }
+
+    fn fetch(&mut self, url: &str, _: &mut File) -> Result<Option<i64>> {
+        panic!("{url}")
     }
 
     fn pull(&mut self, image: &str, platform: Option<&Platform>) -> Result<()> {
