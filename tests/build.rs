@@ -23,5 +23,11 @@ mod fixture;
 mod harness;
 #[path = "build/instructions.rs"]
 mod instructions;
+#[path = "build/platforms.rs"]
+mod platforms;
+#[path = "build/secrets.rs"]
+mod secrets;
+#[path = "build/sources.rs"]
+mod sources;
 #[path = "store/support.rs"]
 mod support;

@@ -2,12 +2,12 @@
 //! `.dockerignore` leaves out, or an archive on standard input. And where its
 //! Dockerfile is.
 
+use super::compressed::{is_compressed, plain};
 use super::dockerfile::MAX_FILE;
 use super::pattern::Patterns;
 use super::tree::Tree;
 use crate::store::aside;
 use crate::store::error::{Context as _, Error, Result, invalid, show};
-use crate::store::pipeline::{Encoding, decoder};
 use crate::store::staging::Staging;
 use crate::store::tarball::Reader;
 use crate::store::{Store, read_file};
@@ -72,8 +72,8 @@ pub fn open(
                 .take(MAGIC)
                 .read_to_end(&mut magic)
                 .context(say)?;
-            let is_archive = Encoding::of(&magic) != Encoding::Plain
-                || magic.get(257..262) == Some(b"ustar".as_slice());
+            let is_archive =
+                is_compressed(&magic) || magic.get(257..262) == Some(b"ustar".as_slice());
             let stream = Cursor::new(magic).chain(&mut *stdin);
             if is_archive {
                 unpack(stream, &dir).map_err(|e| Error::Invalid(format!("{CALLED}: {e}")))?;
@@ -227,8 +227,8 @@ pub fn unpack(stream: impl Read + Send, to: &Path) -> Result<()> {
     let say = || "cannot read the archive".to_owned();
     let mut input = BufReader::with_capacity(256 << 10, stream);
     let magic = std::io::BufRead::fill_buf(&mut input).context(say)?;
-    let encoding = Encoding::of(magic);
-    let mut plain = decoder(encoding, input).context(say)?;
+    let magic = magic.get(..16).unwrap_or(magic).to_vec();
+    let mut plain = plain(&magic, input).context(say)?;
     let mut unpacker = aside::unpacker(to)?;
     let mut reader = Reader::new(move |mut buf: Vec<u8>| {
         buf.resize(PIECE, 0);
@@ -259,8 +259,7 @@ pub fn unpack(stream: impl Read + Send, to: &Path) -> Result<()> {
 /// Is a file an archive that `ADD` unpacks.
 ///
 /// # Errors
-/// When it cannot be read, and for one that is compressed in a way that is not
-/// read here.
+/// When it cannot be read.
 pub fn is_archive(file: &File, name: &str) -> Result<bool> {
     let say = || format!("cannot read {}", show(name.as_bytes()));
     let mut magic = Vec::new();
@@ -272,26 +271,16 @@ pub fn is_archive(file: &File, name: &str) -> Result<bool> {
         .context(say)?;
     std::io::Seek::rewind(&mut again).context(say)?;
     let ustar = |data: &[u8]| data.get(257..262) == Some(b"ustar".as_slice());
-    let found = match Encoding::of(&magic) {
-        Encoding::Plain => ustar(&magic),
-        encoding => {
+    let found = match is_compressed(&magic) {
+        false => ustar(&magic),
+        true => {
             // What is compressed may be anything.
             let mut head = Vec::new();
-            let plain = decoder(encoding, BufReader::new(&again)).context(say)?;
+            let plain = plain(&magic, BufReader::new(&again)).context(say)?;
             let read = plain.take(MAGIC).read_to_end(&mut head);
             read.is_ok() && ustar(&head)
         }
     };
-    let (xz, bzip2) = (b"\xfd7zXZ\0".as_slice(), b"BZh".as_slice());
-    let by_name = [".tar.xz", ".txz", ".tar.bz2", ".tbz2"]
-        .iter()
-        .any(|s| name.ends_with(s));
-    if by_name && (magic.starts_with(xz) || magic.starts_with(bzip2)) {
-        return invalid(format!(
-            "{} is compressed with xz or bzip2, which ADD does not read here: decompress it first, or use COPY",
-            show(name.as_bytes())
-        ));
-    }
     std::io::Seek::rewind(&mut again).context(say)?;
     Ok(found)
 }

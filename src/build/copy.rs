@@ -1,6 +1,7 @@
 //! `COPY` and `ADD`: which files become which, and the layer that they make.
 //! The layer is written from where the files are; nothing is mounted for it.
 
+use super::mode::Mode;
 use super::pattern::{Pattern, Patterns, is_pattern};
 use super::tree::{Tree, join, split};
 use crate::container::pack::Packer;
@@ -20,7 +21,9 @@ pub struct How {
     /// The owner of all of it; else that of each file.
     pub owner: Option<(u32, u32)>,
     /// The permission bits of all of it.
-    pub mode: Option<u32>,
+    pub mode: Option<Mode>,
+    /// Sources keep the directories that they are in.
+    pub parents: bool,
     /// What is not copied, below each source.
     pub exclude: Patterns,
     /// Seconds since 1970, for directories that are made on the way.
@@ -82,7 +85,10 @@ impl<'a> Layer<'a> {
                 other => all.push(other),
             }
         }
-        let names_dir = target.ends_with('/') || target.ends_with("/.") || target.ends_with("/..");
+        let names_dir = target.ends_with('/')
+            || target.ends_with("/.")
+            || target.ends_with("/..")
+            || self.how.parents;
         let target_path = self.base.resolve(target, true)?;
         let is_dir = names_dir || target_path.stat.is_some_and(|s| s.is_dir());
         if all.len() > 1 && !is_dir {
@@ -101,13 +107,23 @@ impl<'a> Layer<'a> {
                     else {
                         return missing(tree, &path);
                     };
+                    let above = match self.how.parents {
+                        true => self.parents_of(tree, &path, &target_path.path)?,
+                        false => target_path.path.clone(),
+                    };
                     if stat.is_dir() {
-                        self.directory(tree, &real.path, &stat, &target_path.path)?;
+                        // With its parents it has its name too.
+                        let to = match path.trim_end_matches('/').rsplit('/').next() {
+                            Some(name) if self.how.parents && !matches!(name, "" | ".") => {
+                                join(&above, name.as_bytes())
+                            }
+                            _ => above,
+                        };
+                        self.directory(tree, &real.path, &stat, &to)?;
                     } else {
                         // It is called as it was asked for, whatever it links to.
                         let name = path.trim_end_matches('/').rsplit('/').next();
-                        let to =
-                            self.beneath(&target_path.path, is_dir, name.unwrap_or_default())?;
+                        let to = self.beneath(&above, is_dir, name.unwrap_or_default())?;
                         self.place(to, stat, Made::Tree(tree, real.path))?;
                     }
                 }
@@ -129,6 +145,41 @@ impl<'a> Layer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Make the directories that `path` of a tree is in below `target`, those
+    /// after `/./` if it has that; the last of them.
+    fn parents_of(&mut self, tree: &'a Tree, path: &str, target: &[u8]) -> Result<Vec<u8>> {
+        let path = path.trim_end_matches('/');
+        let path = path.strip_prefix("./").unwrap_or(path);
+        let (before, kept) = path.split_once("/./").unwrap_or(("", path));
+        let mut to = target.to_vec();
+        let mut from = before.to_owned();
+        let mut names = kept
+            .split('/')
+            .filter(|name| !matches!(*name, "" | "."))
+            .peekable();
+        while let Some(name) = names.next() {
+            if names.peek().is_none() {
+                break;
+            }
+            if name == ".." {
+                return invalid(format!(
+                    "--parents: write {} without ..",
+                    show(path.as_bytes())
+                ));
+            }
+            from = format!("{from}/{name}");
+            to = join(&to, name.as_bytes());
+            let real = tree.resolve(&from, true)?;
+            if let Some(stat) = real.stat.filter(Stat::is_dir)
+                && !self.base.find(&to)?.is_some_and(|there| there.is_dir())
+                && !self.entries.contains_key(&to)
+            {
+                self.place(to.clone(), stat, Made::Tree(tree, real.path))?;
+            }
+        }
+        Ok(to)
     }
 
     fn now(&self) -> Time {
@@ -244,10 +295,10 @@ impl<'a> Layer<'a> {
         if let Some((uid, gid)) = self.how.owner.or(rootly.then_some((0, 0))) {
             (stat.uid, stat.gid) = (uid, gid);
         }
-        if let Some(mode) = self.how.mode
+        if let Some(mode) = &self.how.mode
             && stat.kind() != libc::S_IFLNK
         {
-            stat.mode = stat.kind() | mode;
+            stat.mode = stat.kind() | mode.of(stat.mode & 0o7777, stat.is_dir());
         }
         self.entries.insert(to, (stat, made));
         Ok(())
@@ -362,8 +413,11 @@ pub fn matching(tree: &Tree, source: &str) -> Result<Vec<String>> {
         return Ok(vec![source.to_owned()]);
     }
     let mut found = BTreeSet::from([String::new()]);
-    for part in source.split('/').filter(|p| !p.is_empty() && *p != ".") {
+    for part in source.split('/').filter(|p| !p.is_empty()) {
         let mut next = BTreeSet::new();
+        if part == "." && found.iter().all(String::is_empty) {
+            continue;
+        }
         for dir in &found {
             if !is_pattern(part) {
                 next.insert(format!("{dir}/{part}"));

@@ -3,6 +3,7 @@
 
 use super::copy::{From, How, Layer, matching};
 use super::dockerfile::{Copy, Instruction, Source};
+use super::mode::Mode;
 use super::pattern::Patterns;
 use super::stage::{Built, note};
 use super::tree::Tree;
@@ -12,7 +13,9 @@ use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::staging::Staging;
 use crate::sys::tree::{self, Links};
 use serde_json::json;
-use std::time::Instant;
+use std::io::Seek;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 impl<'a> Build<'a> {
     pub(super) fn workdir(
@@ -59,20 +62,21 @@ impl<'a> Build<'a> {
             now: self.now(),
             ..How::default()
         };
-        let mut from = None;
+        let (mut from, mut checksum, mut unpack) = (None, None, None);
         for (name, value) in &copy.flags {
             let given = value.as_deref().map(|v| words.expand(v)).transpose()?;
             let keyword = if copy.add { "ADD" } else { "COPY" };
             match (name.as_str(), given) {
                 ("from", Some(name)) if !copy.add => from = Some(name),
                 ("chown", Some(text)) => how.owner = Some(owner::owner(&base, &text)?),
-                ("chmod", Some(text)) => how.mode = Some(owner::mode(&text)?),
+                ("chmod", Some(text)) => how.mode = Some(Mode::parse(&text)?),
+                ("checksum", Some(text)) if copy.add => checksum = Some(Digest::parse(&text)?),
+                ("unpack", given) if copy.add => unpack = Some(yes(name, given.as_deref())?),
+                ("parents", given) if !copy.add => how.parents = yes(name, given.as_deref())?,
                 ("exclude", Some(text)) => how.exclude.add(&text)?,
                 // Layers are independent of those below as it is.
                 ("link", _) => {}
-                ("parents" | "checksum" | "keep-git-dir" | "unpack", _) => {
-                    return invalid(format!("{keyword} --{name} is not done here"));
-                }
+                ("keep-git-dir", _) if copy.add => return invalid(NO_GIT),
                 (name, Some(_)) => return invalid(format!("{keyword} has no option --{name}")),
                 (name, None) => return invalid(format!("--{name} needs =VALUE")),
             }
@@ -80,7 +84,8 @@ impl<'a> Build<'a> {
         let other = from.map(|name| self.tree_of(at, &name)).transpose()?;
         let sources = self.sources;
         let tree = other.as_ref().unwrap_or(&sources.tree);
-        let mut archives: Vec<(Tree, Staging)> = Vec::new();
+        // What is unpacked or comes from elsewhere, and which file of it is meant.
+        let mut made: Vec<(Tree, Staging, Option<String>)> = Vec::new();
         let mut all = Vec::new();
         for source in &copy.sources {
             match source {
@@ -97,33 +102,47 @@ impl<'a> Build<'a> {
                 }
                 Source::Path(path) => {
                     let path = words.expand(path)?;
-                    if path.contains("://") || path.starts_with("git@") {
+                    if copy.add && is_remote(&path) {
+                        if checksum.is_some() && copy.sources.len() > 1 {
+                            return invalid("--checksum is that of one URL: give no other source");
+                        }
+                        let (tree, staging, name) = self.fetch(&path, checksum.as_ref())?;
+                        made.push(match unpack {
+                            Some(true) => match self.archive(&tree, &name)? {
+                                Some((tree, staging)) => (tree, staging, None),
+                                None => (tree, staging, Some(name)),
+                            },
+                            _ => (tree, staging, Some(name)),
+                        });
+                        all.push(None);
+                        continue;
+                    }
+                    if checksum.is_some() {
                         return invalid(format!(
-                            "{}: ADD of a URL is not done here: fetch it in a RUN, or before the build",
+                            "--checksum is that of a URL, which {} is not",
                             show(path.as_bytes())
                         ));
                     }
+                    let unpacks = copy.add && unpack != Some(false);
                     for path in matching(tree, &path)? {
-                        match copy
-                            .add
-                            .then(|| self.archive(tree, &path))
-                            .transpose()?
-                            .flatten()
-                        {
-                            Some(archive) => {
-                                archives.push(archive);
+                        match unpacks.then(|| self.archive(tree, &path)).transpose()? {
+                            Some(Some((tree, staging))) => {
+                                made.push((tree, staging, None));
                                 all.push(None);
                             }
-                            None => all.push(Some(From::Path(tree, path))),
+                            _ => all.push(Some(From::Path(tree, path))),
                         }
                     }
                 }
             }
         }
-        let mut archives = archives.iter().map(|(tree, _)| From::All(tree));
+        let mut made = made.iter().map(|(tree, _, name)| match name {
+            Some(name) => From::Path(tree, name.clone()),
+            None => From::All(tree),
+        });
         let all: Vec<From<'_>> = all
             .into_iter()
-            .filter_map(|source| source.or_else(|| archives.next()))
+            .filter_map(|source| source.or_else(|| made.next()))
             .collect();
         let target = words.expand(&copy.target)?;
         let target = match target.starts_with('/') {
@@ -133,6 +152,62 @@ impl<'a> Build<'a> {
         let mut layer = Layer::new(&base, how);
         layer.copy(all, &target)?;
         self.layer(built, instruction, &layer)
+    }
+
+    /// Get a file by its URL: the tree that it is in, and its name.
+    fn fetch(&mut self, url: &str, checksum: Option<&Digest>) -> Result<(Tree, Staging, String)> {
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let git = path.starts_with("git@") || path.ends_with(".git");
+        let http = path
+            .strip_prefix("http://")
+            .or(path.strip_prefix("https://"));
+        let Some(rest) = http.filter(|_| !git) else {
+            return invalid(NO_GIT);
+        };
+        let name = rest
+            .split_once('/')
+            .and_then(|(_, path)| path.rsplit('/').next());
+        let Some(name) = name.filter(|n| !matches!(*n, "" | "." | "..")) else {
+            return invalid(format!(
+                "{}: a URL must end with the name of a file",
+                show(url.as_bytes())
+            ));
+        };
+        let staging = Staging::new(&self.containers.store().tmp())?;
+        let dir = staging.path().join("fetched");
+        let say = || format!("cannot write {}", show(name.as_bytes()));
+        std::fs::create_dir(&dir).context(say)?;
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(dir.join(name))
+            .context(say)?;
+        let changed = self.tell.fetch(url, &mut file)?;
+        if let Some(seconds) = changed.and_then(|s| u64::try_from(s).ok()) {
+            let when = UNIX_EPOCH + Duration::from_secs(seconds);
+            file.set_modified(when).context(say)?;
+        }
+        if let Some(wanted) = checksum {
+            file.rewind().context(say)?;
+            let mut hasher = Hasher::default();
+            std::io::copy(&mut file, &mut hasher).context(say)?;
+            let (digest, _) = hasher.finish();
+            if digest != *wanted {
+                return invalid(format!(
+                    "{}: its digest is {digest}, and should be {wanted}",
+                    show(url.as_bytes())
+                ));
+            }
+        }
+        let tree = Tree::Directory {
+            root: std::fs::File::open(&dir).context(say)?,
+            ignore: Patterns::default(),
+            keeps_owners: false,
+            called: "what was fetched",
+        };
+        Ok((tree, staging, name.to_owned()))
     }
 
     /// What an archive of the context unpacks to; nothing for any other file.
@@ -183,6 +258,26 @@ impl<'a> Build<'a> {
             }
         })?;
         self.tell.end(Some(begun.elapsed()))
+    }
+}
+
+const NO_GIT: &str =
+    "ADD of a git repository is not done here: clone it in a RUN, or before the build";
+
+/// Is it no file of the build context.
+fn is_remote(path: &str) -> bool {
+    path.contains("://") || path.starts_with("git@")
+}
+
+/// What an option says that is on or off.
+fn yes(name: &str, given: Option<&str>) -> Result<bool> {
+    match given {
+        None | Some("true" | "1") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        Some(other) => invalid(format!(
+            "--{name}={}: it is true or false",
+            show(other.as_bytes())
+        )),
     }
 }
 

@@ -12,11 +12,13 @@
 //! modes and owners of what is copied. What it has made is found by that
 //! ([`crate::store::steps`]).
 
+pub mod compressed;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
 mod files;
 pub mod lines;
+pub mod mode;
 pub mod mounts;
 pub mod owner;
 pub mod pattern;
@@ -30,7 +32,7 @@ use crate::container::Containers;
 use crate::container::record::Network;
 use crate::container::step::Written;
 use crate::store::document::Platform;
-use crate::store::error::{Error, Result, invalid, show};
+use crate::store::error::{Error, Result, show};
 use crate::store::image::Image;
 use crate::store::load::Loaded;
 use crate::store::reference::Reference;
@@ -40,6 +42,7 @@ use dockerfile::{Dockerfile, Kind};
 use scope::{Given, Scope, arg_words};
 use stage::Built;
 use std::collections::HashMap;
+use std::fs::File;
 use std::time::Duration;
 
 /// What is to be built.
@@ -61,6 +64,8 @@ pub struct Options {
     pub platform: Option<Platform>,
     /// What commands reach that say nothing else.
     pub network: Network,
+    /// What commands may ask for, by name, and what is kept nowhere.
+    pub secrets: HashMap<String, Vec<u8>>,
 }
 
 /// Who is told how far a build is.
@@ -89,6 +94,13 @@ pub trait Tell {
     /// # Errors
     /// When it cannot be had.
     fn pull(&mut self, image: &str, platform: Option<&Platform>) -> Result<()>;
+
+    /// Get what is at a URL into a file; when it was changed last, in seconds
+    /// since 1970, if its server says that.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn fetch(&mut self, url: &str, to: &mut File) -> Result<Option<i64>>;
 }
 
 /// A build at work.
@@ -106,8 +118,9 @@ struct Build<'a> {
     built: HashMap<usize, Built<'a>>,
     /// Something that a step made before is not known any more.
     replaced: bool,
-    /// Images that were asked for already.
-    pulled: Vec<String>,
+    /// Images by their names and what they were to run on: each is looked for
+    /// once, and another platform's may have taken its name since.
+    images: HashMap<(String, Option<Platform>), Image>,
     tell: &'a mut dyn Tell,
 }
 
@@ -159,7 +172,7 @@ pub fn build(
         latest,
         built: HashMap::new(),
         replaced: false,
-        pulled: Vec::new(),
+        images: HashMap::new(),
         tell,
     };
     let bases = build.bases()?;
@@ -198,33 +211,46 @@ impl<'a> Build<'a> {
 
     /// An image that is here, or was pulled.
     fn image(&mut self, name: &str, platform: Option<&Platform>) -> Result<Image> {
-        let asked = self.pulled.iter().any(|p| p == name);
-        let store = self.containers.store();
         let platform = platform.or(self.options.platform.as_ref());
-        let suits = |image: &Image| -> Result<bool> {
-            let (config, _) = store.image_config(&image.id)?;
-            Ok(platform.is_none_or(|p| config.suits(p)))
-        };
-        if !self.options.pull || asked {
-            match store.find_image(name) {
-                Ok((image, _)) if suits(&image)? => {
-                    store.refuse_damaged(&image)?;
-                    return Ok(image);
-                }
-                Ok(_) | Err(Error::NotFound(_)) if !asked => {}
-                Ok((image, _)) => {
-                    return invalid(format!(
-                        "image {} is not for {}",
-                        image.title(),
-                        platform.map(ToString::to_string).unwrap_or_default()
-                    ));
-                }
-                Err(e) => return Err(e),
-            }
+        let mut asked = (name.to_owned(), platform.cloned());
+        if let Some(image) = self.images.get(&asked) {
+            return Ok(image.clone());
         }
-        self.tell.pull(name, platform)?;
-        self.pulled.push(name.to_owned());
-        self.image(name, platform)
+        if platform.is_none() && self.images.keys().any(|(known, _)| known == name) {
+            // Just now the name may be another platform's.
+            asked.1 = Some(Platform::host());
+        }
+        let platform = asked.1.as_ref();
+        let here = match self.options.pull {
+            true => None,
+            false => self.suiting(name, platform)?.ok(),
+        };
+        let image = match here {
+            Some(image) => image,
+            None => {
+                self.tell.pull(name, platform)?;
+                self.suiting(name, platform)??
+            }
+        };
+        self.images.insert(asked, image.clone());
+        Ok(image)
+    }
+
+    /// The image of that name, or why it does not do.
+    fn suiting(&self, name: &str, platform: Option<&Platform>) -> Result<Result<Image>> {
+        let store = self.containers.store();
+        let image = match store.find_image(name) {
+            Ok((image, _)) => image,
+            Err(e @ Error::NotFound(_)) => return Ok(Err(e)),
+            Err(e) => return Err(e),
+        };
+        let (config, _) = store.image_config(&image.id)?;
+        if let Some(platform) = platform.filter(|p| !config.suits(p)) {
+            let why = format!("image {} is not for {platform}", image.title());
+            return Ok(Err(Error::Invalid(why)));
+        }
+        store.refuse_damaged(&image)?;
+        Ok(Ok(image))
     }
 
     fn warn_unused(&self, stages: &[usize]) {

@@ -1,8 +1,8 @@
-//! `--chown` and `--chmod`: names are those of the image's own files.
+//! `--chown`: names are those of the image's own files.
 
 use super::tree::Tree;
 use crate::container::user::{self, MAX_FILE};
-use crate::store::error::{Context, Result, invalid, show};
+use crate::store::error::{Context, Result, invalid};
 use crate::sys::fs as sfs;
 use crate::sys::tree::{self, Links};
 use std::io::Read;
@@ -45,18 +45,4 @@ fn read(image: &Tree, path: &str) -> Result<String> {
         file.take(MAX_FILE).read_to_end(&mut data).context(say)?;
     }
     Ok(String::from_utf8_lossy(&data).into_owned())
-}
-
-/// The permission bits that `--chmod` gives.
-///
-/// # Errors
-/// For anything but octal digits.
-pub fn mode(text: &str) -> Result<u32> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => invalid(format!(
-            "--chmod={}: give octal digits, such as 755",
-            show(text.as_bytes())
-        )),
-    }
 }

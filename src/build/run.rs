@@ -14,7 +14,7 @@ use crate::container::step::Step;
 use crate::container::volume::{self, Mount};
 use crate::store::Digest;
 use crate::store::change::{Words, in_shell, list};
-use crate::store::error::{Context, Result, invalid, show};
+use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::staging::Staging;
 use crate::sys::At;
 use crate::sys::fs as sfs;
@@ -117,7 +117,12 @@ impl<'a> Build<'a> {
         let step = Step {
             layers: &built.layers.clone(),
             args: args.clone(),
-            env: [built.scope.environment(&self.given), own].concat(),
+            env: [
+                built.scope.environment(&self.given),
+                own,
+                self.secret_variables(&wishes)?,
+            ]
+            .concat(),
             user: built.told("User"),
             working_dir: built.dir(),
             network,
@@ -171,9 +176,12 @@ impl<'a> Build<'a> {
 
     /// Make ready what is to be mounted.
     fn mount(&self, out: &mut Mounted, wish: &Wish, place: Option<&Place<'_>>) -> Result<()> {
+        let Some(target) = &wish.target else {
+            return Ok(());
+        };
         let mut mount = Mount {
             kind: volume::Kind::Bind,
-            target: wish.target.clone(),
+            target: target.clone(),
             ..Mount::default()
         };
         match (&wish.kind, place) {
@@ -207,9 +215,75 @@ impl<'a> Build<'a> {
                 mount.source = text(&self.bind(out, place, source, *writable)?)?;
             }
             (Kind::Bind { .. }, None) => return invalid("nothing to mount"),
+            (
+                Kind::Secret {
+                    id,
+                    mode,
+                    owner,
+                    required,
+                    ..
+                },
+                _,
+            ) => {
+                let Some(secret) = self.secret(id, *required)? else {
+                    return Ok(());
+                };
+                let path = self.staging(out)?.join(out.mounts.len().to_string());
+                let say = || "cannot write a secret".to_owned();
+                let mut file = fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o000)
+                    .open(&path)
+                    .context(say)?;
+                file.write_all(secret).context(say)?;
+                let at = At::Fd(file.as_fd());
+                sfs::chown(at, Some(owner.0), Some(owner.1)).context(say)?;
+                sfs::chmod(at, *mode).context(say)?;
+                mount.read_only = true;
+                mount.source = text(&path)?;
+            }
         }
         out.mounts.push(mount);
         Ok(())
+    }
+
+    /// A secret that the build was given, if it was.
+    fn secret(&self, id: &str, required: bool) -> Result<Option<&[u8]>> {
+        match self.options.secrets.get(id) {
+            Some(secret) => Ok(Some(secret)),
+            None if !required => Ok(None),
+            None => Err(Error::NotFound(format!(
+                "secret {}: not found: give it with --secret",
+                show(id.as_bytes())
+            ))),
+        }
+    }
+
+    /// The variables that secrets are in.
+    fn secret_variables(&self, wishes: &[Wish]) -> Result<Vec<String>> {
+        let mut out = Vec::new();
+        for wish in wishes {
+            if let Kind::Secret {
+                id,
+                env: Some(name),
+                required,
+                ..
+            } = &wish.kind
+                && let Some(secret) = self.secret(id, *required)?
+            {
+                match std::str::from_utf8(secret) {
+                    Ok(text) if !text.contains('\0') => out.push(format!("{name}={text}")),
+                    _ => {
+                        return invalid(format!(
+                            "secret {}: it is no text, and cannot be the value of a variable",
+                            show(id.as_bytes())
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(out)
     }
 
     /// The caches that are one step's at a time: each once, and by all in one

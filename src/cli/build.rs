@@ -6,11 +6,15 @@ use crate::build::{self, Options, Tell, context};
 use crate::container::Containers;
 use crate::container::record::Network;
 use crate::container::step::Written;
+use crate::registry::download;
 use crate::store::document::Platform;
-use crate::store::error::{Context, show};
-use crate::store::{Reference, Result};
+use crate::store::error::{Context, invalid, show};
+use crate::store::{Reference, Result, read_file};
 use crate::sys::terminal;
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +48,9 @@ pub struct Build {
     /// What commands reach that say nothing else
     #[arg(long, value_enum, default_value = "host")]
     pub network: NetworkName,
+    /// Something that RUN --mount=type=secret may show to a command [default source: the variable, else the file, of its id]
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub secret: Vec<String>,
     /// Print nothing but the image's id
     #[arg(short, long)]
     pub quiet: bool,
@@ -79,6 +86,11 @@ pub fn build(
             NetworkName::None => Network::None,
             NetworkName::Private => Network::Private,
         },
+        secrets: args
+            .secret
+            .iter()
+            .map(|s| secret(s))
+            .collect::<Result<_>>()?,
     };
     let sources = context::open(
         containers.store(),
@@ -113,6 +125,43 @@ pub fn build(
         writeln!(output.out, "Successfully tagged {}", name.familiar_tagged())?;
     }
     Ok(0)
+}
+
+/// No secret is larger.
+const MAX_SECRET: u64 = 500 << 10;
+
+/// The name and the content of what `--secret` gives.
+fn secret(text: &str) -> Result<(String, Vec<u8>)> {
+    let bad = |why: &str| invalid(format!("--secret={}: {why}", show(text.as_bytes())));
+    let (mut id, mut file, mut variable) = (None, None, None);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("id", value)) if !value.is_empty() => id = Some(value),
+            Some(("src" | "source", value)) => file = Some(value),
+            Some(("env", value)) => variable = Some(value),
+            Some(("type", "file" | "env")) => {}
+            _ => return bad(&format!("{} is not known", show(field.as_bytes()))),
+        }
+    }
+    let Some(id) = id else {
+        return bad("it needs id=ID");
+    };
+    let set = |name: &str| std::env::var_os(name).map(OsString::into_vec);
+    let content = match (file, variable) {
+        (Some(_), Some(_)) => return bad("give src or env, not both"),
+        (None, Some(name)) => match set(name) {
+            Some(value) => value,
+            None => {
+                return bad(&format!(
+                    "the variable {} is not set",
+                    show(name.as_bytes())
+                ));
+            }
+        },
+        (None, None) if set(id).is_some() => set(id).unwrap_or_default(),
+        (file, None) => read_file(Path::new(file.unwrap_or(id)), MAX_SECRET)?,
+    };
+    Ok((id.to_owned(), content))
 }
 
 /// Shows how far a build is.
@@ -164,6 +213,16 @@ impl Tell for Progress<'_> {
             None => writeln!(self.err, " => CACHED").context(say),
             Some(took) => writeln!(self.err, " => {:.1}s", took.as_secs_f64()).context(say),
         }
+    }
+
+    fn fetch(&mut self, url: &str, to: &mut File) -> Result<Option<i64>> {
+        let waiting = |time: Duration| log::warn!("retrying in {} seconds", time.as_secs());
+        // Whoever writes http:// means it.
+        let insecure = url.starts_with("http://");
+        let mut file = download(url, insecure, Box::new(waiting))?;
+        let copied = std::io::copy(&mut file, to);
+        copied.context(|| format!("cannot get {}", show(url.as_bytes())))?;
+        Ok(file.changed)
     }
 
     fn pull(&mut self, image: &str, platform: Option<&Platform>) -> Result<()> {

@@ -3,8 +3,10 @@
 use super::format::{self, Format, Heading};
 use super::ps::status_text;
 use super::template::Template;
+use super::volume::{labels_text, mountpoint};
 use super::{Outcome, Output, table, units};
 use crate::container::Containers;
+use crate::container::volumes::Volume;
 use crate::store::Result;
 use crate::store::layer::chain_ids;
 use crate::store::steps::StepUsage;
@@ -12,7 +14,7 @@ use crate::store::usage::Usage;
 use crate::store::walk::Taken;
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Arguments of `system df`.
 #[derive(Debug, Args)]
@@ -62,6 +64,13 @@ const CONTAINER: &[Heading] = &[
     ("RunningFor", "CREATED"),
     ("Status", "STATUS"),
     ("Names", "NAMES"),
+];
+
+/// What is said of each volume.
+const VOLUME: &[Heading] = &[
+    ("Name", "VOLUME NAME"),
+    ("Links", "LINKS"),
+    ("Size", "SIZE"),
 ];
 
 /// What is said of each step of a build that is kept.
@@ -134,10 +143,10 @@ pub fn df(containers: &Containers<'_>, args: &Df, output: &mut Output<'_>) -> Ou
     let active = images.iter().filter(used).count();
     let volumes = {
         let all = volumes(containers)?;
-        let used = all.iter().filter(|(_, links, _)| *links > 0).count();
-        let bytes = all.iter().map(|(.., bytes)| bytes).sum();
-        let unused = all.iter().filter(|(_, links, _)| *links == 0);
-        let unused = unused.map(|(.., bytes)| bytes).sum();
+        let used = all.iter().filter(|v| v.links > 0).count();
+        let bytes = all.iter().map(|v| v.bytes).sum();
+        let unused = all.iter().filter(|v| v.links == 0);
+        let unused = unused.map(|v| v.bytes).sum();
         Row::new("Local Volumes", all.len(), used, bytes, unused)
     };
     let rows = [
@@ -176,11 +185,8 @@ fn verbose(
         &table_of(CONTAINER, container_rows(containers)?),
     )?;
     writeln!(output.out, "\nLocal Volumes space usage:\n")?;
-    let mut rows = vec![words(&["VOLUME NAME", "LINKS", "SIZE"])];
-    for (name, links, bytes) in volumes(containers)? {
-        rows.push(vec![name, links.to_string(), units::size(bytes)]);
-    }
-    table::print(output.out, &rows)?;
+    let rows = volumes(containers)?.iter().map(VolumeUse::row).collect();
+    table::print(output.out, &table_of(VOLUME, rows))?;
     let size = units::fine_size(steps.bytes);
     writeln!(output.out, "\nBuild cache usage: {size}\n")?;
     table::print(output.out, &table_of(STEP, step_rows(containers)?))?;
@@ -199,17 +205,31 @@ fn verbose(
 
 /// All of it as one value, with docker's names.
 fn verbose_as(format: &str, containers: &Containers<'_>, output: &mut Output<'_>) -> Outcome {
-    let objects = |fields: &[Heading], rows: Vec<Vec<String>>| -> Value {
-        let object = |row: Vec<String>| -> Value {
-            let names = fields.iter().map(|(field, _)| (*field).to_owned());
-            names.zip(row.into_iter().map(Value::from)).collect()
-        };
-        rows.into_iter().map(object).collect()
+    let object = |fields: &[Heading], row: Vec<String>| -> Map<String, Value> {
+        let names = fields.iter().map(|(field, _)| (*field).to_owned());
+        names.zip(row.into_iter().map(Value::from)).collect()
     };
+    let objects = |fields: &[Heading], rows: Vec<Vec<String>>| -> Value {
+        let all = rows.into_iter().map(|row| object(fields, row));
+        all.map(Value::from).collect()
+    };
+    let volume = |used: &VolumeUse| {
+        let mut told = object(VOLUME, used.row());
+        for (field, value) in [
+            ("Driver", "local".to_owned()),
+            ("Labels", labels_text(&used.volume)),
+            ("Mountpoint", mountpoint(containers, &used.volume)),
+            ("Scope", "local".to_owned()),
+        ] {
+            told.insert(field.to_owned(), value.into());
+        }
+        Value::from(told)
+    };
+    let volumes = volumes(containers)?;
     let all = json!({
         "Images": objects(IMAGE, image_rows(containers)?),
         "Containers": objects(CONTAINER, container_rows(containers)?),
-        "Volumes": [],
+        "Volumes": volumes.iter().map(volume).collect::<Value>(),
         "BuildCache": objects(STEP, step_rows(containers)?),
     });
     match format {
@@ -223,10 +243,6 @@ fn verbose_as(format: &str, containers: &Containers<'_>, output: &mut Output<'_>
 fn table_of(fields: &[Heading], rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
     let heading = fields.iter().map(|(_, title)| (*title).to_owned());
     std::iter::once(heading.collect()).chain(rows).collect()
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|w| (*w).to_owned()).collect()
 }
 
 fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
@@ -253,12 +269,27 @@ fn image_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
-/// Volumes, how many containers use each, and what it takes.
-fn volumes(containers: &Containers<'_>) -> Result<Vec<(String, usize, u64)>> {
+/// A volume, how many containers use it, and what it takes.
+struct VolumeUse {
+    volume: Volume,
+    links: usize,
+    bytes: u64,
+}
+
+impl VolumeUse {
+    fn row(&self) -> Vec<String> {
+        let name = self.volume.name.clone();
+        vec![name, self.links.to_string(), units::size(self.bytes)]
+    }
+}
+
+fn volumes(containers: &Containers<'_>) -> Result<Vec<VolumeUse>> {
     let all = containers.volumes()?.into_iter().map(|volume| {
-        let links = containers.volume_users(&volume.name)?.len();
-        let bytes = Taken::default().add(&containers.volume_dir(&volume.name))?;
-        Ok((volume.name, links, bytes))
+        Ok(VolumeUse {
+            links: containers.volume_users(&volume.name)?.len(),
+            bytes: Taken::default().add(&containers.volume_dir(&volume.name))?,
+            volume,
+        })
     });
     all.collect()
 }

@@ -152,7 +152,7 @@ impl Container {
 #[derive(Debug, Subcommand)]
 pub enum Builder {
     /// Build an image from a Dockerfile
-    Build(build::Build),
+    Build(Box<build::Build>),
     /// Forget what steps of builds have made
     Prune(sweep::BuilderPrune),
 }
@@ -161,7 +161,7 @@ impl Builder {
     /// The command that does it.
     pub fn command(self) -> Command {
         match self {
-            Builder::Build(args) => Command::Build(args),
+            Builder::Build(args) => Command::Build(*args),
             Builder::Prune(args) => Command::BuilderPrune(args),
         }
     }

@@ -57,7 +57,7 @@ pub mod volume;
 pub mod wait;
 
 use crate::config::Config;
-use crate::container::{Containers, monitor};
+use crate::container::{Containers, exec as keeper, monitor};
 use crate::store::{Error, Store};
 use crate::sys::creds;
 use args::{Cli, Command};
@@ -107,6 +107,11 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
         && command == monitor::COMMAND
     {
         return monitor::main(rest);
+    }
+    if let [_, command, _] = args.as_slice()
+        && command == keeper::KEEP_TERMINAL
+    {
+        return keeper::keep_terminal();
     }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => Cli {

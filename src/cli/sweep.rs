@@ -172,7 +172,7 @@ fn remove_stopped(
     gone: &mut Vec<String>,
 ) -> Result<u64> {
     let until = filters.until()?;
-    let mut freed = 0;
+    let (mut freed, mut failed) = (0, None);
     for record in containers.list()? {
         if record.builder.is_some() {
             if record.is_abandoned() {
@@ -195,10 +195,11 @@ fn remove_stopped(
             }
             // It was started meanwhile, or somebody looks into it.
             Err(e @ Error::Conflict(_)) => log::warn!("{e}"),
-            Err(e) => return Err(e),
+            // The others can go all the same.
+            Err(e) => failed = failed.or(Some(e)),
         }
     }
-    Ok(freed)
+    failed.map_or(Ok(freed), Err)
 }
 
 /// Say what is gone, if anything is.

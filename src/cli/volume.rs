@@ -174,7 +174,8 @@ fn inspect(containers: &Containers<'_>, args: &Inspect, output: &mut Output<'_>)
     shape.tell(found, failed, output)
 }
 
-fn mountpoint(containers: &Containers<'_>, volume: &Volume) -> String {
+/// Where a volume's files are.
+pub fn mountpoint(containers: &Containers<'_>, volume: &Volume) -> String {
     containers.volume_data(&volume.name).display().to_string()
 }
 
@@ -195,15 +196,10 @@ fn ls(containers: &Containers<'_>, args: &Ls, output: &mut Output<'_>) -> Outcom
                 None => true,
             };
         if fits {
-            let labels: Vec<String> = volume
-                .labels
-                .iter()
-                .map(|(k, v)| format!("{k}={v}"))
-                .collect();
             rows.push(Row {
                 created_at: units::date(volume.created),
                 driver: "local",
-                labels: labels.join(","),
+                labels: labels_text(&volume),
                 mountpoint: mountpoint(containers, &volume),
                 name: volume.name,
                 scope: "local",
@@ -211,6 +207,12 @@ fn ls(containers: &Containers<'_>, args: &Ls, output: &mut Output<'_>) -> Outcom
         }
     }
     format.print(HEADINGS, &rows, output)
+}
+
+/// A volume's labels as lists show them.
+pub fn labels_text(volume: &Volume) -> String {
+    let labels = volume.labels.iter().map(|(k, v)| format!("{k}={v}"));
+    labels.collect::<Vec<_>>().join(",")
 }
 
 fn labels(volume: &Volume) -> Value {

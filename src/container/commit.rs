@@ -153,7 +153,7 @@ impl Containers<'_> {
     /// What a container has changed, without what the runtime made to mount
     /// things at.
     pub(super) fn changes(&self, record: &Record, trees: &Trees) -> Result<Vec<Change>> {
-        if self.is_mounted(record)? {
+        if self.is_served(record)? {
             // What was stored to mappings is still the kernel's.
             let point = self.mount_point(record);
             File::open(&point)

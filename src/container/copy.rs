@@ -190,7 +190,7 @@ impl Containers<'_> {
         }
     }
 
-    fn source(&self, record: &Record, from: &Given, how: How) -> Result<(View<'_>, Node, Stat)> {
+    fn source(&self, record: &Record, from: &Given, how: How) -> Result<(View, Node, Stat)> {
         let view = self.view_at(record, &from.path, false)?;
         let path = within(&view, &from.path);
         match find(&view.root, path, how.follow || from.slash)? {
@@ -202,7 +202,7 @@ impl Containers<'_> {
         }
     }
 
-    fn destination(&self, record: &Record, to: &Given) -> Result<(View<'_>, Vec<u8>)> {
+    fn destination(&self, record: &Record, to: &Given) -> Result<(View, Vec<u8>)> {
         let view = self.view_at(record, &to.path, true)?;
         let path = within(&view, &to.path).to_vec();
         Ok((view, path))
@@ -238,7 +238,7 @@ fn owner(how: How, otherwise: (u32, u32)) -> Option<(u32, u32)> {
 }
 
 /// A path in a view.
-fn within<'a>(view: &View<'_>, path: &'a [u8]) -> &'a [u8] {
+fn within<'a>(view: &View, path: &'a [u8]) -> &'a [u8] {
     let rest = path.strip_prefix(view.at.as_slice()).unwrap_or(path);
     rest.strip_prefix(b"/").unwrap_or(rest)
 }

@@ -8,7 +8,7 @@ use super::{Containers, Record, cgroup, monitor, signal, user, workdir};
 use crate::store::error::{Context, Error, Result};
 use crate::store::staging::Staging;
 use crate::sys::child::{self, Handle};
-use crate::sys::process::Signals;
+use crate::sys::process::{self, Signals};
 use crate::sys::stream::{self, Interest};
 use crate::sys::terminal::{self, Raw};
 use std::ffi::OsStr;
@@ -64,13 +64,11 @@ impl Containers<'_> {
         let within = self.process(record).map(|p| p.pid);
         let within = within.and_then(|pid| File::open(format!("/proc/{pid}/root")).ok());
         workdir::check(within.as_ref().unwrap_or(&tree), working_dir)?;
-        // Nobody would keep a terminal for a command that is left alone.
-        let tty = wish.tty && !wish.detach;
         let command = Command {
             args: &wish.args,
             env: &wish.env,
             working_dir,
-            tty,
+            tty: wish.tty,
         };
         let process = bundle::process(record, &ids, &command, cgroup::devices_guarded()?);
         let json = serde_json::to_vec(&process)
@@ -82,7 +80,7 @@ impl Containers<'_> {
             .chain(["--process", "process.json"])
             .map(OsStr::new)
             .collect();
-        let console = match tty {
+        let console = match wish.tty {
             true => {
                 args.extend(["--console-socket", CONSOLE].map(OsStr::new));
                 Some(monitor::console(dir)?)
@@ -93,6 +91,9 @@ impl Containers<'_> {
         let say = || "cannot wait for the command".to_owned();
         if wish.detach {
             let pid = runtime.start(dir, &args, |_| {})?;
+            if let Some(console) = console {
+                leave_terminal(console.receive_descriptor(), &record.id)?;
+            }
             // One that is gone by now did nothing for long.
             if let Ok(process) = Handle::open(pid) {
                 verify(&root, pid, &process)?;
@@ -103,7 +104,7 @@ impl Containers<'_> {
         child::adopt_orphans().context(say)?;
         let signals = Signals::hold(&signal::HANDED_ON).context(say)?;
         let pid = runtime.start(dir, &args, |command| {
-            if tty {
+            if wish.tty {
                 return;
             }
             if wish.input {
@@ -126,6 +127,40 @@ impl Containers<'_> {
         let code = child::wait_for(pid).context(say);
         followed.and(code)
     }
+}
+
+/// The hidden command that keeps its standard input, our end of a terminal, as
+/// long as somebody is at the other; what is written there is lost. The id of
+/// the container comes after it, for those who see it in a list of processes.
+pub const KEEP_TERMINAL: &str = "keep-terminal";
+
+/// Be that command; the exit code.
+pub fn keep_terminal() -> u8 {
+    let Ok(master) = process::take_stdin() else {
+        return 1;
+    };
+    process::set_name(c"capas-terminal");
+    // It outlives who has asked for it.
+    let _ = process::leave_session();
+    let mut sink = std::io::sink();
+    // It ends by an error once the last has closed the other end.
+    let _ = std::io::copy(&mut File::from(master), &mut sink);
+    0
+}
+
+/// Have somebody keep the terminal of a command that nobody waits for: without
+/// our end it would be hung up.
+fn leave_terminal(master: crate::sys::Result<OwnedFd>, id: &str) -> Result<()> {
+    let master = master.context(|| "the runtime gave no terminal".to_owned())?;
+    std::process::Command::new("/proc/self/exe")
+        .args([KEEP_TERMINAL, id])
+        .current_dir("/")
+        .stdin(Stdio::from(master))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context(|| "cannot keep the terminal".to_owned())
+        .map(drop)
 }
 
 /// End a command that works outside of the container.

@@ -13,6 +13,7 @@
 //!   output.log      what it has written, one JSON object a line
 //!   attach          where its monitor listens, while it runs
 //!   starting        locked by a runtime that starts the command
+//!   still           locked by whoever wants the command to stand still
 //!   network.*       of the program that connects its network
 //! ```
 //!

@@ -5,7 +5,11 @@
 use super::monitor::launch::{Connection, Wanted};
 use super::runtime::Runtime;
 use super::{Containers, Record, cgroup};
-use crate::store::error::{Error, Result};
+use crate::store::error::{Context, Error, Result};
+use std::fs::File;
+
+/// Locked, shared, by whoever wants the container to stand still.
+const STILL: &str = "still";
 
 /// A container that stands still until this is dropped.
 #[derive(Debug)]
@@ -13,6 +17,7 @@ pub struct Paused {
     connection: Connection,
     runtime: Runtime,
     id: String,
+    _still: File,
 }
 
 impl Containers<'_> {
@@ -27,13 +32,30 @@ impl Containers<'_> {
                 record.name
             )));
         };
+        let still = {
+            let path = self.dir(&record.id).join(STILL);
+            let say = || format!("cannot lock {}", path.display());
+            let file = File::create(&path).context(say)?;
+            file.lock_shared().context(say)?;
+            file
+        };
         let mut connection = self.connect(record, Wanted::default())?;
         connection.pause()?;
         Ok(Paused {
             connection,
             runtime: Runtime::at(program),
             id: record.id.clone(),
+            _still: still,
         })
+    }
+
+    /// Let a container go on that runs and may stand still though whoever wanted
+    /// that has died, and its monitor too.
+    pub(super) fn let_go_on(&self, record: &Record) {
+        let still = File::open(self.dir(&record.id).join(STILL));
+        if still.is_ok_and(|file| file.try_lock().is_ok() && !self.is_held(record)) {
+            cgroup::thaw(&record.id);
+        }
     }
 }
 

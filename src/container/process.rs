@@ -25,10 +25,20 @@ pub struct Process {
 impl Process {
     /// The process that has this number now, unless it has ended.
     pub fn of(pid: u32) -> Option<Process> {
+        Process::find(pid, false)
+    }
+
+    /// A child that was not waited for, so that the number is its own though it
+    /// may have ended.
+    pub fn of_child(pid: u32) -> Option<Process> {
+        Process::find(pid, true)
+    }
+
+    fn find(pid: u32, ended: bool) -> Option<Process> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         Some(Process {
             pid,
-            start: start(pid)?,
+            start: start(pid, ended)?,
             boot: boot.trim().to_owned(),
         })
     }
@@ -51,12 +61,12 @@ impl Process {
     }
 }
 
-/// When a process that is no zombie began, in ticks.
-fn start(pid: u32) -> Option<u64> {
+/// When a process began, in ticks; one that has `ended` only if that is asked for.
+fn start(pid: u32, ended: bool) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything.
     let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    if matches!(fields.next()?, "Z" | "X") {
+    if matches!(fields.next()?, "Z" | "X") && !ended {
         return None;
     }
     fields.nth(18)?.parse().ok()
@@ -120,6 +130,10 @@ mod tests {
         let handle = Handle::open(child.id()).unwrap();
         assert!(handle.ends_within(Duration::from_secs(20)).unwrap());
         assert_eq!(Process::of(child.id()), None);
+        // It is written down all the same, as what has ended.
+        let known = Process::of_child(child.id()).unwrap();
+        assert!(!known.is_alive());
         child.wait().unwrap();
+        assert_eq!(Process::of_child(child.id()), None);
     }
 }

@@ -6,13 +6,22 @@ use crate::store::error::{Error, Result};
 
 impl Containers<'_> {
     /// Write down that a container has ended of which nobody saw the end, and
-    /// remove what its run has left. Nothing for any other.
+    /// remove what its run has left. One that runs without its monitor and was
+    /// left standing still goes on. Nothing for any other.
     ///
     /// # Errors
     /// When it is in use, or something cannot be removed.
     pub fn settle(&self, record: &Record) -> Result<()> {
-        if record.state.status != Status::Running || self.status(record).0 != Status::Exited {
+        if record.state.status != Status::Running {
             return Ok(());
+        }
+        match self.status(record).0 {
+            Status::Exited => {}
+            Status::Running => {
+                self.let_go_on(record);
+                return Ok(());
+            }
+            Status::Created => return Ok(()),
         }
         let _held = self.hold(record)?;
         let now = match self.read(&record.id) {

@@ -5,6 +5,7 @@ use super::record::Status;
 use super::volume::Kind;
 use super::{Containers, Held, Record};
 use crate::store::error::{Context, Error, Result, show};
+use crate::sys::mount;
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,57 +16,38 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A tree of a container. Paths in it are resolved beneath `root`, by
 /// descriptors, and lead nowhere else whatever it holds.
 #[derive(Debug)]
-pub struct View<'a> {
+pub struct View {
     /// The root of the tree.
     pub root: File,
     /// Where the tree is in the container; empty for the whole of it.
     pub at: Vec<u8>,
-    _mounted: Option<Mounted<'a>>,
+    /// Nobody mounts, starts or removes it meanwhile. Goes after what keeps it
+    /// mounted.
+    _held: Option<Held>,
 }
 
-/// A mount that is only there for this.
-#[derive(Debug)]
-struct Mounted<'a> {
-    containers: Containers<'a>,
-    record: Record,
-    /// It was mounted before.
-    stays: bool,
-    _held: Held,
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        if !self.stays
-            && let Err(e) = self.containers.unmount(&self.record)
-        {
-            log::warn!("{e}");
-        }
-    }
-}
-
-impl<'a> Containers<'a> {
-    /// A container's own root, without what is mounted in it.
+impl Containers<'_> {
+    /// A container's own root, without what is mounted in it. One that is mounted
+    /// for this is so only as long as a descriptor leads to it, so whatever ends
+    /// us leaves no mount.
     ///
     /// # Errors
     /// When it cannot be mounted.
-    pub fn view(&self, record: &Record) -> Result<View<'a>> {
-        let mounted = match self.hold_still(record)? {
-            None => None,
-            Some(held) => {
-                let stays = self.is_mounted(record)?;
-                self.mount(record)?;
-                Some(Mounted {
-                    containers: *self,
-                    record: record.clone(),
-                    stays,
-                    _held: held,
-                })
-            }
-        };
+    pub fn view(&self, record: &Record) -> Result<View> {
+        let held = self.hold_still(record)?;
+        let is_ours = held.is_some() && !self.is_served(record)?;
+        if is_ours {
+            self.mount(record)?;
+        }
+        let root = open(self.mount_point(record));
+        if is_ours {
+            let say = || format!("cannot unmount container {}", record.name);
+            mount::detach(&self.mount_point(record)).context(say)?;
+        }
         Ok(View {
-            root: open(self.mount_point(record))?,
+            root: root?,
             at: Vec::new(),
-            _mounted: mounted,
+            _held: held,
         })
     }
 
@@ -76,7 +58,7 @@ impl<'a> Containers<'a> {
         loop {
             self.settle(record)?;
             let now = self.read(&record.id)?;
-            if self.status(&now).0 == Status::Running && self.is_mounted(&now)? {
+            if self.status(&now).0 == Status::Running && self.is_served(&now)? {
                 return Ok(None);
             }
             match self.hold(&now) {
@@ -92,7 +74,7 @@ impl<'a> Containers<'a> {
     ///
     /// # Errors
     /// When it cannot be mounted, or must not be changed.
-    pub fn view_at(&self, record: &Record, path: &[u8], write: bool) -> Result<View<'a>> {
+    pub fn view_at(&self, record: &Record, path: &[u8], write: bool) -> Result<View> {
         if self.status(record).0 == Status::Running
             && let Some(process) = self.process(record)
         {
@@ -102,7 +84,7 @@ impl<'a> Containers<'a> {
                 return Ok(View {
                     root,
                     at: Vec::new(),
-                    _mounted: None,
+                    _held: None,
                 });
             }
         }
@@ -125,8 +107,8 @@ impl<'a> Containers<'a> {
         };
         let source = match mount.kind {
             Kind::Volume => {
-                let _view = self.view(record)?;
-                self.fill_volumes(record, &self.mount_point(record))?;
+                let view = self.view(record)?;
+                self.fill_volumes(record, &view.root)?;
                 self.volume_data(&mount.source)
             }
             _ => PathBuf::from(&mount.source),
@@ -134,7 +116,7 @@ impl<'a> Containers<'a> {
         Ok(View {
             root: open(source)?,
             at: clean(mount.target.as_bytes()),
-            _mounted: None,
+            _held: None,
         })
     }
 }

@@ -19,6 +19,17 @@ pub enum Kind {
     Volume,
 }
 
+impl Kind {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Bind => "bind",
+            Kind::Tmpfs => "tmpfs",
+            Kind::Volume => "volume",
+        }
+    }
+}
+
 /// One thing that is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -92,7 +103,9 @@ impl Mount {
                 // Labels of SELinux are not changed here.
                 "rw" | "z" | "Z" => {}
                 "nocopy" if mount.kind == Kind::Volume => mount.no_copy = true,
-                word if PROPAGATION.contains(&word) => mount.options.push(word.to_owned()),
+                word if PROPAGATION.contains(&word) && mount.kind == Kind::Bind => {
+                    mount.options.push(word.to_owned());
+                }
                 other => {
                     return bad(
                         text,
@@ -113,8 +126,19 @@ impl Mount {
         let (mut source, mut target) = (None, None);
         let (mut read_only, mut no_copy) = (false, false);
         let mut options = Vec::new();
+        // Options of one kind alone: how it is called, and which it is.
+        let mut of_kind = Vec::new();
         for field in text.split(',') {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
+            of_kind.extend(
+                [
+                    ("bind", Kind::Bind),
+                    ("tmpfs", Kind::Tmpfs),
+                    ("volume", Kind::Volume),
+                ]
+                .into_iter()
+                .find(|(of, _)| key.strip_prefix(of).is_some_and(|k| k.starts_with('-'))),
+            );
             match (key, value) {
                 ("type", "bind") => kind = Kind::Bind,
                 ("type", "tmpfs") => kind = Kind::Tmpfs,
@@ -124,6 +148,7 @@ impl Mount {
                 ("readonly" | "ro", "" | "true" | "1") => read_only = true,
                 ("readonly" | "ro", "false" | "0") => read_only = false,
                 ("volume-nocopy", "" | "true" | "1") => no_copy = true,
+                ("volume-nocopy", "false" | "0") => no_copy = false,
                 ("bind-propagation", word) if PROPAGATION.contains(&word) => {
                     options.push(word.to_owned());
                 }
@@ -133,6 +158,11 @@ impl Mount {
                 }
                 _ => return bad(text, &format!("{} is not known", show(field.as_bytes()))),
             }
+        }
+        if let Some((of, _)) = of_kind.iter().find(|(_, of)| *of != kind) {
+            let kind = kind.name();
+            let why = format!("cannot mix '{of}-*' options with mount type '{kind}'");
+            return bad(text, &why);
         }
         let Some(target) = target else {
             return bad(text, "it has no target");
@@ -255,7 +285,8 @@ fn bad<T>(text: &str, why: &str) -> Result<T> {
     invalid(format!("invalid mount '{}': {why}", show(text.as_bytes())))
 }
 
-fn is_size(text: &str) -> bool {
+/// Is it a size as tmpfs takes it.
+pub fn is_size(text: &str) -> bool {
     let digits = text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
     text.len() - digits.len() <= 1 && digits.parse::<u64>().is_ok()
 }
@@ -331,6 +362,7 @@ mod tests {
             "/a:/b/../../c",
             "/a:/b:no",
             "/a:/b:ro:x",
+            "name:/b:shared",
         ] {
             assert!(Mount::parse_volume(bad).is_err(), "{bad}");
         }
@@ -348,6 +380,16 @@ mod tests {
             "type=tmpfs,target=/a,x=y",
         ] {
             assert!(Mount::parse_mount(bad).is_err(), "{bad}");
+        }
+        for (text, of, kind) in [
+            ("type=bind,src=/,dst=/x,volume-nocopy", "volume", "bind"),
+            ("dst=/x,bind-propagation=shared", "bind", "volume"),
+            ("tmpfs-size=1m,type=volume,dst=/x", "tmpfs", "volume"),
+            ("type=tmpfs,dst=/x,volume-nocopy=false", "volume", "tmpfs"),
+        ] {
+            let e = Mount::parse_mount(text).unwrap_err().to_string();
+            let why = format!("cannot mix '{of}-*' options with mount type '{kind}'");
+            assert!(e.contains(&why), "{text}: {e}");
         }
         let m = Mount::parse_tmpfs("/run:rw,size=64m,mode=1777").unwrap();
         assert_eq!(m.options, ["rw", "size=64m", "mode=1777"]);

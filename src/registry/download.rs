@@ -18,6 +18,8 @@ pub struct Download {
     place: Place,
     /// How large the file is, if the server says it.
     pub size: Option<u64>,
+    /// When it was changed last, in seconds since 1970, if the server says it.
+    pub changed: Option<i64>,
     body: Resumed<'static>,
 }
 
@@ -59,6 +61,11 @@ pub fn download(url: &str, insecure: bool, waiting: OwnWaiting<'static>) -> Resu
     let version = etag.filter(|tag| !tag.starts_with("W/"));
     let version = version.or(answer.header(LAST_MODIFIED.as_str()));
     let size = length(&answer);
+    let changed = answer.header(LAST_MODIFIED.as_str()).and_then(|text| {
+        let when = httpdate::parse_http_date(text).ok()?;
+        let since = when.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    });
     let version = version.unwrap_or_default().to_owned();
     let body = answer.into_body();
     let body = match version.is_empty() {
@@ -67,6 +74,7 @@ pub fn download(url: &str, insecure: bool, waiting: OwnWaiting<'static>) -> Resu
     };
     Ok(Download {
         size,
+        changed,
         place: Place {
             transport,
             url: url.to_owned(),

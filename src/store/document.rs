@@ -140,7 +140,7 @@ impl Descriptor {
 }
 
 /// Where an image runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// As Go names it.
     #[serde(default)]

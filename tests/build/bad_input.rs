@@ -69,9 +69,9 @@ fn bad_dockerfiles_and_contexts() {
             "unable to find user nobody: no matching entries in passwd file",
         ),
         (
-            "FROM box:1\nCOPY --chmod=u+x a /\n",
+            "FROM box:1\nCOPY --chmod=u+y a /\n",
             2,
-            "--chmod=u+x: give octal digits, such as 755",
+            "--chmod=u+y: give octal digits, such as 755, or changes, such as u+x,go-w",
         ),
         (
             "FROM box:1\nCOPY --what=1 a /\n",

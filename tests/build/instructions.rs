@@ -173,12 +173,6 @@ fn archives_are_added_unpacked_and_copied_whole() {
         g.see("t:1", "ls /b; cat /b/no.gz; ls -d /c; stat -c '%u:%g' /d/f"),
         "f\ng\nno.gz\nno archive/c\n33:33\n"
     );
-    let (code, _, err) = g.try_build("FROM box:1\nADD https://example.com/x /\n", &[]);
-    assert_eq!(code, 1);
-    assert!(
-        err.contains("Dockerfile:2: https://example.com/x: ADD of a URL"),
-        "{err}"
-    );
     g.assert_nothing_is_left();
 }
 

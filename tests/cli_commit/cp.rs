@@ -2,7 +2,7 @@
 
 use super::harness::{Cli, ready};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -365,5 +365,51 @@ fn an_export_is_the_whole_root() {
         (1, "Error: No such container: none\n")
     );
     c.ok(&["rm", "one", "two"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn an_export_that_is_killed_leaves_no_mount() {
+    let Some(c) = ready() else { return };
+    let id = c.ok(&["create", "--name", "one", "box:1"]);
+    let mut export = c.command(&["export", "one"]);
+    let mut export = export.stdout(Stdio::piped()).spawn().unwrap();
+    // The rest does not fit into the pipe.
+    let mut stream = export.stdout.take().unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    assert!(!c.processes(&["lowerdir=", id.trim_end()]).is_empty());
+    export.kill().unwrap();
+    export.wait().unwrap();
+    assert_eq!(c.mounts(), 0);
+    c.until("its driver has ended", || {
+        c.processes(&["lowerdir=", id.trim_end()]).is_empty()
+    });
+    c.ok(&["rm", "one"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn a_mount_whose_driver_died_is_none() {
+    let Some(c) = ready() else { return };
+    let id = c.ok(&["create", "--name", "one", "box:1"]);
+    let mount_and_kill = || {
+        let point = c.ok(&["mount", "one"]);
+        let motd = Path::new(point.trim_end()).join("etc/motd");
+        for driver in c.processes(&["lowerdir=", id.trim_end()]) {
+            capas::sys::tree::kill(driver, capas::sys::tree::SIGKILL).unwrap();
+        }
+        c.until("the mount is dead", || fs::read(&motd).is_err());
+    };
+    mount_and_kill();
+    let here = c.bench.dir.path().to_owned();
+    assert_eq!(
+        cp(&c, &here, &["one:/etc/motd", "motd"]),
+        (0, String::new())
+    );
+    assert_eq!(fs::read(here.join("motd")).unwrap(), b"upper\n");
+    assert_eq!(c.mounts(), 0);
+    mount_and_kill();
+    c.ok(&["commit", "one", "new:1"]);
+    c.ok(&["rm", "one"]);
     c.assert_nothing_is_left();
 }

@@ -3,6 +3,7 @@
 use super::harness::{Cli, ready};
 use capas::sys::tree::{SIGKILL, kill};
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 fn running(c: &Cli, more: &[&str]) -> (u32, u32) {
     let args = [
@@ -203,6 +204,68 @@ fn a_command_that_works_outside_is_ended() {
     c.assert_nothing_is_left();
 }
 
+/// Where it is said that a container stands still, and what is said there then.
+fn freezers(id: &str) -> impl Iterator<Item = (PathBuf, &'static str)> {
+    let all = [
+        (format!("freezer/capas/{id}/freezer.state"), "FROZEN"),
+        (format!("capas/{id}/cgroup.freeze"), "1"),
+    ];
+    let all = all.map(|(path, word)| (Path::new("/sys/fs/cgroup").join(path), word));
+    all.into_iter().filter(|(path, _)| path.exists())
+}
+
+/// Neither the monitor nor whoever wanted it to stand still is there to let it
+/// go on.
+#[test]
+fn one_that_was_paused_by_two_who_died_goes_on() {
+    let Some(c) = ready() else { return };
+    if !capas::container::cgroup::usable().unwrap() {
+        eprintln!("SKIPPED: control groups cannot be used here");
+        return;
+    }
+    let script = "dd if=/dev/zero of=/big bs=1M seek=400 count=0; \
+                  while :; do echo x >> /lines; sleep 0.01; done";
+    c.ok(&["run", "-d", "--name", "box", "box:1", "sh", "-c", script]);
+    let id = c.told("box", "/Id").as_str().unwrap().to_owned();
+    let lines = c.bench.store.containers().join(&id).join("upper/lines");
+    let count = || std::fs::metadata(&lines).map_or(0, |m| m.len());
+    let goes_on = || {
+        let seen = count();
+        c.until("it goes on", || count() > seen);
+    };
+    let frozen = || {
+        freezers(&id).any(|(path, word)| {
+            std::fs::read_to_string(path).is_ok_and(|text| text.trim_end() == word)
+        })
+    };
+    goes_on();
+    let monitor = c.monitor("box");
+    let mut commit = c.command(&["commit", "box"]).spawn().unwrap();
+    // It is told so once the monitor has done it, and begins to read then.
+    let files = format!("/proc/{}/fd", commit.id());
+    let reads = || {
+        let all = std::fs::read_dir(&files).unwrap().flatten();
+        let mut all = all.filter_map(|e| std::fs::read_link(e.path()).ok());
+        all.any(|file| file.ends_with("upper/big"))
+    };
+    c.until("it stands still", || frozen() && reads());
+    kill(monitor, SIGKILL).unwrap();
+    c.until("the monitor is gone", || {
+        c.processes(&["monitor", c.root()]).is_empty()
+    });
+    // Whoever looks now does not disturb the commit.
+    assert!(c.ok(&["ps"]).contains("Up "));
+    assert!(frozen() && commit.try_wait().unwrap().is_none());
+    commit.kill().unwrap();
+    commit.wait().unwrap();
+    assert!(frozen());
+    assert!(c.ok(&["ps"]).contains("Up "));
+    assert!(!frozen());
+    goes_on();
+    c.ok(&["rm", "-f", "box"]);
+    c.assert_nothing_is_left();
+}
+
 /// As a runtime that is killed while it pauses or resumes leaves it.
 #[test]
 fn one_that_was_left_standing_still_ends() {
@@ -215,15 +278,7 @@ fn one_that_was_left_standing_still_ends() {
         running(&c, &[]);
         let id = c.told("box", "/Id");
         let id = id.as_str().unwrap();
-        let frozen = [
-            ("freezer/capas", "freezer.state", "FROZEN"),
-            ("capas", "cgroup.freeze", "1"),
-        ];
-        let stopped = frozen.iter().any(|(at, file, text)| {
-            let path = format!("/sys/fs/cgroup/{at}/{id}/{file}");
-            std::path::Path::new(&path).exists() && std::fs::write(path, text).is_ok()
-        });
-        assert!(stopped);
+        assert!(freezers(id).any(|(path, word)| std::fs::write(path, word).is_ok()));
         c.ok(end);
         c.run(&["rm", "box"]);
         c.assert_nothing_is_left();

@@ -46,12 +46,15 @@ fn commands_are_run_in_a_container_that_runs() {
     c.until("it is made", || {
         c.run(&["exec", "box", "cat", "/made"]).1 == "x\n"
     });
-    // Nobody is there to keep a terminal.
-    let script = "sleep 1; echo t > /later; sleep 1000";
+    // Its terminal stays though nobody looks at it, and takes what is written.
+    let script = "sleep 1; seq 9999; tty > /later; sleep 1000";
     c.ok(&["exec", "-d", "-t", "box", "sh", "-c", script]);
     c.until("it went on", || {
-        c.run(&["exec", "box", "cat", "/later"]).1 == "t\n"
+        c.run(&["exec", "box", "cat", "/later"]).1 == "/dev/pts/0\n"
     });
+    let id = c.told("box", "/Id");
+    let keepers = || c.processes(&["keep-terminal", id.as_str().unwrap()]);
+    assert_eq!(keepers().len(), 1);
     for (args, code) in [
         (&["nosuch"][..], 127),
         (&["/etc/motd"], 126),
@@ -73,7 +76,11 @@ fn commands_are_run_in_a_container_that_runs() {
         );
     }
     // What runs beside it ends with it.
+    let id = id.as_str().unwrap().to_owned();
     c.ok(&["rm", "-f", "box"]);
+    c.until("nobody keeps a terminal", || {
+        c.processes(&["keep-terminal", &id]).is_empty()
+    });
     c.assert_nothing_is_left();
     let (code, _, err) = c.run(&["exec", "box", "true"]);
     assert!(code == 1 && err.contains("No such container"), "{err}");

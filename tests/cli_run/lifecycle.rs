@@ -1,6 +1,7 @@
 //! A container from its start to its end, by the commands that people know.
 
 use super::harness::ready;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -130,4 +131,49 @@ fn ps_shows_what_is_asked_for() {
     }
     let json: serde_json::Value = serde_json::from_str(&c.ok(&["ps", "--format", "json"])).unwrap();
     assert_eq!(json["State"], "running");
+}
+
+#[test]
+fn a_prune_goes_on_where_one_cannot_be_removed() {
+    let Some(c) = ready() else { return };
+    let ids: Vec<String> = ["one", "two", "three"]
+        .iter()
+        .map(|name| c.ok(&["create", "--name", name, "box:1"]))
+        .collect();
+    let point = c.ok(&["mount", "two"]);
+    let used = std::fs::File::open(point.trim_end()).unwrap();
+    let (code, out, err) = c.run(&["container", "prune", "-f"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with("Error: cannot unmount container two: "),
+        "{err}"
+    );
+    let gone = format!("Deleted Containers:\n{}{}\n", ids[2], ids[0]);
+    assert_eq!(out, gone);
+    assert_eq!(c.ok(&["ps", "-aq", "--no-trunc"]), ids[1]);
+    drop(used);
+    let out = c.ok(&["container", "prune", "-f"]);
+    assert!(
+        out.starts_with(&format!("Deleted Containers:\n{}", ids[1])),
+        "{out}"
+    );
+    c.assert_nothing_is_left();
+}
+
+/// It has ended before anybody could look at its process.
+#[test]
+fn the_end_of_a_short_command_is_waited_for() {
+    let Some(c) = ready() else { return };
+    let text = "#!/bin/sh\nPATH=$PATH:/usr/sbin:/usr/local/sbin runc \"$@\"\n\
+                code=$?\nsleep 0.4\nexit $code\n";
+    let runtime = c.bench.write("slow-runtime", text.as_bytes());
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let runtime = runtime.to_str().unwrap();
+    let args = ["run", "-d", "--name", "box", "box:1", "sh", "-c", "exit 7"];
+    c.ok(&[&["--runtime", runtime][..], &args].concat());
+    assert!(c.ok(&["ps", "-a"]).contains("Up "));
+    assert_eq!(c.ok(&["wait", "box"]), "7\n");
+    assert_eq!(c.mounts(), 0);
+    c.ok(&["rm", "box"]);
+    c.assert_nothing_is_left();
 }

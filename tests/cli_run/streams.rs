@@ -1,6 +1,7 @@
 //! What containers write and read.
 
 use super::harness::ready;
+use capas::sys::tree::kill;
 use std::io::{Read, Write};
 use std::process::Stdio;
 
@@ -203,5 +204,52 @@ fn start_attaches_to_one_that_runs_already() {
     assert_eq!(output.stdout, b"got it\n");
     assert_eq!(output.status.code(), Some(6));
     c.ok(&["rm", "talk"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn a_signal_that_is_not_handed_on_ends_only_who_looks() {
+    let Some(c) = ready() else { return };
+    let script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done";
+    let mut run = c.command(&[
+        "run",
+        "--sig-proxy=false",
+        "--name",
+        "box",
+        "box:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let mut run = run.stdout(Stdio::piped()).spawn().unwrap();
+    run.stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut [0; 3])
+        .unwrap();
+    kill(run.id(), 15).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(128 + 15));
+    assert!(c.ok(&["ps"]).contains("Up "));
+    let attach = |more: &[&str]| {
+        let child = c
+            .command(&[&["attach"], more, &["box"]].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It holds its signals once it is connected.
+        let status = format!("/proc/{}/status", child.id());
+        c.until("it holds signals", || {
+            let text = std::fs::read_to_string(&status).unwrap();
+            let blocked = text.lines().find_map(|l| l.strip_prefix("SigBlk:\t"));
+            u64::from_str_radix(blocked.unwrap(), 16).unwrap() & (1 << (15 - 1)) != 0
+        });
+        kill(child.id(), 15).unwrap();
+        child
+    };
+    let mut aside = attach(&["--sig-proxy=false"]);
+    assert_eq!(aside.wait().unwrap().code(), Some(128 + 15));
+    assert!(c.ok(&["ps"]).contains("Up "));
+    assert_eq!(attach(&[]).wait().unwrap().code(), Some(5));
+    c.ok(&["rm", "box"]);
     c.assert_nothing_is_left();
 }

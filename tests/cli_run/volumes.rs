@@ -230,3 +230,43 @@ fn many_who_make_one_volume_at_once_see_it_full() {
     c.ok(&["volume", "rm", "new"]);
     c.assert_nothing_is_left();
 }
+
+#[test]
+fn what_volumes_take_is_told_one_by_one() {
+    let Some(c) = ready() else { return };
+    c.ok(&["volume", "create", "--label", "k=v", "bare"]);
+    c.ok(&[
+        "run",
+        "--name",
+        "one",
+        "-v",
+        "used:/d",
+        "box:1",
+        "sh",
+        "-c",
+        "seq 9999 >/d/f",
+    ]);
+    let df = |format: &str| c.ok(&["system", "df", "-v", "--format", format]);
+    let all: serde_json::Value = serde_json::from_str(&df("json")).unwrap();
+    let volumes = all["Volumes"].as_array().unwrap();
+    let of = |name: &str| volumes.iter().find(|v| v["Name"] == name).unwrap();
+    let point = data(&c, "used").display().to_string();
+    for (name, field, value) in [
+        ("used", "Links", "1"),
+        ("bare", "Links", "0"),
+        ("bare", "Labels", "k=v"),
+        ("used", "Driver", "local"),
+        ("used", "Scope", "local"),
+        ("used", "Mountpoint", &point),
+    ] {
+        assert_eq!(of(name)[field], value, "{name} {field}");
+    }
+    // The table and the objects say the same.
+    let table = c.ok(&["system", "df", "-v"]);
+    let row = ["used", "1", of("used")["Size"].as_str().unwrap()];
+    let same = |line: &str| line.split_whitespace().eq(row);
+    assert!(table.lines().any(same), "{table}");
+    assert_eq!(df("{{len .Volumes}}"), "2\n");
+    c.ok(&["rm", "one"]);
+    c.ok(&["volume", "rm", "used", "bare"]);
+}

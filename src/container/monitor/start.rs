@@ -67,7 +67,10 @@ pub fn start(containers: &Containers<'_>, record: &Record, runtime: &Runtime) ->
         })?;
     }
     let root = root?;
-    containers.fill_volumes(record, &root)?;
+    let opened = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
+    containers.fill_volumes(record, &opened)?;
+    // It would keep the root mounted.
+    drop(opened);
     let network = connected.as_ref().map(|c| {
         let fd = c.namespace.as_raw_fd();
         PathBuf::from(format!("/proc/{}/fd/{fd}", std::process::id()))
@@ -75,7 +78,7 @@ pub fn start(containers: &Containers<'_>, record: &Record, runtime: &Runtime) ->
     let bundle = containers.write_bundle(record, &root, network)?;
     let starting = containers.starting(record)?;
     let started = stream::lend(&starting, || call(record, runtime, &bundle))?;
-    let process = Process::of(started.pid);
+    let process = Process::of_child(started.pid);
     containers.update(&record.id, |r| {
         r.state.process = process;
         Ok(())
