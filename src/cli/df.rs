@@ -299,7 +299,9 @@ fn step_rows(containers: &Containers<'_>) -> Result<Vec<Vec<String>>> {
     let store = containers.store();
     let mut chains = Vec::new();
     for image in store.images()? {
-        let (config, _) = store.image_config(&image.id)?;
+        let Some((config, _)) = store.config_if_whole(&image)? else {
+            continue;
+        };
         chains.extend(chain_ids(config.diff_ids()));
     }
     let mut rows = Vec::new();

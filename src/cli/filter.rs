@@ -268,7 +268,7 @@ impl ImageFilter {
     /// configuration is read only where labels are asked for.
     ///
     /// # Errors
-    /// When the configuration is damaged.
+    /// When the store cannot be read.
     pub fn lines<'a>(&self, image: &'a Image, store: &Store) -> Result<Vec<Called<'a>>> {
         let in_time = self.before.is_none_or(|b| created(image) < b)
             && self.since.is_none_or(|s| created(image) > s);
@@ -290,8 +290,14 @@ impl ImageFilter {
             lines.retain(|called| self.names.iter().any(|p| p.fits(image, *called)));
         }
         if !lines.is_empty() && self.filters.any(&["label", "label!"]) {
-            let config = raw_config(&store.image_config(&image.id)?.1)?;
-            if !self.filters.labels_fit(config.pointer("/config/Labels")) {
+            let fits = match store.config_if_whole(image)? {
+                Some((_, data)) => {
+                    let config = raw_config(&data)?;
+                    self.filters.labels_fit(config.pointer("/config/Labels"))
+                }
+                None => false,
+            };
+            if !fits {
                 lines.clear();
             }
         }

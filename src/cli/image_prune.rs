@@ -6,7 +6,7 @@ use super::{Failure, Outcome, Output, interrupt};
 use crate::container::Containers;
 use crate::store::image::{Image, raw_config};
 use crate::store::remove::Removed;
-use crate::store::{Digest, Error, Result, Store};
+use crate::store::{Error, Result, Store};
 
 /// Arguments of `image prune`.
 #[derive(Debug, clap::Args)]
@@ -65,7 +65,7 @@ pub(super) fn unused(
         let wanted = (all || image.names.is_empty())
             && !users.iter().any(|u| u.image == image.id)
             && until.is_none_or(|until| created(&image) < Some(until))
-            && labels_fit(filters, &image.id, store)?;
+            && labels_fit(filters, &image, store)?;
         if wanted {
             removed.extend(remove(containers, &image)?);
         }
@@ -112,15 +112,18 @@ pub(super) fn garbage(
     }
 }
 
-/// Do the labels of an image fit.
+/// Do the labels of an image fit; those that are not known do not.
 ///
 /// # Errors
-/// When its configuration cannot be read.
-fn labels_fit(filters: &Filters, image: &Digest, store: &Store) -> Result<bool> {
+/// When the store cannot be read.
+fn labels_fit(filters: &Filters, image: &Image, store: &Store) -> Result<bool> {
     if !filters.any(&["label", "label!"]) {
         return Ok(true);
     }
-    let config = raw_config(&store.image_config(image)?.1)?;
+    let Some((_, data)) = store.config_if_whole(image)? else {
+        return Ok(false);
+    };
+    let config = raw_config(&data)?;
     Ok(filters.labels_fit(config.pointer("/config/Labels")))
 }
 

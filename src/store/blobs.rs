@@ -9,6 +9,7 @@ use super::Store;
 use super::digest::Digest;
 use super::document::{Descriptor, ImageConfig, MAX_CONFIG, Manifest};
 use super::error::{Context, Error, Result, invalid};
+use super::gc::{Live, if_whole};
 use super::image::{Image, image_at};
 use super::layer::chain_ids;
 use super::pipeline::{Encoding, decoder};
@@ -127,7 +128,7 @@ impl Store {
             Err(Error::NotFound(_)) => {}
             rebuilt => return Ok(Origin::Tree(rebuilt?)),
         }
-        for other in self.all_layers()? {
+        for other in self.all_layers()?.0 {
             if other.diff_id == layer.diff_id && self.has_blob(&other.blob) {
                 return Ok(Origin::Blob(other.blob));
             }
@@ -158,13 +159,20 @@ impl Store {
         Ok(Box::new(Verified::new(plain, layer.diff_id, damaged)))
     }
 
-    /// The layers of all images, by all their manifests.
-    fn all_layers(&self) -> Result<Vec<ImageLayer>> {
-        let mut out = Vec::new();
-        for image in self.read_index()?.manifests.iter().filter_map(image_at) {
-            out.extend(self.described_layers(&image)?);
+    /// The layers of all images, by all their manifests, and what those images
+    /// may need whose documents are damaged.
+    fn all_layers(&self) -> Result<(Vec<ImageLayer>, Live)> {
+        let (mut out, mut doubtful) = (Vec::new(), Live::default());
+        for entry in &self.read_index()?.manifests {
+            let Some(image) = image_at(entry) else {
+                continue;
+            };
+            match if_whole(self.described_layers(&image))? {
+                Ok(layers) => out.extend(layers),
+                Err(_) => self.mark(entry, &mut doubtful)?,
+            }
         }
-        Ok(out)
+        Ok((out, doubtful))
     }
 
     /// Where the skeleton of the layer of that name is, if it has one.

@@ -7,13 +7,18 @@
 //! free again. Who adds blobs and layers holds `gc.lock` shared from the first
 //! look at what is there already until its image is listed; so nothing that
 //! somebody counts on is dead.
+//!
+//! An image whose manifest or configuration is lost does not stop this: of what
+//! it may need nothing is dead. Its layers are known by its configuration, its
+//! blobs by its manifest; without the one no layer is dead, without the other no
+//! blob, until the image is whole again or removed.
 
 use super::Store;
 use super::catalog::SUFFIX;
 use super::digest::Digest;
 use super::document::{Descriptor, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Top, parse_top};
-use super::error::{Context, Result};
-use super::image::digests_of;
+use super::error::{Context, Error, Result};
+use super::image::{Image, digests_of, image_at, image_of};
 use super::layer::chain_ids;
 use super::remove::User;
 use super::staging::{Staging, stale};
@@ -33,7 +38,7 @@ pub struct Garbage {
     pub bytes: u64,
 }
 
-/// The names of what is dead, or of what lives.
+/// The names of what is dead.
 #[derive(Debug, Default)]
 pub(super) struct Dead {
     /// In `blobs/sha256`.
@@ -41,6 +46,8 @@ pub(super) struct Dead {
     /// In `layers`: records before directories and skeletons, which are
     /// garbage without.
     pub layers: Vec<OsString>,
+    /// What is not dead.
+    pub live: Live,
 }
 
 /// What the roots reach.
@@ -50,16 +57,28 @@ pub(super) struct Live {
     pub layers: HashSet<Digest>,
     /// Chains whose catalogs are of use: those of whole images.
     pub catalogs: HashSet<Digest>,
+    /// Any blob may be needed, as a manifest is lost.
+    pub any_blob: bool,
+    /// Any layer may be needed, as a configuration is lost.
+    pub any_layer: bool,
+    /// The entries of the index of which something is lost, and what.
+    pub damaged: Vec<(Descriptor, String)>,
 }
 
 impl Live {
+    /// Is a blob of use to anybody.
+    pub(super) fn has_blob(&self, digest: &Digest) -> bool {
+        self.any_blob || self.blobs.contains(digest)
+    }
+
     /// Is what `layers` has under this name, which begins with the digest, of
     /// use to anybody.
     pub(super) fn has_layer(&self, digest: &Digest, name: &OsStr) -> bool {
-        match name.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
-            true => self.catalogs.contains(digest),
-            false => self.layers.contains(digest),
-        }
+        self.any_layer
+            || match name.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
+                true => self.catalogs.contains(digest),
+                false => self.layers.contains(digest),
+            }
     }
 }
 
@@ -92,6 +111,7 @@ impl Store {
             let _lock = self.lock()?;
             self.dead(&users()?)?
         };
+        self.warn_of_damage(&dead.live);
         let mut out = Vec::new();
         for old in stale(&self.tmp())? {
             measure(&mut out, "tmp", &self.tmp(), old.name())?;
@@ -126,6 +146,7 @@ impl Store {
             dead
         };
         drop(sweeping);
+        self.warn_of_damage(&dead.live);
         if tell {
             measure_all(&mut out, "blobs/sha256", &blobs, &dead.blobs)?;
             measure_all(&mut out, "layers", &layers, &dead.layers)?;
@@ -138,8 +159,9 @@ impl Store {
         let mut live = self.live(users, |_| true)?;
         self.mark_steps(&mut live)?;
         Ok(Dead {
-            blobs: names(&self.blobs(), |d, _| live.blobs.contains(d))?,
+            blobs: names(&self.blobs(), |d, _| live.has_blob(d))?,
             layers: names(&self.layers(), |d, name| live.has_layer(d, name))?,
+            live,
         })
     }
 
@@ -172,8 +194,9 @@ impl Store {
         {
             return Ok(());
         }
-        match parse_top(&self.read_blob(&descriptor.digest, MAX_MANIFEST)?)? {
-            Top::Index(index) => {
+        let data = self.read_blob(&descriptor.digest, MAX_MANIFEST);
+        match if_whole(data.and_then(|data| parse_top(&data)))? {
+            Ok(Top::Index(index)) => {
                 for inner in &index.manifests {
                     // Other platforms of a foreign entry need not be here.
                     if self.blob(&inner.digest).exists() {
@@ -181,10 +204,28 @@ impl Store {
                     }
                 }
             }
-            Top::Manifest(manifest) => {
-                live.blobs.insert(manifest.config.digest);
+            Ok(Top::Manifest(manifest)) => {
                 live.blobs.extend(manifest.layers.iter().map(|l| l.digest));
-                let data = self.read_blob(&manifest.config.digest, MAX_CONFIG)?;
+                self.mark_layers(descriptor, &manifest.config.digest, live)?;
+            }
+            Err(why) => {
+                live.any_blob = true;
+                live.damaged.push((descriptor.clone(), why));
+                match image_at(descriptor) {
+                    Some(image) => self.mark_layers(descriptor, &image.id, live)?,
+                    None => live.any_layer = true,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Add to `live` the layers of an entry of the index, by its configuration.
+    fn mark_layers(&self, entry: &Descriptor, config: &Digest, live: &mut Live) -> Result<()> {
+        live.blobs.insert(*config);
+        match if_whole(self.read_blob(config, MAX_CONFIG))? {
+            Ok(data) => {
+                // Other things than images have other configurations.
                 if let Ok(config) = ImageConfig::parse(&data) {
                     live.layers.extend(config.diff_ids());
                     let chains = chain_ids(config.diff_ids());
@@ -192,8 +233,63 @@ impl Store {
                     live.layers.extend(chains);
                 }
             }
+            Err(why) => {
+                live.any_layer = true;
+                live.damaged.push((entry.clone(), why));
+            }
         }
         Ok(())
+    }
+
+    /// Name the images of which something is lost, each once, and what to do.
+    pub(super) fn warn_of_damage(&self, live: &Live) {
+        for (entry, why) in &live.damaged {
+            match image_at(entry) {
+                Some(image) => self.warn_of_image(&image, why),
+                None => self.warn_once(
+                    &entry.digest,
+                    &format!(
+                        "{}, which another program listed, is damaged: {why}: what it may need is kept",
+                        entry.digest
+                    ),
+                ),
+            }
+        }
+    }
+
+    fn warn_of_image(&self, image: &Image, why: &str) {
+        let title = image.title();
+        let text = format!(
+            "image {title} is damaged: {why}: what it may need is kept: load or pull it again, or remove it with 'capas rmi {title}'"
+        );
+        self.warn_once(&image.id, &text);
+    }
+
+    /// The configuration of an image; none where it is lost, which is told, or
+    /// the image was removed meanwhile.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn config_if_whole(&self, image: &Image) -> Result<Option<(ImageConfig, Vec<u8>)>> {
+        match if_whole(self.image_config(&image.id))? {
+            Ok(config) => Ok(Some(config)),
+            Err(why) => {
+                if image_of(&self.read_index()?, &image.id).is_some() {
+                    self.warn_of_image(image, &why);
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// What was read, or why it is not what it must be: that says nothing about the
+/// rest of the store.
+pub(super) fn if_whole<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(e @ (Error::NotFound(_) | Error::Invalid(_))) => Ok(Err(e.to_string())),
+        Err(e) => Err(e),
     }
 }
 

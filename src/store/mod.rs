@@ -83,10 +83,12 @@ use crate::sys::tree;
 use document::Index;
 use error::invalid;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The one version of the layout there is.
 const VERSION: u32 = 1;
@@ -140,6 +142,8 @@ pub struct Store {
     root: PathBuf,
     /// A feature because of which the store is only read.
     foreign: Option<String>,
+    /// What was warned of already.
+    warned: Mutex<HashSet<Digest>>,
 }
 
 /// A held lock, released when dropped.
@@ -159,6 +163,7 @@ impl Store {
         let mut store = Store {
             root,
             foreign: None,
+            warned: Mutex::default(),
         };
         match store.read_format() {
             Ok(format) => store.check_format(format)?,
@@ -383,6 +388,32 @@ impl Store {
             Error::NotFound(m) => Error::NotFound(try_this(m)),
             e => e,
         })
+    }
+
+    /// Read without a lock what the index lists; `read` also gives what it has
+    /// seen to live. Where something of that was not there, the index may have
+    /// been replaced and garbage removed meanwhile: then it is read again. What
+    /// is damaged is told.
+    fn read_steadily<T>(&self, read: impl Fn() -> Result<(T, gc::Live)>) -> Result<T> {
+        let path = self.root.join("index.json");
+        let stamp = || fs::metadata(&path).map(|m| (m.ino(), m.ctime(), m.ctime_nsec()));
+        let say = || format!("cannot read {}", path.display());
+        loop {
+            let before = stamp().context(say)?;
+            let (got, live) = read()?;
+            if live.damaged.is_empty() || stamp().context(say)? == before {
+                self.warn_of_damage(&live);
+                return Ok(got);
+            }
+        }
+    }
+
+    /// Warn of what has this digest, the first time.
+    fn warn_once(&self, digest: &Digest, text: &str) {
+        let new = self.warned.lock().is_ok_and(|mut w| w.insert(*digest));
+        if new {
+            log::warn!("{text}");
+        }
     }
 
     /// Replace `index.json`; the caller holds [`Store::lock`].

@@ -174,6 +174,10 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn step_usage(&self, users: &[User]) -> Result<StepUsage> {
+        self.read_steadily(|| self.step_usage_now(users))
+    }
+
+    fn step_usage_now(&self, users: &[User]) -> Result<(StepUsage, Live)> {
         let mut usage = StepUsage {
             steps: self.step_records()?.len(),
             ..StepUsage::default()
@@ -183,7 +187,7 @@ impl Store {
         let used = self.live(users, |_| true)?;
         let mut taken = Taken::default();
         for name in names(&self.blobs(), |d, _| {
-            !all.blobs.contains(d) || used.blobs.contains(d)
+            !all.blobs.contains(d) || used.has_blob(d)
         })? {
             usage.in_layers += taken.add(&self.blobs().join(name))?;
         }
@@ -193,7 +197,7 @@ impl Store {
             usage.in_layers += taken.add(&self.layers().join(name))?;
         }
         usage.bytes = usage.in_layers + taken.add(&self.steps())?;
-        Ok(usage)
+        Ok((usage, used))
     }
 
     /// Forget what steps have made, and what commands of builds keep; nothing

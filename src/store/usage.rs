@@ -3,7 +3,7 @@
 use super::Store;
 use super::catalog::SUFFIX;
 use super::error::Result;
-use super::gc;
+use super::gc::{self, Live};
 use super::image::{Image, images};
 use super::remove::User;
 use super::walk::Taken;
@@ -39,6 +39,10 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn usage(&self, users: &[User]) -> Result<Usage> {
+        self.read_steadily(|| self.usage_now(users))
+    }
+
+    fn usage_now(&self, users: &[User]) -> Result<(Usage, Live)> {
         let mut taken = Taken::default();
         let images = taken.add(&self.root().join("blobs"))? + taken.add(&self.layers())?;
         let containers = taken.add(&self.containers())?;
@@ -50,21 +54,29 @@ impl Store {
             .filter(|i| used.contains(&i.id))
             .map(|i| i.manifest.digest)
             .collect();
-        let live = self.live(users, |d| kept.contains(&d.digest))?;
+        let mut live = self.live(users, |d| kept.contains(&d.digest))?;
+        for entry in index.manifests.iter().filter(|d| !kept.contains(&d.digest)) {
+            let mut other = Live::default();
+            self.mark(entry, &mut other)?;
+            live.any_blob |= other.any_blob;
+            live.any_layer |= other.any_layer;
+            live.damaged.append(&mut other.damaged);
+        }
         let mut reclaimable = 0;
-        let blobs = gc::names(&self.blobs(), |d, _| live.blobs.contains(d))?;
+        let blobs = gc::names(&self.blobs(), |d, _| live.has_blob(d))?;
         let layers = gc::names(&self.layers(), |d, name| live.has_layer(d, name))?;
         for (dir, names) in [(self.blobs(), blobs), (self.layers(), layers)] {
             for name in names {
                 reclaimable += Taken::default().add(&dir.join(name))?;
             }
         }
-        Ok(Usage {
+        let usage = Usage {
             images,
             reclaimable,
             containers,
             other: all.saturating_sub(images + containers),
-        })
+        };
+        Ok((usage, live))
     }
 
     /// What each image takes.
@@ -72,16 +84,21 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn image_usage(&self) -> Result<Vec<ImageUsage>> {
+        self.read_steadily(|| self.image_usage_now())
+    }
+
+    fn image_usage_now(&self) -> Result<(Vec<ImageUsage>, Live)> {
         let all = images(&self.read_index()?);
+        let mut all_live = Live::default();
         let mut needs = Vec::new();
         let mut count: BTreeMap<String, usize> = BTreeMap::new();
         for image in all {
-            let live = self.live(&[], |d| d.digest == image.manifest.digest)?;
+            let mut live = self.live(&[], |d| d.digest == image.manifest.digest)?;
             let mut own = Vec::new();
             let kinds: [(_, &[&str], _); 3] = [
-                ("blobs/sha256", &[""], live.blobs),
-                ("layers", &["", ".json", ".skel"], live.layers),
-                ("layers", &[SUFFIX], live.catalogs),
+                ("blobs/sha256", &[""], &live.blobs),
+                ("layers", &["", ".json", ".skel"], &live.layers),
+                ("layers", &[SUFFIX], &live.catalogs),
             ];
             for (dir, suffixes, live) in kinds {
                 for digest in live {
@@ -96,6 +113,7 @@ impl Store {
                 *count.entry(name.clone()).or_default() += 1;
             }
             needs.push((image, own));
+            all_live.damaged.append(&mut live.damaged);
         }
         let mut sizes = BTreeMap::new();
         for name in count.keys() {
@@ -116,6 +134,6 @@ impl Store {
                 unique,
             }
         });
-        Ok(usage.collect())
+        Ok((usage.collect(), all_live))
     }
 }

@@ -52,6 +52,7 @@ impl Union {
 
     /// Walk the tree for a node number, breadth first.
     fn search(&self, id: u64) -> Result<Option<Attr>> {
+        self.may_wait();
         let mut dirs: Vec<Arc<Node>> = vec![self.root.clone()];
         while let Some(dir) = dirs.pop() {
             let mut names: Vec<(OsString, bool)> = Vec::new();

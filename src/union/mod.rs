@@ -102,7 +102,7 @@ pub struct Union {
     opens_unasked: bool,
     /// See [`Union::tell_of_waits`].
     waits: Option<Box<dyn Fn() + Send + Sync>>,
-    /// First of all locks (see [`Node::ticket`] for the others): written by
+    /// After a ticket only (see [`Node::ticket`] for all locks): written by
     /// renames of directories, read by whoever walks parents or changes a directory. Never
     /// held while data is copied or synced.
     topology: RwLock<()>,

@@ -13,7 +13,7 @@ use super::{
     node::{InUpper, Node},
     stack::Stack,
 };
-use crate::layer::marks;
+use crate::layer::marks::{self, Opaque};
 use crate::sys::{At, Errno, Result, dir, fs};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -135,6 +135,8 @@ impl Listing {
 
 /// How many entries are looked at between two checks for room.
 const BATCH: usize = 64;
+/// To list more takes longer than most requests.
+const MANY: u32 = 4096;
 /// `.` and `..` come first.
 const DOTS: u64 = 2;
 
@@ -176,7 +178,11 @@ impl Union {
         match (in_upper, &lowers) {
             (true, lowers) if lowers.is_empty() => {
                 let fd = self.upper_dir(node)?;
-                self.list_one(node, &fd, impure, false, offset, sink)?;
+                let marks = super::with_scratch(|scratch| {
+                    marks::read(At::Fd(fd.as_fd()), self.belief, scratch)
+                })?;
+                let xwhiteouts = marks.opaque == Opaque::Xwhiteouts;
+                self.list_one(node, &fd, impure, xwhiteouts, offset, sink)?;
                 Ok(())
             }
             (false, Stack::Dirs(dirs)) if dirs.len() == 1 => {
@@ -398,7 +404,12 @@ impl Union {
         let mut hides = Vec::new();
         let mut result = Ok(());
         let mut seen_wh = false;
+        let mut count = 0u32;
         dir::read(dir::open_unseen(&*fd)?, 0, |e| {
+            count = count.wrapping_add(1);
+            if count == MANY {
+                self.may_wait();
+            }
             let kind = match self.is_mark(fd.as_fd(), &e, lower.xwhiteouts) {
                 Ok(kind) => kind,
                 Err(err) => {

@@ -490,3 +490,30 @@ fn a_prune_that_dies_or_fails_anywhere_loses_nothing() {
         assert!(points > 10, "only {points} points");
     }
 }
+
+#[test]
+fn a_skeleton_that_goes_before_the_blob_does_keeps_the_blob() {
+    let b = Bench::new();
+    let layers = [Tar::new().file("f", "content").end()];
+    load(&b, &layers, gzip, "x:1");
+    let skeletons = || -> Vec<String> {
+        let all = b.contents().into_iter();
+        all.filter(|n| n.ends_with(".skel")).collect()
+    };
+    let reading = b.store.lock_reading().unwrap();
+    std::thread::scope(|s| {
+        let pruned = s.spawn(|| b.store.drop_blobs(false));
+        while skeletons().is_empty() {
+            std::thread::yield_now();
+        }
+        // As when the image is removed and loaded again before the prune gets
+        // its lock: the tree and the blob are there, the skeleton is not.
+        for name in skeletons() {
+            fs::remove_file(b.store.root().join(name)).unwrap();
+        }
+        drop(reading);
+        assert!(pruned.join().unwrap().unwrap().blobs.is_empty());
+    });
+    assert_eq!(blobs(&b, "x:1"), 1);
+    assert_eq!(archives(&b.store, "x:1"), layers);
+}

@@ -2,6 +2,8 @@
 //! says exactly what it frees.
 
 use super::support::*;
+use capas::store::Digest;
+use capas::store::check::{Finding, Options};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -582,4 +584,148 @@ fn gc_says_to_the_byte_what_it_frees() {
     let _adding = b.store.lock_adding().unwrap();
     let (code, told) = run(&b, &["gc"]);
     assert!(code == 1 && told.contains("try again"), "{told}");
+}
+
+/// What one check with `--repair` says where `during` is called with each
+/// finding.
+fn repaired_while(b: &Bench, during: impl Fn(&Finding)) -> Vec<Finding> {
+    let options = Options {
+        repair: true,
+        ..Options::default()
+    };
+    let mut said = Vec::new();
+    let claim = |_: &Digest| Ok(Box::new(()) as Box<dyn std::any::Any>);
+    let report = b.store.check(options, Some(Vec::new()), &claim, &mut |f| {
+        during(&f);
+        said.push(f);
+    });
+    assert!(report.unwrap().sound, "{said:?}");
+    said
+}
+
+#[test]
+fn what_comes_while_a_repair_runs_stays() {
+    let b = Bench::new();
+    let layers = [Tar::new().file("f", "content").end()];
+    let archive = docker_archive(&layers, &diffs(&layers), &["x:1"]);
+    b.load(&archive).unwrap();
+    let whole = b.contents();
+    let (image, _) = b.store.find_image("x:1").unwrap();
+    let blob = b.store.blob(&Digest::of(&layers[0]));
+    // Something to find before anything is read.
+    fs::write(b.store.root().join("letter"), "x").unwrap();
+    let is_letter = |f: &Finding| matches!(f, Finding::Unused(what, _) if what == "letter");
+    for lost in [&blob, &b.store.blob(&image.manifest.digest)] {
+        fs::remove_file(lost).unwrap();
+        let said = repaired_while(&b, |f| {
+            if is_letter(f) {
+                b.load(&archive).unwrap();
+            }
+        });
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(b.contents(), whole);
+    }
+    // Another content, another size: told, and then there is the right one.
+    fs::write(&blob, "wrong").unwrap();
+    let said = repaired_while(&b, |f| {
+        if matches!(f, Finding::Damaged(..)) {
+            b.load(&archive).unwrap();
+        }
+    });
+    assert!(
+        matches!(&said[1..], [Finding::Damaged(..), Finding::Repaired(_, how)] if how.contains("brought again")),
+        "{said:?}"
+    );
+    assert_eq!(b.contents(), whole);
+    assert_eq!(fs::read(&blob).unwrap(), layers[0]);
+    b.store.refuse_damaged(&image).unwrap();
+}
+
+#[test]
+fn an_image_that_is_damaged_stops_nobody() {
+    if !root() {
+        return;
+    }
+    for lost in ["manifest", "config", "both"] {
+        let b = loaded();
+        let other = [Tar::new().file("other", "words").end()];
+        b.load(&docker_archive(&other, &diffs(&other), &["y:1"]))
+            .unwrap();
+        let (image, _) = b.store.find_image("x:1").unwrap();
+        let (gone, _) = b.store.find_image("y:1").unwrap();
+        if lost != "config" {
+            fs::remove_file(b.store.blob(&image.manifest.digest)).unwrap();
+        }
+        if lost != "manifest" {
+            fs::write(b.store.blob(&image.id), "damaged").unwrap();
+        }
+        let kept: Vec<String> = b.contents();
+        let what = "warning: image x:1 is damaged: ";
+        let remedy = ": what it may need is kept: load or pull it again, or remove it with 'capas rmi x:1'\n";
+        let warned = |args: &[&str]| {
+            let out = capas(b.store.root(), args);
+            let err = String::from_utf8(out.stderr).unwrap();
+            assert_eq!(out.status.code(), Some(0), "{lost} {args:?}: {err}");
+            assert!(err.starts_with(what), "{lost} {args:?}: {err}");
+            assert!(err.ends_with(remedy), "{lost} {args:?}: {err}");
+            assert_eq!(err.lines().count(), 1, "{lost} {args:?}: {err}");
+            String::from_utf8(out.stdout).unwrap()
+        };
+        for args in [
+            ["system", "df"].as_slice(),
+            &["system", "df", "-v"],
+            &["gc", "--dry-run"],
+            &["gc"],
+            &["prune", "--blobs", "--dry-run"],
+            &["container", "prune", "-f"],
+            &["system", "prune", "-f"],
+        ] {
+            warned(args);
+            assert_eq!(b.contents(), kept, "{lost} {args:?}");
+        }
+        for args in [["images"].as_slice(), &["images", "-f", "label=a"]] {
+            let (code, text) = run(&b, args);
+            assert_eq!(code, 0, "{lost} {args:?}: {text}");
+        }
+        let text = warned(&["rmi", "y:1"]);
+        assert!(
+            text.starts_with("Untagged: y:1\nDeleted: sha256:"),
+            "{text}"
+        );
+        // What is known not to be the other's is gone.
+        let layer = format!("layers/{}", diffs(&other)[0]);
+        assert_eq!(b.contents().contains(&layer), lost != "manifest", "{lost}");
+        let config = format!("blobs/sha256/{}", gone.id.hex());
+        assert_eq!(b.contents().contains(&config), lost != "config", "{lost}");
+        // With it all goes.
+        let (code, text) = run(&b, &["rmi", "x:1"]);
+        assert_eq!(code, 0, "{lost}: {text}");
+        assert_eq!(b.contents(), Vec::<String>::new(), "{lost}");
+    }
+}
+
+#[test]
+fn blobs_that_a_damaged_image_may_need_stay() {
+    if !root() {
+        return;
+    }
+    for lost in ["manifest", "config"] {
+        let b = loaded();
+        let other = [Tar::new().file("other", "words").end()];
+        b.load(&docker_archive(&other, &diffs(&other), &["y:1"]))
+            .unwrap();
+        let (image, _) = b.store.find_image("x:1").unwrap();
+        let documents = [image.manifest.digest, image.id];
+        let lost_blob = documents[usize::from(lost == "config")];
+        let bytes = fs::read(b.store.blob(&lost_blob)).unwrap();
+        fs::remove_file(b.store.blob(&lost_blob)).unwrap();
+        let (code, text) = run(&b, &["prune", "--blobs", "-f"]);
+        assert_eq!(code, 0, "{lost}: {text}");
+        assert!(text.contains("warning: image x:1 is damaged: "), "{text}");
+        let blob = |layer: &[u8]| b.store.blob(&Digest::of(layer)).exists();
+        assert!(!blob(&other[0]), "{lost}: {text}");
+        assert!(layers().iter().all(|l| blob(l)), "{lost}: {text}");
+        fs::write(b.store.blob(&lost_blob), bytes).unwrap();
+        sound(&b);
+    }
 }

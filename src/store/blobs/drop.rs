@@ -57,8 +57,10 @@ impl Store {
             self.use_feature(SKELETONS)?;
             let blobs = self.blobs();
             for (digest, trees) in self.droppable()? {
-                // Trees that came meanwhile have no skeleton yet.
-                if !trees.keys().all(|name| ready.contains(name)) {
+                // Trees that came meanwhile have no skeleton yet, or not any
+                // more: an image that was removed and came again has lost its.
+                let is_ready = |name| ready.contains(name) && self.skeleton(name).exists();
+                if !trees.keys().all(is_ready) {
                     continue;
                 }
                 let to = trash.path().join(digest.hex());
@@ -88,15 +90,22 @@ impl Store {
 
     /// The blobs that are here and are layers of images, with the trees of
     /// these layers in all images, which may count on each other's blobs. Not
-    /// those without a tree, and those of entries that others made.
+    /// those without a tree, those of entries that others made, and what an
+    /// image may need whose documents are damaged.
     fn droppable(&self) -> Result<BTreeMap<Digest, Trees>> {
         let foreign = self.live(&[], |entry| image_at(entry).is_none())?;
+        let (layers, doubtful) = self.all_layers()?;
+        self.warn_of_damage(&foreign);
+        self.warn_of_damage(&doubtful);
+        if doubtful.any_blob && doubtful.any_layer {
+            return Ok(BTreeMap::new());
+        }
         let mut trees: HashMap<Digest, Trees> = HashMap::new();
         let mut without_tree = HashSet::new();
         let mut blobs = BTreeMap::new();
-        for layer in self.all_layers()? {
+        for layer in layers {
             let id = layer.diff_id;
-            if self.has_blob(&layer.blob) && !foreign.blobs.contains(&layer.blob.digest) {
+            if self.has_blob(&layer.blob) && !foreign.has_blob(&layer.blob.digest) {
                 blobs.insert(layer.blob.digest, id);
             }
             match self.find_layer(&id, &layer.chain_id)? {
@@ -107,9 +116,11 @@ impl Store {
                 None => drop(without_tree.insert(id)),
             }
         }
-        let droppable = blobs
-            .into_iter()
-            .filter(|(_, id)| !without_tree.contains(id));
+        let droppable = blobs.into_iter().filter(|(digest, id)| {
+            !without_tree.contains(id)
+                && !doubtful.blobs.contains(digest)
+                && !doubtful.layers.contains(id)
+        });
         Ok(droppable
             .map(|(digest, id)| (digest, trees.get(&id).cloned().unwrap_or_default()))
             .collect())

@@ -73,13 +73,12 @@ impl Check<'_> {
     }
 
     pub(super) fn documents(
-        &self,
+        &mut self,
         image: &Image,
     ) -> std::result::Result<(Manifest, ImageConfig), String> {
-        let right = |digest: &Digest, size: u64| self.blob_is(digest, size).map_or(Ok(()), Err);
         let text = |e: crate::store::Error| e.to_string();
         let top = &image.manifest;
-        right(&top.digest, top.size)?;
+        self.blob_is(&top.digest, top.size).map_or(Ok(()), Err)?;
         let data = self
             .store
             .read_blob(&top.digest, MAX_MANIFEST)
@@ -87,7 +86,9 @@ impl Check<'_> {
         let Top::Manifest(manifest) = parse_top(&data).map_err(text)? else {
             return Err("its manifest is an index".to_owned());
         };
-        right(&manifest.config.digest, manifest.config.size)?;
+        let config = &manifest.config;
+        self.blob_is(&config.digest, config.size)
+            .map_or(Ok(()), Err)?;
         if manifest.config.digest != image.id {
             return Err(format!(
                 "its manifest names another image: {}",

@@ -109,7 +109,7 @@ impl Check<'_> {
 
     /// The entries that can still be read and are of images that are here, and
     /// the names of other images in such entries.
-    fn readable(&self) -> Result<(Index, BTreeMap<Reference, Digest>)> {
+    fn readable(&mut self) -> Result<(Index, BTreeMap<Reference, Digest>)> {
         let path = self.store.root().join("index.json");
         let data = match read_file(&path, MAX_INDEX) {
             Err(e @ Error::System(..)) => return Err(e),
@@ -139,11 +139,11 @@ impl Check<'_> {
     }
 
     /// The images by the manifests among the blobs.
-    fn manifests(&self) -> Result<Vec<Image>> {
-        let mut digests: Vec<&Digest> = self.good.iter().collect();
+    fn manifests(&mut self) -> Result<Vec<Image>> {
+        let mut digests: Vec<Digest> = self.good.iter().copied().collect();
         digests.sort();
         let mut out = Vec::new();
-        for digest in digests {
+        for digest in &digests {
             // Layers are no documents, and mostly larger.
             let Ok(data) = self.store.read_blob(digest, MAX_MANIFEST) else {
                 continue;

@@ -7,7 +7,9 @@ use crate::store::aside::unpack_again;
 use crate::store::digest::Digest;
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::layer::LayerRecord;
-use crate::store::{document, read_file, replace_file, staging, sync_dir, to_json};
+use crate::store::{
+    document, read_file, remove_if_there, replace_file, staging, sync_dir, to_json,
+};
 use crate::sys::fs::{self as sfs, Replace};
 use crate::sys::tree;
 use std::collections::{HashMap, HashSet};
@@ -125,14 +127,18 @@ impl Check<'_> {
     fn archive(&mut self, layer: &Placed) -> Result<std::result::Result<Archive, String>> {
         let blob = &layer.blob;
         let path = self.store.blob(&blob.digest);
-        let Some(why) = self.blob_is(&blob.digest, blob.size) else {
+        let mut wrong = self.blob_is(&blob.digest, blob.size);
+        let there = path.exists() && !self.good.contains(&blob.digest);
+        let removed = self.options.repair && there && self.remove_blob(&blob.digest)?;
+        if self.good.contains(&blob.digest) && !removed {
+            // It may have come after the first look.
+            wrong = self.blob_is(&blob.digest, blob.size);
+        }
+        let Some(why) = wrong else {
             let file = File::open(&path).context(|| format!("cannot read blob {}", blob.digest))?;
             return Ok(Ok((file, Some((blob.digest, blob.size)))));
         };
-        let rebuilt = self.rebuild(layer)?;
-        let wrong = path.exists() && !self.good.contains(&blob.digest);
-        let removed = self.options.repair && wrong && self.remove_blob(&blob.digest)?;
-        Ok(match rebuilt {
+        Ok(match self.rebuild(layer)? {
             Ok(file) => {
                 if removed {
                     self.mended(
@@ -189,7 +195,8 @@ impl Check<'_> {
             && let Some(record) = self.store.find_layer(&layer.diff_id, &layer.chain)?
         {
             let path = self.store.skeleton(&record.name());
-            std::fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
+            let _lock = self.store.lock()?;
+            remove_if_there(&path).context(|| format!("cannot remove {}", path.display()))?;
             self.mended(1, what, "its skeleton was removed, it has its blob");
         }
         Ok(())

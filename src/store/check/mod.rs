@@ -32,7 +32,7 @@ use super::image::set_damage;
 use super::remove::User;
 use super::staging::{self, Staging, remove_stale};
 use std::any::Any;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -103,6 +103,8 @@ struct Check<'a> {
     staging: Staging,
     /// Blobs that are there and right, as far as was looked.
     good: HashSet<Digest>,
+    /// Blobs that are there and not right, as they were then.
+    wrong: HashMap<Digest, Option<blobs::Stamp>>,
     /// Images that are not right, and why.
     bad: BTreeMap<Digest, String>,
     /// Findings of damage that nothing was done about.
@@ -142,13 +144,14 @@ impl Store {
             report: Report::default(),
             staging: Staging::new(&self.tmp())?,
             good: HashSet::new(),
+            wrong: HashMap::new(),
             bad: BTreeMap::new(),
             left: 0,
         };
         let seen = check.look(users.as_deref())?;
         check.strays(&seen)?;
         for name in &seen.blobs {
-            check.blob(name)?;
+            check.blob(name);
         }
         check.marker()?;
         let index = match seen.index {
