@@ -325,6 +325,38 @@ fn lowers_apart(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), Failure>
         let text = format!("{} is inside {}", lower.name(), found.name());
         return Err(Failure::mount(text));
     }
+    apart_behind_mounts(lower, writable)
+}
+
+/// The same of what is reached through another mount of one file system, such as
+/// a bind mount, beyond whose root nothing leads up.
+fn apart_behind_mounts(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), Failure> {
+    let pairs = || {
+        let of = |lower| writable.iter().map(move |dir| (lower, *dir));
+        let pairs = lower.iter().flat_map(of);
+        pairs.filter(|(lower, dir): &(&Dir<'_>, &Dir<'_>)| lower.place.mount != dir.place.mount)
+    };
+    if pairs().next().is_none() {
+        return Ok(());
+    }
+    let mounts = place::Mounts::read();
+    let within = |dir: &Dir<'_>| {
+        let (device, path) = mounts.path_within(&dir.fd, &dir.place)?;
+        Some((device.to_owned(), path))
+    };
+    for (lower, dir) in pairs() {
+        let (Some(below), Some(above)) = (within(lower), within(dir)) else {
+            continue;
+        };
+        let how = match (below.0 == above.0, &below.1, &above.1) {
+            (true, lower, dir) if lower == dir => "is",
+            (true, lower, dir) if dir.starts_with(lower) => "contains",
+            (true, lower, dir) if lower.starts_with(dir) => "is inside",
+            _ => continue,
+        };
+        let text = format!("{} {how} {}", lower.name(), dir.name());
+        return Err(Failure::mount(text));
+    }
     Ok(())
 }
 
