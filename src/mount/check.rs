@@ -1,9 +1,10 @@
 //! Before anything is mounted: every directory opened once, told apart by
 //! who it is and not by its name, and claimed.
 //!
-//! Containment means: reached by going up within one mount. What is mounted
-//! below a layer is no part of it, as in kernel overlayfs, so the root of the
-//! system may be a lower of a mount whose upper lies on a tmpfs in `/run`.
+//! Containment means: reached by going up within one file system, through
+//! whichever mount. What is mounted below a layer is no part of it, as in kernel
+//! overlayfs, so the root of the system may be a lower of a mount whose upper
+//! lies on a tmpfs in `/run`.
 
 use super::claim::claim;
 use super::failure::Failure;
