@@ -57,8 +57,7 @@ impl Union {
         while let Some(dir) = dirs.pop() {
             let mut names: Vec<(OsString, bool)> = Vec::new();
             let listed = self.readdir(dir.id, 0, |e| {
-                let dots = e.name == "." || e.name == "..";
-                if !dots && (e.ino == id || e.kind == libc::S_IFDIR) {
+                if !e.is_dot() && (e.ino == id || e.kind == libc::S_IFDIR) {
                     names.push((e.name.clone(), e.ino == id));
                 }
                 true

@@ -140,6 +140,7 @@ impl Union {
             topology: RwLock::new(()),
             creating: Mutex::new(()),
             fds: DirFds::new(budget() / 2),
+            ends: super::list_real::Ends::new(),
             files: OpenFiles::new(budget() / 4),
             partials: Partials::default(),
         };
