@@ -383,7 +383,6 @@ impl Actions {
 }
 
 const VARIANTS: &[&str] = &[
-    "fsync=strict",
     "tmpfile",
     "whiteout_rename",
     "exchange",
@@ -432,7 +431,7 @@ fn main() -> ExitCode {
         println!("{errors} {done} {calls} {about}");
         return ExitCode::from(u8::from(!wrong.is_empty()));
     }
-    let mut variants = vec!["default", "lazy"];
+    let mut variants = vec!["default", "lazy", "fsync=strict"];
     if all {
         variants.extend(VARIANTS);
     }
@@ -440,8 +439,8 @@ fn main() -> ExitCode {
         .iter()
         .flat_map(|v| (0..ops.len()).flat_map(move |i| [(i, *v, true), (i, *v, false)]))
         .filter(|(i, v, errors)| *errors || in_one_call(v, &ops[*i]))
-        // Which is another way for these only.
-        .filter(|(i, v, _)| *v != "lazy" || all || ops[*i].name().contains("write /"))
+        // Which are other ways for copies only.
+        .filter(|(i, v, _)| *v == "default" || all || ops[*i].name().contains("write /"))
         // What was written before death is lost there while the copy lasts
         // (tests/lazy.rs).
         .filter(|(i, v, errors)| *v != "lazy" || *errors || !ops[*i].name().contains(" ; "))

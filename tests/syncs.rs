@@ -71,7 +71,15 @@ const CASES: &[Case] = &[
     Case {
         op: "touch /h1",
         auto: &["fdatasync", "link", "link", "rename"],
-        strict: &["fdatasync", "fsync", "link", "link", "rename", "fsync"],
+        strict: &[
+            "fdatasync",
+            "fsync",
+            "link",
+            "link",
+            "rename",
+            "fsync",
+            "fsync",
+        ],
         volatile: &["link", "link", "rename"],
     },
     // A metacopy has no data to wait for.
@@ -85,7 +93,7 @@ const CASES: &[Case] = &[
     Case {
         op: "touch /meta",
         auto: &["fdatasync", "removexattr", "removexattr"],
-        strict: &["fdatasync", "removexattr", "removexattr"],
+        strict: &["fdatasync", "removexattr", "removexattr", "fsync"],
         volatile: &["removexattr", "removexattr"],
     },
     // No data is to be waited for.

@@ -4,6 +4,7 @@ use super::{
     backing::Backings,
     convert::{attr_ttl, caller, device, file_attr, file_type, set_time},
     crew::Crew,
+    habits::Habits,
     handshake,
     open::Way,
     reply::{Asked, Late},
@@ -13,11 +14,12 @@ use crate::union::{Attr, Changed, Make, SetAttr, Union};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
     INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -31,7 +33,8 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct Adapter {
     pub(super) union: Arc<Union>,
     pub(super) backings: Backings,
-    ttl: Duration,
+    pub(super) habits: Habits,
+    pub(super) ttl: Duration,
     no_opendir: bool,
     /// Idmapped mounts of this one are allowed.
     idmap: bool,
@@ -49,6 +52,7 @@ impl Adapter {
             idmap,
             union: Arc::new(union),
             backings: Backings::new(),
+            habits: Habits::default(),
             late: Arc::default(),
             crew,
         }
@@ -56,6 +60,11 @@ impl Adapter {
 
     pub(super) fn late(&self) -> Arc<Late> {
         self.late.clone()
+    }
+
+    /// Where requests come from and answers go to.
+    pub(super) fn device(&self) -> &OwnedFd {
+        self.crew.device()
     }
 
     pub(super) fn asked<'a>(&'a self, what: &'static str, node: INodeNo) -> Asked<'a> {
@@ -115,12 +124,15 @@ impl Filesystem for Adapter {
         self.union.close();
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let result = match name.to_str() {
             Some(".") => self.union.reopen_node(parent.0),
             Some("..") => self.union.lookup_parent(parent.0),
             _ => self.union.lookup(parent.0, name),
         };
+        if result.is_ok_and(|attr| !attr.stat.is_dir()) {
+            self.habits.looked(req.pid(), parent.0);
+        }
         let asked = self.asked("lookup", parent).name(name);
         if let Err(SysErrno::NOENT) = result {
             // Number 0: the kernel remembers that there is no such name.
@@ -388,6 +400,17 @@ impl Filesystem for Adapter {
         });
         self.asked("readdir", ino)
             .answer(result, reply, |reply, ()| reply.ok());
+    }
+
+    fn readdirplus(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        self.list(req, ino, offset, reply);
     }
 
     fn releasedir(

@@ -80,6 +80,10 @@ impl Crew {
         })
     }
 
+    pub(super) fn device(&self) -> &OwnedFd {
+        &self.device
+    }
+
     fn with_member<T>(self: &Arc<Crew>, act: impl FnOnce(&mut Member) -> T) -> T {
         MEMBER.with_borrow_mut(|member| {
             act(member.get_or_insert_with(|| Member {

@@ -3,6 +3,7 @@
 use crate::sys::probe::Features;
 use crate::union::{Union, options::Opening};
 use fuser::{InitFlags, KernelConfig};
+use std::time::Duration;
 
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
@@ -39,6 +40,10 @@ pub(super) fn shake(union: &mut Union, config: &mut KernelConfig, idmap: bool) -
     // Would tell the kernel that opening a file has cut it off already.
     if !union.opens_unasked() {
         want |= InitFlags::FUSE_ATOMIC_O_TRUNC;
+    }
+    // Of attributes that do not hold nobody has anything.
+    if union.timeout() != Some(Duration::ZERO) {
+        want |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO;
     }
     if idmap {
         want |= InitFlags::FUSE_ALLOW_IDMAP;

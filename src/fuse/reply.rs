@@ -5,8 +5,9 @@ use super::{convert::errno, crew::Crew};
 use crate::sys::{Errno as SysErrno, Result};
 use crate::union::Union;
 use fuser::{
-    Errno, INodeNo, Notifier, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, INodeNo, Notifier, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr,
 };
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -61,7 +62,7 @@ macro_rules! refuse {
 }
 
 refuse!(ReplyAttr ReplyCreate ReplyData ReplyDirectory ReplyEmpty ReplyEntry ReplyIoctl);
-refuse!(ReplyLseek ReplyOpen ReplyStatfs ReplyWrite ReplyXattr);
+refuse!(ReplyDirectoryPlus ReplyLseek ReplyOpen ReplyStatfs ReplyWrite ReplyXattr);
 
 /// Tells the crew of the end of a request, after its answer.
 struct Turn<'a> {

@@ -10,6 +10,7 @@ pub mod work;
 
 use crate::sys::{Result, dir, fs, fs::Time, handle};
 use open::OpenDir;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub struct Layer {
     pub ctime: Time,
     /// UUID of its file system, zeros if unknown.
     pub uuid: [u8; 16],
+    /// No other lower is on a file system with the same UUID, or without one like
+    /// this: so it tells which file system an origin is from.
+    pub is_told_apart: bool,
     /// Its ids are those that callers see.
     pub idmapped: bool,
 }
@@ -63,7 +67,30 @@ impl Layer {
             gid: stat.gid,
             ctime: stat.ctime,
             uuid,
+            is_told_apart: true,
             idmapped,
         })
+    }
+
+    fn is_subvolume(&self) -> bool {
+        const BTRFS: u64 = 0x9123_683e;
+        self.uuid != [0; 16] && fs::statfs(&self.mount).is_ok_and(|s| s.magic == BTRFS)
+    }
+}
+
+/// Find the layers on file systems that their UUIDs do not tell apart, such as
+/// copies of one image, each mounted, or squashfs, which has none.
+pub fn tell_apart(lowers: &mut [Layer]) {
+    let mut first = HashMap::new();
+    let mut shared = HashSet::new();
+    for layer in lowers.iter() {
+        let other = *first.entry(layer.uuid).or_insert(layer.dev) != layer.dev;
+        // Subvolumes of one btrfs have devices of their own, and handles alike.
+        if other && !layer.is_subvolume() {
+            shared.insert(layer.uuid);
+        }
+    }
+    for layer in lowers {
+        layer.is_told_apart = !shared.contains(&layer.uuid);
     }
 }

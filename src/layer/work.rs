@@ -192,7 +192,8 @@ impl Work {
     /// As rename(2).
     pub fn take(&self, from: impl AsFd, name: &OsStr) -> Result<()> {
         let temp = self.temp_name();
-        fs::rename(from, name, &self.dir, &temp, Replace::No)?;
+        // Nothing has that name, whatever the file system can tell of it.
+        fs::rename(from, name, &self.dir, &temp, Replace::Yes)?;
         if let Err(e) = remove(&self.dir, &temp) {
             log::warn!("cannot empty the work directory: {e}");
         }

@@ -17,7 +17,7 @@ use super::layer::LayerRecord;
 use super::remove::User;
 use super::staging::Staging;
 use super::walk::Taken;
-use super::{Store, read_file, to_json};
+use super::{Store, read_file, remove_if_there, to_json};
 use crate::sys::tree;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -130,6 +130,15 @@ impl Store {
         let replaces = path.exists();
         tree::rename(&made, &path).context(say)?;
         Ok(replaces)
+    }
+
+    /// Forget what a step has made; fine if it is not known.
+    ///
+    /// # Errors
+    /// When its record cannot be removed.
+    pub fn forget_step(&self, name: &Digest) -> Result<()> {
+        let path = self.step_file(name);
+        remove_if_there(&path).context(|| format!("cannot remove {}", path.display()))
     }
 
     /// All that is known of steps; records that cannot be read are left out, as

@@ -18,18 +18,46 @@ pub fn data(from: impl AsFd, to: impl AsFd, size: u64, reflink: bool) -> Result<
         return Ok(());
     }
     super::fs::truncate(&to, size)?;
+    extents(&from, size, |start, end| range(&from, &to, start, end))
+}
+
+/// As [`data`] into a file of that size that is a hole, by stores to a mapping:
+/// these leave it its set-id bits and its capability, as no write does.
+///
+/// # Errors
+/// As mmap(2) and read(2); `ENOSPC` where there is no room.
+pub fn stores(from: impl AsFd, to: impl AsFd, size: u64) -> Result<()> {
+    extents(&from, size, |mut start, end| {
+        while start < end {
+            hit("mmap")?;
+            let n = super::map::read_into(&from, &to, start, end - start)?;
+            if n == 0 {
+                break;
+            }
+            start += n;
+        }
+        Ok(())
+    })
+}
+
+/// Give `each` the ranges below `size` that hold data.
+fn extents(
+    from: &impl AsFd,
+    size: u64,
+    mut each: impl FnMut(u64, u64) -> Result<()>,
+) -> Result<()> {
     let mut pos = 0;
     while pos < size {
-        let start = match rfs::seek(&from, rfs::SeekFrom::Data(pos)) {
+        let start = match rfs::seek(from, rfs::SeekFrom::Data(pos)) {
             Ok(start) => start,
             Err(Errno::NXIO) => break,
             // No SEEK_DATA here: all of it is data.
             Err(_) => pos,
         };
-        let end = rfs::seek(&from, rfs::SeekFrom::Hole(start))
+        let end = rfs::seek(from, rfs::SeekFrom::Hole(start))
             .unwrap_or(size)
             .min(size);
-        range(&from, &to, start, end)?;
+        each(start.min(end), end)?;
         pos = end.max(start + 1);
     }
     Ok(())
@@ -57,10 +85,11 @@ fn range(from: &impl AsFd, to: &impl AsFd, start: u64, end: u64) -> Result<()> {
             .unwrap_or(usize::MAX)
             .min(1 << 30);
         match rfs::copy_file_range(from, Some(&mut off_in), to, Some(&mut off_out), len) {
-            // The source ends early: the rest stays a hole.
-            Ok(0) => return Ok(()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+            Err(Errno::INTR) => {}
+            Ok(n) if n > 0 => {}
+            // Either the source ends early, and the rest stays a hole, or its file
+            // system does not do this, and says so in this way.
+            Ok(_) | Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
                 return by_buffer(from, to, off_in, end);
             }
             Err(e) => return Err(e),

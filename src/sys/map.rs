@@ -43,8 +43,7 @@ impl Map {
             )
         };
         if start == libc::MAP_FAILED {
-            let error = std::io::Error::last_os_error();
-            return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            return Err(last_error());
         }
         let start = NonNull::new(start.cast()).ok_or(Errno::FAULT)?;
         Ok(Map { start, len })
@@ -65,6 +64,55 @@ impl Drop for Map {
         // SAFETY: the mapping is ours, and no reference into it is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
+}
+
+/// Read at most `len` bytes, and some MiB, at `offset` of `from` into the same
+/// place of `to`, which is as large, by a mapping of it; how many were read.
+///
+/// # Errors
+/// As mmap(2) and read(2); `ENOSPC` for a page that cannot be written.
+pub fn read_into(from: impl AsFd, to: impl AsFd, offset: u64, len: u64) -> Result<u64> {
+    const WINDOW: u64 = 4 << 20;
+    let begin = offset - offset % WINDOW;
+    let skip = (offset - begin) as usize;
+    let len = len.min(WINDOW - offset % WINDOW) as usize;
+    // SAFETY: a new mapping at an address that the kernel chooses; `to` is open for
+    // the time of the call.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            skip + len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            to.as_fd().as_raw_fd(),
+            i64::try_from(begin).map_err(|_| Errno::FBIG)?,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(last_error());
+    }
+    // SAFETY: the mapping has `skip + len` bytes, and the kernel alone writes to
+    // it, with an error for what cannot be written.
+    let read = unsafe {
+        let at = start.cast::<u8>().add(skip).cast();
+        libc::pread(
+            from.as_fd().as_raw_fd(),
+            at,
+            len,
+            i64::try_from(offset).unwrap_or(i64::MAX),
+        )
+    };
+    let result = u64::try_from(read).map_err(|_| match last_error() {
+        Errno::FAULT => Errno::NOSPC,
+        other => other,
+    });
+    // SAFETY: the mapping is ours, and no reference into it is left.
+    unsafe { libc::munmap(start, skip + len) };
+    result
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

@@ -56,9 +56,25 @@ impl Union {
     /// `ESTALE` for an unknown node; errors of the layers.
     pub fn getattr(&self, id: u64) -> Result<Attr> {
         let asked = self.node(id)?;
-        let node = asked.latest();
-        let _moving = self.topology.read();
-        Ok(self.attr_of(&node)?.asked_of(&asked))
+        self.with_names(&asked, |node| Ok(self.attr_of(node)?.asked_of(&asked)))
+    }
+
+    /// Look at the node that has the names of `asked` now: they may just be going
+    /// over to a successor. `act` is called with `topology` and the node's `naming`
+    /// held.
+    pub(super) fn with_names<T>(
+        &self,
+        asked: &Arc<Node>,
+        act: impl FnOnce(&Arc<Node>) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let node = asked.latest();
+            let _moving = self.topology.read();
+            let _named = node.named();
+            if node.state.lock().successor.is_none() {
+                return act(&node);
+            }
+        }
     }
 
     /// A node's attributes. The caller holds `topology`.
@@ -121,6 +137,9 @@ impl Union {
             (stat.mtime, stat.ctime) = (copy.mtime, copy.ctime);
         }
         let mut state = node.state.lock();
+        if let Some(times) = &state.times {
+            (stat.atime, stat.mtime) = **times;
+        }
         if node.is_dir() {
             let merged = state.lowers.is_merged() || (state.in_upper() && !state.lowers.is_empty());
             if merged || self.options.static_nlink {
@@ -174,15 +193,14 @@ impl Union {
             Some(_) => Want::Data,
             None => Want::Meta,
         };
-        let node = self.copy_up(&asked, want)?;
-        let _moving = self.topology.read();
-        let _named = node.named();
-        if let Some(stat) = node.state.lock().last.as_deref_mut() {
-            self.set_in(stat, &set)?;
-        } else {
-            self.set_at(self.place(&node)?.at(), &node, &set, caller)?;
-        }
-        Ok(self.attr_of(&node)?.asked_of(&asked))
+        self.change(&asked, want, |node| {
+            if let Some(stat) = node.state.lock().last.as_deref_mut() {
+                self.set_in(stat, &set)?;
+            } else {
+                self.set_at(self.place(node)?.at(), node, &set, caller)?;
+            }
+            Ok(self.attr_of(node)?.asked_of(&asked))
+        })
     }
 
     /// Change the attributes of an inode that no name leads to any more, and
@@ -380,9 +398,8 @@ impl Union {
     /// # Errors
     /// `ENOTTY` where the layer has none.
     pub fn get_flags(&self, id: u64) -> Result<u32> {
-        let node = self.node(id)?.latest();
-        let _moving = self.topology.read();
-        flags::get_flags(self.readable(&node)?)
+        let file = self.with_names(&self.node(id)?, |node| self.readable(node))?;
+        flags::get_flags(file)
     }
 
     /// Set inode flags (`FS_IOC_SETFLAGS`); the file is copied up.
@@ -390,9 +407,9 @@ impl Union {
     /// # Errors
     /// `ENOTTY` where the upper has none, `EPERM`.
     pub fn set_flags(&self, id: u64, flags: u32) -> Result<()> {
-        let node = self.copy_up(&self.node(id)?, Want::Data)?;
-        let _moving = self.topology.read();
-        flags::set_flags(self.readable(&node)?, flags)
+        self.change(&self.node(id)?, Want::Data, |node| {
+            flags::set_flags(self.readable(node)?, flags)
+        })
     }
 
     /// Inode flags and project id (`FS_IOC_FSGETXATTR`).
@@ -400,9 +417,8 @@ impl Union {
     /// # Errors
     /// `ENOTTY` where the layer has none.
     pub fn get_fsxattr(&self, id: u64) -> Result<flags::FsXattr> {
-        let node = self.node(id)?.latest();
-        let _moving = self.topology.read();
-        flags::get_fsxattr(self.readable(&node)?)
+        let file = self.with_names(&self.node(id)?, |node| self.readable(node))?;
+        flags::get_fsxattr(file)
     }
 
     /// Set them (`FS_IOC_FSSETXATTR`); the file is copied up.
@@ -410,9 +426,9 @@ impl Union {
     /// # Errors
     /// `ENOTTY` where the upper has none, `EPERM`.
     pub fn set_fsxattr(&self, id: u64, value: &flags::FsXattr) -> Result<()> {
-        let node = self.copy_up(&self.node(id)?, Want::Data)?;
-        let _moving = self.topology.read();
-        flags::set_fsxattr(self.readable(&node)?, value)
+        self.change(&self.node(id)?, Want::Data, |node| {
+            flags::set_fsxattr(self.readable(node)?, value)
+        })
     }
 
     /// A file or directory open for reading, for ioctls.

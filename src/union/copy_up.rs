@@ -18,6 +18,7 @@ use crate::sys::{
     probe::Features,
     xattr,
 };
+use parking_lot::MutexGuard;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +38,14 @@ pub(super) enum Want {
     Empty,
 }
 
+/// How a copy ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copied {
+    Done,
+    /// The name was another by then: nothing is done.
+    Renamed,
+}
+
 impl Union {
     /// See that a node is in the upper. The node to go on with is given back:
     /// another one where open descriptors go on reading the lower file.
@@ -50,11 +59,53 @@ impl Union {
             // For the rest of its copy, or for who is making it.
             self.may_wait();
         }
-        self.copy_up_now(node, want)
+        self.copy_up_by(node, want, |node| self.ticket(node))
     }
 
-    /// As [`Union::copy_up`], for threads that answer no requests too.
-    pub(super) fn copy_up_now(&self, node: &Arc<Node>, want: Want) -> Result<Arc<Node>> {
+    /// As [`Union::copy_up`], for a thread that answers no requests.
+    pub(super) fn copy_up_aside(&self, node: &Arc<Node>, want: Want) -> Result<Arc<Node>> {
+        self.copy_up_by(node, want, |node| node.ticket.lock())
+    }
+
+    /// A node's ticket, which who copies much holds for long.
+    pub(super) fn ticket<'a>(&self, node: &'a Node) -> MutexGuard<'a, ()> {
+        node.ticket.try_lock().unwrap_or_else(|| {
+            self.may_wait();
+            node.ticket.lock()
+        })
+    }
+
+    /// Copy up and change attributes of the upper inode: not while data is put into
+    /// it, which changes attributes, too, and sets them back. `act` is called with
+    /// `topology` and the node's `naming` held; the caller holds no lock.
+    ///
+    /// # Errors
+    /// As [`Union::copy_up`], and those of `act`.
+    pub(super) fn change<T>(
+        &self,
+        asked: &Arc<Node>,
+        want: Want,
+        act: impl FnOnce(&Arc<Node>) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let node = self.copy_up(asked, want)?;
+            let upper = node.state.lock().upper;
+            let _whole = (upper == InUpper::Meta).then(|| self.ticket(&node));
+            let _moving = self.topology.read();
+            let _named = node.named();
+            // Its names may have gone over to another while it was waited for.
+            if node.state.lock().successor.is_none() {
+                return act(&node);
+            }
+        }
+    }
+
+    fn copy_up_by(
+        &self,
+        node: &Arc<Node>,
+        want: Want,
+        take: impl Fn(&Node) -> MutexGuard<'_, ()>,
+    ) -> Result<Arc<Node>> {
         self.upper()?;
         let node = node.latest();
         let have = node.state.lock().upper;
@@ -72,7 +123,7 @@ impl Union {
             self.copy_up_dirs(&node)?;
             return Ok(node);
         }
-        let ticket = node.ticket.lock();
+        let ticket = take(&node);
         // Who lost the race finds it done.
         let (have, successor) = {
             let state = node.state.lock();
@@ -90,12 +141,7 @@ impl Union {
                 }
                 // The name may go while it is copied; what is copied then has
                 // another name, or none.
-                loop {
-                    match self.copy_up_file(&node, want) {
-                        Err(Errno::AGAIN) => {}
-                        result => break result?,
-                    }
-                }
+                while self.copy_up_file(&node, want)? == Copied::Renamed {}
             }
         }
         let next = self.succeed(&node);
@@ -146,20 +192,33 @@ impl Union {
         if self.options.fsync == Fsync::Strict {
             self.sync_at(staged.at(), true)?;
         }
-        let _moving = self.topology.read();
-        let link = node.link().ok_or(Errno::NOENT)?;
-        let _names = link.parent.ns.write();
-        if !node.has(&link) {
-            return Err(Errno::NOENT);
-        }
-        self.install(&link, staged, true)?;
-        let mut state = node.state.lock();
-        state.upper = InUpper::Data;
-        state.origin = true;
-        Ok(())
+        let dir = {
+            let _moving = self.topology.read();
+            let link = node.link().ok_or(Errno::NOENT)?;
+            let _names = link.parent.ns.write();
+            if !node.has(&link) {
+                return Err(Errno::NOENT);
+            }
+            let dir = self.install(&link, staged, true)?;
+            let mut state = node.state.lock();
+            state.upper = InUpper::Data;
+            state.origin = true;
+            dir
+        };
+        self.sync_names(&dir)
     }
 
-    fn copy_up_file(&self, node: &Arc<Node>, want: Want) -> Result<()> {
+    /// Of a directory where something was put, with `fsync=strict`. The caller
+    /// holds no lock, and knows it in place: an error says only that a power cut
+    /// could take it away.
+    fn sync_names(&self, dir: &OwnedFd) -> Result<()> {
+        match self.options.fsync {
+            Fsync::Strict => fs::sync_dir(dir),
+            _ => Ok(()),
+        }
+    }
+
+    fn copy_up_file(&self, node: &Arc<Node>, want: Want) -> Result<Copied> {
         let upper = self.upper()?;
         let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
         let dir = self.lower_dir(&lower.dir)?;
@@ -220,27 +279,28 @@ impl Union {
                 self.set_mark(to, Mark::Origin, origin)?;
             }
         }
-        if self.options.fsync == Fsync::Strict
-            && let Some(fd) = staged.fd()
-        {
-            fs::sync(fd, false)?;
-        }
         let found_again = origin.is_some();
         let mut indexed_as = None;
         if let (Some(links), Some(origin)) = (indexed, origin) {
             self.set_mark(to, Mark::Nlink, &nlink::lower(0))?;
             indexed_as = Some((links, Links::new_name(&origin)));
         }
-        let _moving = self.topology.read();
+        if self.options.fsync == Fsync::Strict
+            && let Some(fd) = staged.fd()
+        {
+            fs::sync(fd, false)?;
+        }
+        let moving = self.topology.read();
         let Some(link) = node.link() else {
             // Unlinked while it was open: the copy gets no name either.
-            return self.keep_orphan(node, staged, got);
+            self.keep_orphan(node, staged, got)?;
+            return Ok(Copied::Done);
         };
-        let _names = link.parent.ns.write();
+        let names = link.parent.ns.write();
         if !node.has(&link) {
-            return Err(Errno::AGAIN);
+            return Ok(Copied::Renamed);
         }
-        let _naming = node.naming.write();
+        let naming = node.naming.write();
         if let Some((links, name)) = indexed_as {
             staged.install(&links.dir, &name, Onto::Nothing)?;
             links.added(name.clone());
@@ -251,9 +311,13 @@ impl Union {
                 state.index = Some(name.clone());
                 state.nlink = Some(Count::Total(stat.nlink.into()));
             }
-            return self.link_up(node, &link, links.at(&name));
+            let dir = self.link_up(node, &link, links.at(&name))?;
+            drop((naming, names, moving));
+            self.sync_names(&links.dir)?;
+            self.sync_names(&dir)?;
+            return Ok(Copied::Done);
         }
-        self.install(&link, staged, true)?;
+        let dir = self.install(&link, staged, true)?;
         {
             let mut state = node.state.lock();
             state.upper = got;
@@ -265,7 +329,9 @@ impl Union {
         if !found_again {
             node.known_by_name();
         }
-        Ok(())
+        drop((naming, names, moving));
+        self.sync_names(&dir)?;
+        Ok(Copied::Done)
     }
 
     /// May a lower inode be copied.
@@ -295,25 +361,29 @@ impl Union {
 
     /// Give an index entry one more of its lower names in the upper, which
     /// changes the upper's count but not the union's. The caller holds the
-    /// parent's `ns`.
-    pub(super) fn link_up(&self, node: &Arc<Node>, link: &Link, entry: At<'_>) -> Result<()> {
+    /// parent's `ns`, and is given its directory in the upper.
+    pub(super) fn link_up(
+        &self,
+        node: &Arc<Node>,
+        link: &Link,
+        entry: At<'_>,
+    ) -> Result<Arc<OwnedFd>> {
         self.relative_to_lower(node, entry)?;
         let staged = self.upper()?.work.link(entry)?;
-        self.install(link, staged, true)?;
-        self.relative_to_upper(node, entry)
+        let dir = self.install(link, staged, true)?;
+        self.relative_to_upper(node, entry)?;
+        Ok(dir)
     }
 
-    /// Put a copy in place, leaving the parent's times as they were.
-    fn install(&self, link: &Link, staged: Staged<'_>, has_origin: bool) -> Result<()> {
+    /// Put a copy in place, leaving the parent's times as they were; its directory
+    /// in the upper is given back, not synced.
+    fn install(&self, link: &Link, staged: Staged<'_>, has_origin: bool) -> Result<Arc<OwnedFd>> {
         let dir = self.upper_dir(&link.parent)?;
         let times = fs::stat_fd(&*dir)?;
         if has_origin {
             self.make_impure(&link.parent)?;
         }
         staged.install(&*dir, &link.name, Onto::Nothing)?;
-        if self.options.fsync == Fsync::Strict {
-            fs::sync_dir(&*dir)?;
-        }
         // The copy is in place: from here on nothing may fail.
         let restored = fs::utimens(
             At::Fd(dir.as_fd()),
@@ -324,7 +394,7 @@ impl Union {
             log::warn!("cannot restore the times of a parent directory: {e}");
         }
         link.parent.covered(&link.name, false);
-        Ok(())
+        Ok(dir)
     }
 
     /// Entries of this upper directory may have origins.
@@ -351,17 +421,15 @@ impl Union {
             self.open_upper(node, libc::O_RDWR)?
         };
         let at = At::Fd(fd.as_fd());
-        let stat = fs::stat(at)?;
-        let capability = xattr::get(at, c"security.capability")?;
         if want == Want::Empty {
             fs::truncate(&fd, 0)?;
         } else {
-            let copied = self.copy_data(&lower, &fd, stat.size);
-            let times = fs::utimens(at, SetTime::At(stat.atime), SetTime::At(stat.mtime));
-            copied.and(times)?;
-        }
-        if let Some(value) = capability {
-            xattr::set(at, c"security.capability", &value, 0)?;
+            let stat = fs::stat(at)?;
+            // What is shown meanwhile.
+            node.state.lock().times = Some(Box::new((stat.atime, stat.mtime)));
+            let filled = self.fill(&lower, &fd, &stat);
+            node.state.lock().times = None;
+            filled?;
         }
         if self.options.fsync != Fsync::Volatile {
             fs::sync(&fd, true)?;
@@ -369,7 +437,42 @@ impl Union {
         self.clear_mark(at, Mark::Metacopy)?;
         self.clear_mark(at, Mark::Redirect)?;
         node.state.lock().upper = InUpper::Data;
-        Ok(())
+        match self.options.fsync {
+            Fsync::Strict => fs::sync(&fd, false),
+            _ => Ok(()),
+        }
+    }
+
+    /// Put the lower file's data into an empty file of its size, whose attributes
+    /// stay; what does not fit is taken out again.
+    fn fill(&self, lower: &LowerFile, fd: &OwnedFd, stat: &Stat) -> Result<()> {
+        let at = At::Fd(fd.as_fd());
+        let capability = xattr::get(at, c"security.capability")?;
+        let fragile = capability.is_some() || stat.mode & (libc::S_ISUID | libc::S_ISGID) != 0;
+        let copied = match fragile {
+            // Who writes takes these away, and is killed before they are back.
+            true => self.store_data(lower, fd, stat.size),
+            false => self.copy_data(lower, fd, stat.size),
+        };
+        if copied.is_err() {
+            let out = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            if let Err(e) = fs::fallocate(fd, out, 0, stat.size) {
+                log::warn!("cannot free what was copied of a file: {e}");
+            }
+            if let Some(value) = capability {
+                xattr::set(at, c"security.capability", &value, 0)?;
+            }
+            if fs::stat(at)?.mode != stat.mode {
+                fs::chmod(at, stat.mode)?;
+            }
+        }
+        let times = fs::utimens(at, SetTime::At(stat.atime), SetTime::At(stat.mtime));
+        copied.and(times)
+    }
+
+    fn store_data(&self, lower: &LowerFile, to: &OwnedFd, size: u64) -> Result<()> {
+        self.may_wait();
+        copy::stores(self.open_lower(lower)?, to, size)
     }
 
     fn copy_data(&self, lower: &LowerFile, to: &OwnedFd, size: u64) -> Result<()> {
@@ -414,8 +517,11 @@ impl Union {
     /// The origin of a lower inode as the upper keeps it; none where the
     /// lower's file system has no handles.
     pub(super) fn origin_of(&self, at: At<'_>, dev: u64) -> Result<Option<Vec<u8>>> {
+        let Some(uuid) = self.uuid_of(dev) else {
+            return Ok(None);
+        };
         match handle::encode(at) {
-            Ok(handle) => Ok(origin::encode(&handle, self.uuid_of(dev))),
+            Ok(handle) => Ok(origin::encode(&handle, uuid)),
             Err(Errno::OPNOTSUPP | Errno::OVERFLOW) => Ok(None),
             Err(e) => Err(e),
         }

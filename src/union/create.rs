@@ -128,7 +128,9 @@ impl Union {
             && plan.access_acl.is_none()
             && plan.default_acl.is_none()
             && !self.keeps_owner_apart()
-            && crate::sys::creds::effective_uid() == 0;
+            && crate::sys::creds::effective_uid() == 0
+            // The kernel would give the file what `noacl` does not.
+            && (self.options.acl || self.stored_default_acl(&parent, dir.as_fd())?.is_none());
         let made = match direct.then(|| make_in_place(&dir, name, what, plan.mode)) {
             // It may be a whiteout.
             Some(Err(Errno::EXIST)) if unseen => None,
@@ -358,15 +360,26 @@ impl Union {
         Ok(plan)
     }
 
-    /// A directory's default ACL.
+    /// A directory's default ACL, if ACLs are believed.
     fn default_acl(&self, node: &Arc<Node>, dir: BorrowedFd<'_>) -> Result<Option<Arc<Vec<u8>>>> {
-        if !self.options.acl {
-            return Ok(None);
+        match self.options.acl {
+            true => self.stored_default_acl(node, dir),
+            false => Ok(None),
         }
+    }
+
+    fn stored_default_acl(
+        &self,
+        node: &Arc<Node>,
+        dir: BorrowedFd<'_>,
+    ) -> Result<Option<Arc<Vec<u8>>>> {
         if let Some(known) = &node.state.lock().default_acl {
             return Ok(known.clone());
         }
-        let acl = xattr::get(At::Fd(dir), c"system.posix_acl_default")?;
+        let acl = match xattr::get(At::Fd(dir), c"system.posix_acl_default") {
+            Err(Errno::OPNOTSUPP) => None,
+            result => result?,
+        };
         let acl = acl.filter(|a| a.len() > 4).map(Arc::new);
         node.state.lock().default_acl = Some(acl.clone());
         Ok(acl)

@@ -52,12 +52,12 @@ impl Union {
 
     /// Walk the tree for a node number, breadth first.
     fn search(&self, id: u64) -> Result<Option<Attr>> {
+        self.may_wait();
         let mut dirs: Vec<Arc<Node>> = vec![self.root.clone()];
         while let Some(dir) = dirs.pop() {
             let mut names: Vec<(OsString, bool)> = Vec::new();
             let listed = self.readdir(dir.id, 0, |e| {
-                let dots = e.name == "." || e.name == "..";
-                if !dots && (e.ino == id || e.kind == libc::S_IFDIR) {
+                if !e.is_dot() && (e.ino == id || e.kind == libc::S_IFDIR) {
                     names.push((e.name.clone(), e.ino == id));
                 }
                 true

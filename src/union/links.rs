@@ -3,7 +3,7 @@
 //! share.
 
 use crate::layer::marks::origin;
-use crate::sys::{At, Errno, Result, dir, handle};
+use crate::sys::{At, Errno, Result, dir, fs::stat_at, handle};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -32,13 +32,24 @@ impl Links {
     /// Read the index.
     ///
     /// # Errors
-    /// As getdents64(2).
+    /// As getdents64(2) and fstatat(2).
     pub(super) fn open(index: OwnedFd) -> Result<Links> {
         let mut names = HashSet::new();
+        let mut result = Ok(());
         dir::read(dir::open(&index)?, 0, |e| {
-            names.insert(e.name.to_owned());
-            true
+            // A whiteout tells, of a mount with `nfs_export`, that a file is gone.
+            let gone = match e.kind {
+                libc::S_IFCHR | 0 => stat_at(&index, e.name).map(|s| s.is_whiteout()),
+                _ => Ok(false),
+            };
+            match gone {
+                Ok(true) => {}
+                Ok(false) => drop(names.insert(e.name.to_owned())),
+                Err(e) => result = Err(e),
+            }
+            result.is_ok()
         })?;
+        result?;
         Ok(Links {
             dir: Arc::new(index),
             names: Mutex::new(names),

@@ -313,12 +313,12 @@ impl Union {
         };
         let mut found = Found::new(stat, self.inos.map(stat.dev, stat.ino));
         if stat.nlink > 1 && self.upper.is_some() {
-            match &self.links {
-                None => (found.by_ino, found.by_name) = (false, true),
-                Some(links) => {
+            match (&self.links, self.uuid_of(stat.dev)) {
+                (None, _) | (_, None) => (found.by_ino, found.by_name) = (false, true),
+                (Some(links), Some(uuid)) => {
                     let dir = self.lower_dir(&lower.dir)?;
                     let at = At::Name(dir.as_fd(), &lower.name);
-                    if let Some(index) = links.find(at, self.uuid_of(stat.dev))? {
+                    if let Some(index) = links.find(at, uuid)? {
                         let lower_nlink = Some(stat.nlink);
                         let (stat, marks) = self.index_entry(links, &index)?;
                         found.stat = stat;
@@ -408,11 +408,12 @@ impl Union {
         let Some((handle, uuid)) = marks::origin::decode(origin) else {
             return Ok(None);
         };
+        let layer = self.lowers.iter().find(|l| l.uuid == uuid);
+        let Some(layer) = layer.filter(|l| l.is_told_apart) else {
+            return Ok(None);
+        };
         if self.features.has(Features::OPEN_HANDLES) {
             // Layers on one file system decode handles alike.
-            let Some(layer) = self.lowers.iter().find(|l| l.uuid == uuid) else {
-                return Ok(None);
-            };
             return match handle::open(&layer.mount, &handle, libc::O_PATH) {
                 Ok(fd) => fs::stat_fd(fd).map(|s| Some((s.dev, s.ino, Some(s)))),
                 Err(Errno::STALE | Errno::PERM | Errno::OPNOTSUPP) => Ok(None),
@@ -421,16 +422,17 @@ impl Union {
         }
         // Who may not open it knows the number, but not whether it is still
         // there: an origin is only written where it stays the number.
-        let dev = self.lowers.iter().find(|l| l.uuid == uuid).map(|l| l.dev);
-        Ok(dev.zip(handle.ino()).map(|(dev, ino)| (dev, ino, None)))
+        Ok(handle.ino().map(|ino| (layer.dev, ino, None)))
     }
 
-    /// The UUID of the file system of a lower inode.
-    pub(super) fn uuid_of(&self, dev: u64) -> [u8; 16] {
-        self.lowers
-            .iter()
-            .find(|l| l.dev == dev)
-            .map_or([0; 16], |l| l.uuid)
+    /// The UUID of the file system of a lower inode, by which it is found again;
+    /// none where that could be another file system's.
+    pub(super) fn uuid_of(&self, dev: u64) -> Option<[u8; 16]> {
+        match self.lowers.iter().find(|l| l.dev == dev) {
+            Some(layer) => layer.is_told_apart.then_some(layer.uuid),
+            // Something is mounted in a layer.
+            None => None,
+        }
     }
 }
 

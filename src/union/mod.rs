@@ -12,6 +12,7 @@ mod handles;
 mod ids;
 mod ino;
 mod links;
+mod list_real;
 mod lookup;
 mod lower;
 mod node;
@@ -21,6 +22,7 @@ mod owner;
 mod partial;
 mod path;
 mod readdir;
+mod readdir_plus;
 mod remove;
 mod rename;
 mod stack;
@@ -31,6 +33,7 @@ pub use create::{Caller, Make};
 pub use file::{Changed, Io, Opened, PASSTHROUGH_FROM, Released, Source};
 pub use open::SetupError;
 pub use readdir::Entry;
+pub use readdir_plus::Taken;
 
 use crate::layer::{
     Layer,
@@ -99,7 +102,7 @@ pub struct Union {
     opens_unasked: bool,
     /// See [`Union::tell_of_waits`].
     waits: Option<Box<dyn Fn() + Send + Sync>>,
-    /// First of all locks (see [`Node::ticket`] for the others): written by
+    /// After a ticket only (see [`Node::ticket`] for all locks): written by
     /// renames of directories, read by whoever walks parents or changes a directory. Never
     /// held while data is copied or synced.
     topology: RwLock<()>,
@@ -107,6 +110,7 @@ pub struct Union {
     /// but for the table and `state`.
     creating: Mutex<()>,
     fds: DirFds,
+    ends: list_real::Ends,
     files: OpenFiles,
     partials: partial::Partials,
 }

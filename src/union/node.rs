@@ -1,7 +1,7 @@
 //! Nodes: what the kernel knows by number, and the table that holds them.
 
 use super::{dirs::LowerDir, partial::Partial, stack::Stack};
-use crate::sys::fs::Stat;
+use crate::sys::fs::{Stat, Time};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::ffi::{OsStr, OsString};
@@ -123,6 +123,9 @@ pub(super) struct State {
     pub lower: Option<LowerFile>,
     /// It is being copied up, without a name yet.
     pub partial: Option<Arc<Partial>>,
+    /// What its access and modification time stay while its data is put into a
+    /// metacopy.
+    pub times: Option<Box<(Time, Time)>>,
     /// Directories: what is merged, top first.
     pub lowers: Stack,
     /// It was copied up from a lower inode, whose number it shows.
@@ -212,10 +215,10 @@ pub struct Node {
     pub(super) ino: u64,
     /// `S_IFMT` bits.
     pub(super) kind: u32,
-    /// Lock order: topology, then a ticket, then `ns` (two only by
+    /// Lock order: a ticket, then topology, then `ns` (two only by
     /// [`Node::both_ns`]), then `naming` of a descendant before that of an
     /// ancestor (two files by [`Node::both_naming`]), then `state`. Who holds
-    /// `ns` takes no ticket.
+    /// topology or `ns` takes no ticket.
     pub(super) ticket: Mutex<()>,
     /// Directories: the names below do not change.
     pub(super) ns: RwLock<()>,

@@ -16,6 +16,7 @@ use crate::layer::{
     Layer,
     marks::{self, Belief, Family},
     open::OpenLayers,
+    tell_apart,
     work::{self, Work},
 };
 use crate::sys::{At, Errno, Result, creds, fs, probe::Features};
@@ -81,6 +82,7 @@ impl Union {
             let why = failed("cannot use lower layer", &dir.path);
             lowers.push(Layer::new(dir).map_err(why)?);
         }
+        tell_apart(&mut lowers);
         let mut features = crate::sys::probe::probe(allowed, None);
         let mut upper = None;
         let mut index = None;
@@ -138,6 +140,7 @@ impl Union {
             topology: RwLock::new(()),
             creating: Mutex::new(()),
             fds: DirFds::new(budget() / 2),
+            ends: super::list_real::Ends::new(),
             files: OpenFiles::new(budget() / 4),
             partials: Partials::default(),
         };

@@ -237,7 +237,7 @@ impl Union {
             return Ok(node);
         }
         {
-            let _ticket = node.ticket.lock();
+            let _ticket = self.ticket(&node);
             let again = node.latest();
             if !Arc::ptr_eq(&again, &node) {
                 return self.copy_up_to_write(&again);
@@ -336,7 +336,7 @@ impl Union {
     }
 
     fn finish(&self, node: &Arc<Node>) -> Result<()> {
-        let result = self.copy_up_now(node, Want::Data).map(drop);
+        let result = self.copy_up_aside(node, Want::Data).map(drop);
         if let Some(partial) = node.partial() {
             *partial.failed.lock() = result.err();
         }

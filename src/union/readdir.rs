@@ -13,11 +13,11 @@ use super::{
     node::{InUpper, Node},
     stack::Stack,
 };
-use crate::layer::marks;
+use crate::layer::marks::{self, Opaque};
 use crate::sys::{At, Errno, Result, dir, fs};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -32,6 +32,13 @@ pub struct Entry {
     pub next: u64,
     /// The name.
     pub name: OsString,
+}
+
+impl Entry {
+    /// Is it the directory itself, or that above it.
+    pub fn is_dot(&self) -> bool {
+        matches!(self.name.as_bytes(), b"." | b"..")
+    }
 }
 
 /// What the upper has under a name of the lowers.
@@ -128,6 +135,8 @@ impl Listing {
 
 /// How many entries are looked at between two checks for room.
 const BATCH: usize = 64;
+/// To list more takes longer than most requests.
+const MANY: u32 = 4096;
 /// `.` and `..` come first.
 const DOTS: u64 = 2;
 
@@ -144,11 +153,21 @@ impl Union {
         mut sink: impl FnMut(&Entry) -> bool,
     ) -> Result<()> {
         let node = self.node(id)?;
+        let _moving = self.topology.read();
+        let _names = node.ns.read();
+        self.list(&node, offset, &mut sink)
+    }
+
+    /// [`Union::readdir`] for who holds `topology` and the directory's `ns`.
+    pub(super) fn list(
+        &self,
+        node: &Arc<Node>,
+        offset: u64,
+        sink: &mut dyn FnMut(&Entry) -> bool,
+    ) -> Result<()> {
         if !node.is_dir() {
             return Err(Errno::NOTDIR);
         }
-        let _moving = self.topology.read();
-        let _names = node.ns.read();
         let (in_upper, lowers, removed, impure) = {
             let s = node.state.lock();
             (s.in_upper(), s.lowers.clone(), s.removed, s.impure)
@@ -158,25 +177,30 @@ impl Union {
         }
         match (in_upper, &lowers) {
             (true, lowers) if lowers.is_empty() => {
-                let fd = self.upper_dir(&node)?;
-                self.list_one(&node, &fd, impure, false, offset, &mut sink)
+                let fd = self.upper_dir(node)?;
+                let marks = super::with_scratch(|scratch| {
+                    marks::read(At::Fd(fd.as_fd()), self.belief, scratch)
+                })?;
+                let xwhiteouts = marks.opaque == Opaque::Xwhiteouts;
+                self.list_one(node, &fd, impure, xwhiteouts, offset, sink)?;
+                Ok(())
             }
             (false, Stack::Dirs(dirs)) if dirs.len() == 1 => {
                 let only = lowers.top().ok_or(Errno::IO)?;
                 let fd = self.lower_dir(only)?;
-                self.list_one(&node, &fd, false, only.xwhiteouts, offset, &mut sink)
+                self.list_lower(node, only, &fd, offset, sink)
             }
             (false, Stack::Known(known)) => {
-                if self.list_dots(&node, offset, &mut sink) {
-                    self.list_known(known.dir, DOTS, offset, &mut sink);
+                if self.list_dots(node, offset, sink) {
+                    self.list_known(known.dir, DOTS, offset, sink);
                 }
                 Ok(())
             }
-            _ => self.list_merged(&node, offset, &mut sink),
+            _ => self.list_merged(node, offset, sink),
         }
     }
 
-    fn dots(&self, node: &Arc<Node>) -> [(u64, &'static str); 2] {
+    pub(super) fn dots(&self, node: &Arc<Node>) -> [(u64, &'static str); 2] {
         let above = node.link().map_or(node.ino, |l| l.parent.ino);
         [(node.ino, "."), (above, "..")]
     }
@@ -241,70 +265,9 @@ impl Union {
         }
     }
 
-    /// A directory that is one real one.
-    fn list_one(
-        &self,
-        node: &Arc<Node>,
-        fd: &OwnedFd,
-        impure: bool,
-        xwhiteouts: bool,
-        offset: u64,
-        sink: &mut dyn FnMut(&Entry) -> bool,
-    ) -> Result<()> {
-        let dev = fs::stat_fd(fd)?.dev;
-        let mut result = Ok(());
-        let [this, above] = self.dots(node);
-        let in_upper = node.state.lock().in_upper();
-        let open = match in_upper {
-            true => dir::open(fd)?,
-            false => dir::open_unseen(fd)?,
-        };
-        dir::read_all(open, offset, |e| {
-            let mut entry = Entry {
-                ino: 0,
-                kind: e.kind,
-                next: e.cookie,
-                name: e.name.to_owned(),
-            };
-            match e.name.as_bytes() {
-                b"." => entry.ino = this.0,
-                b".." => entry.ino = above.0,
-                _ => match self.entry(node, fd.as_fd(), &e, dev, impure, xwhiteouts) {
-                    Ok(Some((ino, kind))) => (entry.ino, entry.kind) = (ino, kind),
-                    Ok(None) => return true,
-                    Err(err) => {
-                        result = Err(err);
-                        return false;
-                    }
-                },
-            }
-            sink(&entry)
-        })?;
-        result
-    }
-
-    /// Number and type of a real directory's entry; `None` for what is none.
-    fn entry(
-        &self,
-        node: &Arc<Node>,
-        fd: BorrowedFd<'_>,
-        e: &dir::Entry<'_>,
-        dev: u64,
-        impure: bool,
-        xwhiteouts: bool,
-    ) -> Result<Option<(u64, u32)>> {
-        if impure {
-            return self.listed(node, e.name);
-        }
-        match self.is_mark(fd, e, xwhiteouts)? {
-            Some(kind) => Ok(Some((self.inos.map(dev, e.ino), kind))),
-            None => Ok(None),
-        }
-    }
-
     /// Number and type of a name of the upper. One that cannot be resolved is
     /// listed all the same: its own lookup says what is wrong.
-    fn listed(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<(u64, u32)>> {
+    pub(super) fn listed(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<(u64, u32)>> {
         match self.resolve(node, name) {
             Ok(found) => Ok(found.map(|found| {
                 let known = self.table.by_name(node, name);
@@ -321,7 +284,7 @@ impl Union {
     }
 
     /// The type of an entry; `None` if it is a whiteout or another mark.
-    fn is_mark(
+    pub(super) fn is_mark(
         &self,
         fd: BorrowedFd<'_>,
         e: &dir::Entry<'_>,
@@ -441,7 +404,12 @@ impl Union {
         let mut hides = Vec::new();
         let mut result = Ok(());
         let mut seen_wh = false;
+        let mut count = 0u32;
         dir::read(dir::open_unseen(&*fd)?, 0, |e| {
+            count = count.wrapping_add(1);
+            if count == MANY {
+                self.may_wait();
+            }
             let kind = match self.is_mark(fd.as_fd(), &e, lower.xwhiteouts) {
                 Ok(kind) => kind,
                 Err(err) => {

@@ -18,13 +18,12 @@ impl Union {
     /// `ENODATA`, `EOPNOTSUPP`.
     pub fn getxattr(&self, id: u64, name: &OsStr) -> Result<Vec<u8>> {
         let stored = self.stored_name(name, Errno::NODATA)?;
-        let node = self.node(id)?.latest();
-        let _moving = self.topology.read();
-        let _named = node.named();
-        if name == CAPABILITY && node.state.lock().no_capability {
-            return Err(Errno::NODATA);
-        }
-        let value = self.value(&node, &stored, name)?;
+        let value = self.with_names(&self.node(id)?, |node| {
+            if name == CAPABILITY && node.state.lock().no_capability {
+                return Ok(None);
+            }
+            self.value(node, &stored, name)
+        })?;
         let mut value = value.ok_or(Errno::NODATA)?;
         self.map_acl(name, &mut value, |map, id| Ok(map.shown(id)))?;
         Ok(value)
@@ -36,13 +35,12 @@ impl Union {
     /// # Errors
     /// As listxattr(2).
     pub fn listxattr(&self, id: u64, caller: Caller) -> Result<Vec<u8>> {
-        let node = self.node(id)?.latest();
-        let _moving = self.topology.read();
-        let _named = node.named();
+        let node = self.node(id)?;
         super::with_scratch(|list| {
-            if !self.known_xattrs(&node, list) {
-                xattr::list_into(self.place(&node)?.at(), list)?;
-            }
+            self.with_names(&node, |node| match self.known_xattrs(node, list) {
+                true => Ok(()),
+                false => xattr::list_into(self.place(node)?.at(), list),
+            })?;
             let mut out = Vec::new();
             let known = std::cell::OnceCell::new();
             let privileged =
@@ -73,27 +71,26 @@ impl Union {
         caller: Caller,
     ) -> Result<()> {
         let stored = self.stored_name(name, Errno::PERM)?;
-        let node = self.copy_up(&self.node(id)?, Want::Meta)?;
         let mut value = value.to_vec();
         self.map_acl(name, &mut value, |map, id| map.stored(id))?;
-        let _moving = self.topology.read();
-        let _named = node.named();
-        let place = self.place(&node)?;
-        let at = place.at();
-        if name == CAPABILITY {
-            node.state.lock().no_capability = false;
-        }
-        xattr::set(at, &stored, &value, flags)?;
-        if name.as_bytes() == DEFAULT {
-            node.state.lock().default_acl = None;
-        }
-        if name.as_bytes() == ACCESS {
-            let stat = self.stat(at)?;
-            if stat.mode & libc::S_ISGID != 0 && self.loses_set_gid(caller, stat.gid) {
-                self.chmod(at, stat.mode & !libc::S_ISGID)?;
+        self.change(&self.node(id)?, Want::Meta, |node| {
+            let place = self.place(node)?;
+            let at = place.at();
+            if name == CAPABILITY {
+                node.state.lock().no_capability = false;
             }
-        }
-        Ok(())
+            xattr::set(at, &stored, &value, flags)?;
+            if name.as_bytes() == DEFAULT {
+                node.state.lock().default_acl = None;
+            }
+            if name.as_bytes() == ACCESS {
+                let stat = self.stat(at)?;
+                if stat.mode & libc::S_ISGID != 0 && self.loses_set_gid(caller, stat.gid) {
+                    self.chmod(at, stat.mode & !libc::S_ISGID)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Remove one attribute.
@@ -103,31 +100,24 @@ impl Union {
     pub fn removexattr(&self, id: u64, name: &OsStr) -> Result<()> {
         let stored = self.stored_name(name, Errno::NODATA)?;
         let asked = self.node(id)?;
-        {
-            // Nothing is copied up for what is not there.
-            let node = asked.latest();
-            let _moving = self.topology.read();
-            let _named = node.named();
-            if self.value(&node, &stored, name)?.is_none() {
-                return Err(Errno::NODATA);
+        // Nothing is copied up for what is not there.
+        self.with_names(&asked, |node| self.value(node, &stored, name))?
+            .ok_or(Errno::NODATA)?;
+        self.change(&asked, Want::Meta, |node| {
+            let place = self.place(node)?;
+            node.state.lock().lost_capability = name == CAPABILITY;
+            match xattr::remove(place.at(), &stored) {
+                Err(Errno::NODATA) if self.is_raw(name) => {
+                    let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+                    xattr::remove(place.at(), &name)?;
+                }
+                result => result?,
             }
-        }
-        let node = self.copy_up(&asked, Want::Meta)?;
-        let _moving = self.topology.read();
-        let _named = node.named();
-        let place = self.place(&node)?;
-        node.state.lock().lost_capability = name == CAPABILITY;
-        match xattr::remove(place.at(), &stored) {
-            Err(Errno::NODATA) if self.is_raw(name) => {
-                let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
-                xattr::remove(place.at(), &name)?;
+            if name.as_bytes() == DEFAULT {
+                node.state.lock().default_acl = None;
             }
-            result => result?,
-        }
-        if name.as_bytes() == DEFAULT {
-            node.state.lock().default_acl = None;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn stored_name(&self, name: &OsStr, refused: Errno) -> Result<CString> {

@@ -166,3 +166,61 @@ fn records_that_cannot_be_read_and_layers_that_are_lost_are_done_again() {
     assert_eq!(g.see("t:2", "cat /1 /2"), "1\n2\n");
     g.cli.assert_nothing_is_left();
 }
+
+/// The trees of what no image has are looked at too.
+#[test]
+fn what_steps_have_made_is_checked() {
+    let Some(g) = ground() else { return };
+    let text = "FROM box:1\nRUN echo 1 > /1\nRUN busybox ln /bin/busybox /2\nRUN echo 3 > /3\n";
+    g.build("t:1", text, &[]);
+    let layer = |n: usize| {
+        let diff = g.told("t:1", &format!("/RootFS/Layers/{n}"));
+        let diff = diff.as_str().unwrap()[7..].to_owned();
+        let store = &g.cli.bench.store;
+        let tree = store.layers().join(&diff);
+        (tree, store.root().join("blobs/sha256").join(&diff))
+    };
+    let (first, _) = layer(2);
+    let (last, blob) = layer(4);
+    g.cli.ok(&["rmi", "t:1"]);
+    let sound = || {
+        let (code, out, err) = g.cli.run(&["check"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        assert!(
+            out.contains(" 5 layers") && out.contains(": 0 damaged"),
+            "{out}"
+        );
+    };
+    sound();
+    // What can be unpacked again is.
+    std::fs::write(first.join("1"), "x\n").unwrap();
+    let (code, out, _) = g.cli.run(&["check"]);
+    assert!(code == 1 && out.contains("/1 "), "{out}");
+    assert!(out.contains("damaged: build step "), "{out}");
+    let (code, out, _) = g.cli.run(&["check", "--repair"]);
+    assert!(code == 0 && out.contains("unpacked again"), "{out}");
+    sound();
+    assert_eq!(cached(&g.build("t:1", text, &[])), 3);
+    g.cli.ok(&["rmi", "t:1"]);
+    // What cannot is forgotten, and made by the next build.
+    assert!(blob.exists() && last.exists());
+    std::fs::write(&blob, "x").unwrap();
+    let (code, out, _) = g.cli.run(&["check", "--repair"]);
+    assert!(
+        code == 0 && out.contains("the next build does it again"),
+        "{out}"
+    );
+    g.cli.ok(&["gc"]);
+    let (code, out, _) = g.cli.run(&["check"]);
+    assert!(code == 0 && out.contains(" 4 layers"), "{out}");
+    assert_eq!(cached(&g.build("t:1", text, &[])), 2);
+    assert_eq!(g.see("t:1", "cat /1 /3"), "1\n3\n");
+    // Where the base is gone, only what depends on it cannot be looked at.
+    g.cli.ok(&["rmi", "t:1", "box:1"]);
+    g.cli.ok(&["gc"]);
+    let (code, out, _) = g.cli.run(&["check"]);
+    assert!(code == 0 && out.contains(": 0 damaged"), "{out}");
+    std::fs::write(first.join("1"), "x\n").unwrap();
+    let (code, out, _) = g.cli.run(&["check"]);
+    assert!(code == 1 && out.contains("/1 "), "{out}");
+}

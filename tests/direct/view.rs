@@ -3,7 +3,8 @@
 use super::Rig;
 use crate::common::Hash;
 use crate::common::tree::{Dump, Identity, escape};
-use capas::union::{Attr, Caller, Union};
+use capas::sys::fs;
+use capas::union::{Attr, Caller, Taken, Union};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -135,16 +136,16 @@ impl Viewer<'_> {
         let mut offset = 0;
         loop {
             let mut room = 7;
-            let result = self.union.readdir(id, offset, |e| {
+            let result = self.union.readdir_plus(id, offset, |e, attr| {
                 if room == 0 {
-                    return false;
+                    return Taken::No;
                 }
                 room -= 1;
                 offset = e.next;
-                if e.name != "." && e.name != ".." {
-                    entries.push(e.clone());
+                if !e.is_dot() {
+                    entries.push((e.clone(), attr.copied()));
                 }
-                true
+                attr.map_or(Taken::Name, |_| Taken::Node)
             });
             if let Err(e) = result {
                 return self.put(path, &format!("readdir: {}", super::ops::name_of(e)));
@@ -153,12 +154,12 @@ impl Viewer<'_> {
                 break;
             }
         }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(w) = entries.windows(2).find(|w| w[0].name == w[1].name) {
-            let text = format!("{:?} is listed twice", w[0].name);
+        entries.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        if let Some(w) = entries.windows(2).find(|w| w[0].0.name == w[1].0.name) {
+            let text = format!("{:?} is listed twice", w[0].0.name);
             self.put(path, &text);
         }
-        for e in entries {
+        for (e, with) in entries {
             let mut child = path.to_vec();
             if child != b"/" {
                 child.push(b'/');
@@ -180,9 +181,25 @@ impl Viewer<'_> {
                         );
                         self.put(&child, &text);
                     }
+                    // Listing and reading leave an access time.
+                    let seen = |a: &Attr| {
+                        (
+                            a.id,
+                            fs::Stat {
+                                atime: Default::default(),
+                                ..a.stat
+                            },
+                        )
+                    };
+                    if with.as_ref().map(seen) != Some(seen(&attr)) {
+                        self.put(&child, &format!("listed with {with:?}, is {attr:?}"));
+                    }
                     self.show(attr, &child);
                     self.union.forget(attr.id, 1);
                 }
+            }
+            if let Some(attr) = with {
+                self.union.forget(attr.id, 1);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a copy-up costs and keeps.
 
-use super::{Target, ino, kib, mounted};
-use crate::common::pattern;
+use super::{Mounted, Target, ino, kib, mounted};
+use crate::common::{pattern, sys::xattr};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
@@ -58,6 +58,67 @@ fn metadata_only_copies_hold_their_data_through_write_and_remount() {
         assert!(fs::read(m.at("d/h")).unwrap() == want);
         assert_eq!(ino(&m.at("d/h")), number);
         assert_eq!(super::mode(&m.at("d/h")), 0o600);
+        m.remount();
+    }
+}
+
+/// Who only opens one for writing has changed nothing of it.
+#[test]
+fn a_metacopy_keeps_what_it_has_when_its_data_comes() {
+    let spec = "/s file 4755 1:2 size=5000000 data=@1 mtime=8.5\n\
+        /c file 0644 size=5000000 data=@2 mtime=9.5 cap=0x0100000200040000000000000000000000000000";
+    let Some((_fx, mut m)) = mounted(&[spec], &[BARE, PEERS]) else {
+        return;
+    };
+    let capability = |m: &Mounted| {
+        xattr(&m.at("c"), b"security.capability")
+            .map(|v| v.len())
+            .ok()
+    };
+    let before = capability(&m);
+    for name in ["s", "c"] {
+        let path = m.at(name);
+        let mode = super::mode(&path) & 0o7700;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let old = fs::metadata(&path).unwrap();
+        drop(fs::OpenOptions::new().write(true).open(&path).unwrap());
+        for _ in 0..2 {
+            let new = fs::metadata(m.at(name)).unwrap();
+            assert_eq!(new.mode(), old.mode(), "{name}");
+            assert_eq!(new.modified().unwrap(), old.modified().unwrap(), "{name}");
+            let seed = if name == "s" { 1 } else { 2 };
+            assert!(fs::read(m.at(name)).unwrap() == pattern(seed, 0, 5_000_000));
+            assert_eq!(capability(&m), before);
+            m.remount();
+        }
+    }
+}
+
+/// They are not undone when the copy sets back what it has changed, nor are the
+/// copy's own times seen.
+#[test]
+fn attributes_change_while_a_metacopy_gets_its_data() {
+    let spec = "/f file 0644 size=200000000 data=@3 mtime=8.5";
+    let Some((_fx, mut m)) = mounted(&[spec], &[BARE, PEERS]) else {
+        return;
+    };
+    let path = m.at("f");
+    let old = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let when = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    std::thread::scope(|s| {
+        let open = s.spawn(|| fs::OpenOptions::new().write(true).open(&path).unwrap());
+        let mut seen = Vec::new();
+        while !open.is_finished() && seen.len() < 3 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            seen.push(fs::metadata(&path).unwrap().modified().unwrap());
+        }
+        assert!(seen.iter().all(|t| *t == old), "{seen:?}");
+        fs::File::open(&path).unwrap().set_modified(when).unwrap();
+        open.join().unwrap();
+    });
+    for _ in 0..2 {
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), when);
         m.remount();
     }
 }

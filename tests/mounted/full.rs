@@ -97,6 +97,34 @@ fn a_copy_up_that_does_not_fit_gives_enospc_and_the_space_back() {
     assert_eq!(fs::read_to_string(m.at("d/f")).unwrap(), "still works");
 }
 
+/// Of the data of a file whose attributes are in the upper already.
+#[test]
+fn data_that_does_not_fit_gives_the_space_back() {
+    let spec = "/big file 0644 size=12000000 data=@1\n/set file 6755 size=12000000 data=@2";
+    let not = [PEER, (Target::OverlayBare, "no metacopy")];
+    let Some((fx, mut m)) = on_small_upper("8m", spec, &not) else {
+        return;
+    };
+    for (name, mode) in [("big", 0o600), ("set", 0o6711)] {
+        fs::set_permissions(m.at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let before = free(&fx);
+    for (seed, name, mode) in [(1, "big", 0o600), (2, "set", 0o6711)] {
+        for _ in 0..3 {
+            let opened = fs::OpenOptions::new().append(true).open(m.at(name));
+            let error = errno(opened.and_then(|mut file| file.write_all(b"x")));
+            assert_eq!(error, Some(libc::ENOSPC), "{name}");
+        }
+        let gone = before - free(&fx);
+        assert!(gone <= 64 * 1024, "{name}: {gone} B are gone");
+        for _ in 0..2 {
+            assert!(fs::read(m.at(name)).unwrap() == pattern(seed, 0, 12_000_000));
+            assert_eq!(super::mode(&m.at(name)), mode);
+            m.remount();
+        }
+    }
+}
+
 #[test]
 fn a_full_upper_still_lets_names_go() {
     let spec = "/big file 0644 size=12000000 data=@1\n/trunc file size=9000000 data=@2\n/d/f file\n/x file";

@@ -5,6 +5,7 @@ use crate::common::fixture::Fixture;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 
 /// A mount that logs, unless the target is none of ours.
 fn logged(fx: &Fixture, options: &str) -> Option<Mounted> {
@@ -94,4 +95,62 @@ fn a_failure_that_is_not_the_callers_is_one_warning_with_its_path() {
     let line = &warnings[0];
     let want = format!(" warn: {told} /d/big: No space left on device (os error 28)");
     assert!(line.ends_with(&want), "{line}");
+}
+
+/// One process looks at what it lists, as `ls -l` of several directories does:
+/// from the second on attributes come with the listing.
+#[test]
+fn who_looks_at_what_it_lists_needs_no_lookups() {
+    let files: String = (0..60)
+        .flat_map(|i| ["a", "b", "c"].map(|d| format!("/{d}/f{i} file 0640 data=\"{i}\"\n")))
+        .collect();
+    let more = "/b/l symlink -> f1\n/b/p fifo\n/b/s/x file\n/b/new file data=\"new\"\n";
+    let fx = Fixture::new()
+        .lower(&(files + more))
+        .lower("/b/f0 file data=\"top\"\n/b/f1 whiteout");
+    let Some(mut m) = logged(&fx, "log_level=debug") else {
+        return;
+    };
+    let look = |dir: &str| -> Vec<_> {
+        let all = fs::read_dir(m.at(dir)).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let meta = entry.metadata().unwrap();
+            assert_eq!(meta.ino(), entry.ino());
+            (entry.file_name(), meta.len(), meta.mode(), meta.nlink())
+        });
+        all.collect()
+    };
+    assert_eq!(look("a").len(), 60);
+    let listed = look("b");
+    assert_eq!(listed.len(), 63);
+    for (name, len, mode, nlink) in listed {
+        let meta = fs::symlink_metadata(m.at("b").join(&name)).unwrap();
+        assert_eq!(
+            (len, mode, nlink),
+            (meta.len(), meta.mode(), meta.nlink()),
+            "{name:?}"
+        );
+    }
+    assert_eq!(fs::read(m.at("b/f0")).unwrap(), b"top");
+    assert!(!m.at("b/f1").exists());
+    // Who only lists is given no attributes.
+    let names = std::thread::spawn({
+        let dir = m.at("c");
+        move || fs::read_dir(dir).unwrap().count()
+    });
+    assert_eq!(names.join().unwrap(), 60);
+    fs::remove_file(m.at("b/new")).unwrap();
+    assert_eq!(look("b").len(), 62);
+    assert_eq!(fs::read(m.at("c/f5")).unwrap(), b"5");
+    let numbers = ["a", "b", "c"].map(|dir| fs::metadata(m.at(dir)).unwrap().ino());
+    m.unmount();
+    let all = log(&fx).join("\n");
+    let [a, b, c] = numbers.map(|dir| all.matches(&format!("lookup {dir:#x} \"f")).count());
+    assert!((1..60).contains(&a), "{a} lookups in the first directory");
+    assert_eq!(
+        (b, c),
+        (1, 1),
+        "of the name that is not there; of the one read"
+    );
+    assert_eq!(all.matches("not sent").count(), 0);
 }

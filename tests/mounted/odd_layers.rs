@@ -86,7 +86,7 @@ struct LowerDisk(std::path::PathBuf);
 
 impl LowerDisk {
     fn new(fx: &Fixture, script: &str) -> LowerDisk {
-        let dir = fx.path().join("disk");
+        let dir = fx.path().join(format!("disk{}", fx.lowers().len()));
         fs::create_dir(&dir).unwrap();
         let done = Command::new("sh")
             .args(["-ec", script, "sh"])
@@ -217,4 +217,79 @@ fn a_lower_on_a_capasfs_mount() {
         return;
     };
     change_and_look(&mut m);
+}
+
+/// Two layers whose files have the same numbers, on file systems that nothing
+/// but their devices tells apart: neither is taken for the other.
+#[test]
+fn lowers_on_copies_of_one_file_system() {
+    if !crate::common::able_to_mount() || Target::from_env() != Target::Capasfs {
+        return;
+    }
+    // The names differ, the numbers do not.
+    let mount = |kind: &str, names: [&str; 3]| {
+        let [one, more, again] = names;
+        let make = format!("echo {one} >{one}; echo {more} >{more}; ln {more} {again}");
+        match kind {
+            "squashfs" => format!(
+                "mkdir \"$1\".d; cd \"$1\".d; mkdir l; (cd l; {make}); \
+                 mksquashfs . \"$1\".img -quiet -no-progress; mount -t squashfs -o loop \"$1\".img \"$1\""
+            ),
+            _ => format!(
+                "truncate -s 16M \"$1\".img; mkfs.ext4 -q -U 5b0b1b9e-5f0c-4a3e-9e57-1f4f0c4a0b6e \"$1\".img; \
+                 mount -o loop \"$1\".img \"$1\"; mkdir \"$1\"/l; cd \"$1\"/l; {make}"
+            ),
+        }
+    };
+    for kind in ["squashfs", "ext4"] {
+        let mut fx = Fixture::new();
+        let disks = [["a", "m", "n"], ["b", "p", "q"]].map(|names| {
+            let disk = LowerDisk::new(&fx, &mount(kind, names));
+            fx.add_lower_at(disk.0.join("l"));
+            disk
+        });
+        let number = |disk: usize, name: &str| {
+            let path = disks[disk].0.join("l").join(name);
+            std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
+        };
+        assert_eq!(number(0, "a"), number(1, "b"), "{kind}: not a trap");
+        assert_eq!(number(0, "m"), number(1, "p"), "{kind}: not a trap");
+        fx.no_lower_check();
+        let mut m = fx.mount(Target::Capasfs, "");
+        let append = |m: &Mounted, name: &str| {
+            let mut file = fs::OpenOptions::new()
+                .append(true)
+                .open(m.at(name))
+                .unwrap();
+            std::io::Write::write_all(&mut file, b"new\n").unwrap();
+        };
+        let look = |m: &Mounted| {
+            ["a", "c", "m", "n", "p", "q"].map(|name| fs::read_to_string(m.at(name)).unwrap())
+        };
+        let want = ["a\n", "b\nnew\n", "m\nnew\n", "", "p\nnew\n", ""];
+        fs::metadata(m.at("a")).unwrap();
+        append(&m, "b");
+        fs::rename(m.at("b"), m.at("c")).unwrap();
+        for name in ["m", "p"] {
+            append(&m, name);
+        }
+        for _ in 0..2 {
+            let got = look(&m);
+            for (i, want) in want.iter().enumerate().filter(|(_, w)| !w.is_empty()) {
+                assert_eq!(got[i], *want, "{kind}");
+            }
+            // The other names go their own way, as without an index.
+            assert!(
+                ["m\n", "m\nnew\n"].contains(&&*got[3]),
+                "{kind}: {}",
+                got[3]
+            );
+            assert!(
+                ["p\n", "p\nnew\n"].contains(&&*got[5]),
+                "{kind}: {}",
+                got[5]
+            );
+            m.remount();
+        }
+    }
 }

@@ -235,6 +235,25 @@ fn noacl_takes_no_acls() {
     assert_eq!(read.unwrap_err().raw_os_error(), Some(libc::EACCES));
 }
 
+/// Nor does what the upper has of them count.
+#[test]
+fn noacl_gives_new_files_none() {
+    let fx = || {
+        let acl = "/d dir default=u::rwx,u:9:rwx,g::r-x,m::rwx,o::---";
+        Fixture::new().lower("/x file").upper_spec(acl)
+    };
+    let Some((fx, m)) = super::ours(fx, "noacl") else {
+        return;
+    };
+    let make = |name: &str| {
+        fs::write(m.at(name), "").unwrap();
+        fs::set_permissions(m.at(name), fs::Permissions::from_mode(0o644)).unwrap();
+        let upper = fx.upper().join(name);
+        xattr(&upper, b"system.posix_acl_access").is_ok()
+    };
+    crate::common::sys::with_umask(0o22, || assert!(!make("d/f")));
+}
+
 #[test]
 fn names_and_attributes_are_asked_for_again_after_the_timeout() {
     for (options, again) in [("", false), (",timeout=0", true)] {

@@ -2,7 +2,7 @@
 //! or before the next mount, and a missing one is no damage.
 
 use super::Check;
-use super::images::Placed;
+use super::images::{Owner, Placed};
 use crate::catalog::Refusal;
 use crate::store::error::Result;
 use crate::store::layer::mounted;
@@ -30,7 +30,10 @@ impl Check<'_> {
             };
             let names = mounted(records);
             let path = self.store.catalog_file(&layer.chain);
-            let what = format!("the catalog of {}", layer.title);
+            let Owner::Image(_, title) = &layer.owner else {
+                continue;
+            };
+            let what = format!("the catalog of {title}");
             match self.store.catalog_fits(&path, &names) {
                 Ok(()) | Err(Refusal::Unreadable(Errno::NOENT)) => continue,
                 // Layers were put in their places since, or somebody else made

@@ -9,15 +9,24 @@ use crate::store::image::{Image, image_at};
 use crate::store::layer::chain_ids;
 use std::collections::HashSet;
 
-/// A layer at its place in an image.
+/// Whose a layer is.
+#[derive(Clone)]
+pub(super) enum Owner {
+    /// An image's: its id, and how people call it.
+    Image(Digest, String),
+    /// What a step of a build has made.
+    Step(Digest),
+    /// Below what a step has made, and an image's or another step's.
+    Below,
+}
+
+/// A layer at its place in an image, or on what a step was done on.
 pub(super) struct Placed {
-    pub image: Digest,
-    /// How people call the image.
-    pub title: String,
+    pub owner: Owner,
     pub blob: Descriptor,
     pub diff_id: Digest,
     pub chain: Digest,
-    /// The first layer of its image.
+    /// The first of those that are mounted together.
     pub bottom: bool,
 }
 
@@ -62,8 +71,7 @@ impl Check<'_> {
         let placed = layers
             .enumerate()
             .map(|(n, ((blob, diff_id), chain))| Placed {
-                image: image.id,
-                title: image.title(),
+                owner: Owner::Image(image.id, image.title()),
                 blob,
                 diff_id: *diff_id,
                 chain,

@@ -2,7 +2,7 @@
 
 use super::Check;
 use super::compare::compare;
-use super::images::Placed;
+use super::images::{Owner, Placed};
 use crate::store::aside::unpack_again;
 use crate::store::digest::Digest;
 use crate::store::error::{Context, Error, Result, invalid, show};
@@ -45,8 +45,7 @@ struct Below {
 impl Check<'_> {
     pub(super) fn layers(&mut self, layers: &[Placed]) -> Result<()> {
         if self.options.quick {
-            self.quick_layers(layers);
-            return Ok(());
+            return self.quick_layers(layers);
         }
         // By DiffID where the layer depends on nothing below, else by ChainID.
         let mut done: HashMap<Digest, Verdict> = HashMap::new();
@@ -58,7 +57,7 @@ impl Check<'_> {
             let archive = match self.archive(layer)? {
                 Ok(archive) => archive,
                 Err(why) => {
-                    self.layer_damaged(layer, &why);
+                    self.layer_damaged(layer, &why)?;
                     below.broken = true;
                     continue;
                 }
@@ -88,7 +87,7 @@ impl Check<'_> {
                 }
                 Some(Verdict::Wrong(why)) => {
                     below.broken = true;
-                    self.layer_damaged(layer, why);
+                    self.layer_damaged(layer, why)?;
                 }
                 None => {}
             }
@@ -98,7 +97,7 @@ impl Check<'_> {
     }
 
     /// Is every layer unpacked, and has a blob or a skeleton.
-    fn quick_layers(&mut self, layers: &[Placed]) {
+    fn quick_layers(&mut self, layers: &[Placed]) -> Result<()> {
         let mut seen = HashSet::new();
         for layer in layers {
             seen.insert(layer.chain);
@@ -110,15 +109,21 @@ impl Check<'_> {
                 Err(e) => Some(e.to_string()),
             };
             if let Some(why) = wrong {
-                self.layer_damaged(layer, &why);
+                self.layer_damaged(layer, &why)?;
             }
         }
         self.report.layers = seen.len();
+        Ok(())
     }
 
-    fn layer_damaged(&mut self, layer: &Placed, why: &str) {
+    fn layer_damaged(&mut self, layer: &Placed, why: &str) -> Result<()> {
         let why = format!("layer {}: {why}", layer.diff_id.short());
-        self.image_damaged(&layer.image, &layer.title, &why);
+        match &layer.owner {
+            Owner::Image(id, title) => self.image_damaged(id, title, &why),
+            Owner::Step(name) => self.step_damaged(name, &why)?,
+            Owner::Below => {}
+        }
+        Ok(())
     }
 
     /// A layer's archive: its blob, or where there is a skeleton in its place
@@ -149,7 +154,14 @@ impl Check<'_> {
                 }
                 Ok((file, None))
             }
-            Err(Error::NotFound(_)) if removed => Err(format!("{why}, and was removed")),
+            Err(Error::NotFound(_)) if removed => {
+                if matches!(layer.owner, Owner::Step(_)) {
+                    // Nothing needs it once the step is forgotten.
+                    let blob = format!("blob {}", blob.digest);
+                    self.mended(1, &blob, "its wrong content was removed");
+                }
+                Err(format!("{why}, and was removed"))
+            }
             Err(Error::NotFound(_)) => Err(why),
             Err(e) => Err(e.to_string()),
         })

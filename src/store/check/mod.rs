@@ -22,6 +22,7 @@ mod compare;
 mod images;
 mod index;
 mod layers;
+mod steps;
 
 use super::Store;
 use super::digest::Digest;
@@ -64,7 +65,7 @@ pub struct Report {
     pub images: usize,
     /// Blobs.
     pub blobs: usize,
-    /// Layers of these images.
+    /// Layers of these images, and of steps of builds.
     pub layers: usize,
     /// Containers.
     pub containers: usize,
@@ -167,8 +168,11 @@ impl Store {
             }
         };
         if let Some(index) = index {
-            let layers = check.images(&index);
+            let mut layers = check.images(&index);
+            let of_images = layers.len();
+            layers.extend(check.steps(&layers)?);
             check.layers(&layers)?;
+            layers.truncate(of_images);
             check.catalogs(&layers)?;
             check.mark(&index)?;
         }
