@@ -18,15 +18,27 @@ pub fn again(args: &[&str], env: &[(&str, String)]) -> Output {
     let script = r#"
         cd "$1"; mknod -m 666 fuse c 10 229; mkdir tmp; chown 100000:100000 tmp
         export TOP="$1" CAPAS_PROGRAM="$1/capasfs" TMPDIR=/mnt RUST_BACKTRACE=0
-        there=$2; shift 2
+        there=$2 mounts=$3; shift 3
+        # Other tests' mounts are not kept by a copy of the namespace.
+        awk -v top="$mounts/" 'index($2, top) == 1 { print $2 }' /proc/self/mounts | tac |
+            xargs -r -d '\n' umount -l 2>/dev/null || true
         exec nsenter --target "$there" --user --setuid 0 --setgid 0 \
             unshare --mount --propagation private sh -ec '
             mount --bind "$TOP/fuse" /dev/fuse; mount --bind "$TOP/tmp" /mnt; exec "$TOP/test" "$@"
             ' sh "$@""#;
-    let out = Command::new("sh")
-        .args(["-ec", script, "sh"])
+    let out = Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            script,
+            "sh",
+        ])
         .arg(dir.path())
         .arg(holder.id().to_string())
+        .arg(std::env::temp_dir())
         .args(args)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .output();

@@ -48,11 +48,20 @@ impl Disk {
         common::sys::shut_down(File::open(&self.point).unwrap(), flags).unwrap();
     }
 
-    /// Somebody's new mount namespace may hold it for a moment. Mounted again
+    /// Whoever looks through /proc may hold what is in it for a moment, and so may
+    /// somebody's new mount namespace. Mounted again
     /// meanwhile it would be the same filesystem, still shut down.
     fn umount(&self) {
-        run("umount", &[self.point.to_str().unwrap()]);
         let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            let out = Command::new("umount").arg(&self.point).output().unwrap();
+            if out.status.success() {
+                break;
+            }
+            assert!(Instant::now() < end, "{}", text(&out));
+            eprintln!("{}", text(&out).trim());
+            std::thread::sleep(Duration::from_millis(20));
+        }
         while !common::sys::loop_devices_of(&self.image).is_empty() {
             assert!(Instant::now() < end, "it stays mounted somewhere");
             std::thread::sleep(Duration::from_millis(20));

@@ -3,7 +3,7 @@
 use super::{Target, errno, names};
 use crate::common::fixture::Fixture;
 use crate::common::live::Mounted;
-use crate::common::pattern;
+use crate::common::{pattern, sys};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -119,7 +119,12 @@ fn data_that_does_not_fit_gives_the_space_back() {
         assert!(gone <= 64 * 1024, "{name}: {gone} B are gone");
         for _ in 0..2 {
             assert!(fs::read(m.at(name)).unwrap() == pattern(seed, 0, 12_000_000));
-            assert_eq!(super::mode(&m.at(name)), mode);
+            // A write that fails may have cleared them, as the VFS does it before.
+            let kept = match sys::in_user_namespace() {
+                true => 0o777,
+                false => 0o7777,
+            };
+            assert_eq!(super::mode(&m.at(name)) & kept, mode & kept);
             m.remount();
         }
     }

@@ -89,6 +89,7 @@ const NOT_IN_A_NAMESPACE: &[(&str, &[&str])] = &[
             "a_quota_that_is_used_up",
             "a_lower_that_can_only_be_read",
             "a_lower_that_is_packed",
+            "lowers_on_copies_of_one_file_system",
         ],
     ),
     ("swapon", &["each_row_answers_as_the_readme_says"]),
