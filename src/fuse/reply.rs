@@ -3,7 +3,7 @@
 
 use super::{convert::errno, crew::Crew};
 use crate::sys::{Errno as SysErrno, Result};
-use crate::union::Union;
+use crate::union::{Union, why};
 use fuser::{
     Errno, INodeNo, Notifier, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
@@ -135,10 +135,15 @@ impl<'a> Asked<'a> {
         if self.turn.waited {
             self.turn.others.set(Some(self.turn.crew.others_wait()));
         }
+        // Taken from each request, also where it was got over.
+        let why = why::take();
         match &result {
             Ok(_) => log::debug!("{self}: ok"),
             Err(e) if is_answer(*e, self.union.read_only()) => log::debug!("{self}: {e}"),
-            Err(e) => log::warn!("{}: {e}", InPaths(self)),
+            Err(e) => {
+                let why = why.map_or(String::new(), |why| format!(" ({why})"));
+                log::warn!("{}: {e}{why}", InPaths(self));
+            }
         }
         result
     }
@@ -208,12 +213,12 @@ impl fmt::Display for InPaths<'_> {
 
 /// Is this what a file system says to a caller that asks for what there is not
 /// or may not be. Everything else is worth a warning: no room, a layer that
-/// fails, too few descriptors, and whatever nobody thought of.
+/// fails, too few descriptors, and whatever nobody thought of. `EACCES` is the
+/// kernel's to give to callers: here it is a layer that lets us not in.
 fn is_answer(e: SysErrno, read_only: bool) -> bool {
     matches!(
         e,
-        SysErrno::ACCESS
-            | SysErrno::AGAIN
+        SysErrno::AGAIN
             | SysErrno::BADF
             | SysErrno::BUSY
             | SysErrno::EXIST
@@ -251,7 +256,12 @@ mod tests {
         for e in [SysErrno::NOENT, SysErrno::PERM, SysErrno::STALE] {
             assert!(is_answer(e, false), "{e}");
         }
-        for e in [SysErrno::IO, SysErrno::NOSPC, SysErrno::DQUOT] {
+        for e in [
+            SysErrno::IO,
+            SysErrno::NOSPC,
+            SysErrno::DQUOT,
+            SysErrno::ACCESS,
+        ] {
             assert!(!is_answer(e, true), "{e}");
         }
         // An upper that went read-only under us is no answer.

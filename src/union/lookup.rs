@@ -1,5 +1,6 @@
 //! Finding a name in the merged tree.
 
+use super::why::because;
 use super::{
     Attr, Union,
     dirs::LowerDir,
@@ -254,7 +255,9 @@ impl Union {
                 None => Search::Name(name.to_owned()),
             };
             let InLowers::File(_, lower) = self.find_below(parent, search)? else {
-                log::warn!("metacopy file {name:?} has no data in any lower layer");
+                because(format!(
+                    "the metacopy {name:?} has no data in any lower layer"
+                ));
                 return Err(Errno::IO);
             };
             found.upper = InUpper::Meta;

@@ -1,6 +1,7 @@
 //! Finding a name in the stack of lower layers: whiteouts, opaque
 //! directories, redirects and metacopies on the way down.
 
+use super::why::because;
 use super::{Union, dirs::LowerDir, stack::Stack, state::LowerFile};
 use crate::layer::marks::{self, Marks, Opaque};
 use crate::sys::{
@@ -69,7 +70,7 @@ fn check_redirect(value: &OsStr) -> Result<()> {
     if names.unwrap_or(bytes).split(separate).all(one) {
         return Ok(());
     }
-    log::warn!("a layer has a bad redirect: {value:?}");
+    because(format!("a layer has a bad redirect: {value:?}"));
     Err(Errno::IO)
 }
 
@@ -184,7 +185,7 @@ impl Union {
                     file.data = Some(Box::new(data));
                 }
                 _ => {
-                    log::warn!("metacopy {:?} has no data below", file.name);
+                    because(format!("the metacopy {:?} has no data below", file.name));
                     return Err(Errno::IO);
                 }
             }

@@ -29,6 +29,7 @@ mod rename;
 mod stack;
 mod state;
 mod table;
+pub mod why;
 mod xattr;
 
 pub use attr::SetAttr;

@@ -154,3 +154,26 @@ fn who_looks_at_what_it_lists_needs_no_lookups() {
     );
     assert_eq!(all.matches("not sent").count(), 0);
 }
+
+/// What is wrong with the layer stands in the line of the request.
+#[test]
+fn a_damaged_layer_is_one_line() {
+    let spec = "/d/m file size=9 trusted.overlay.metacopy=\"\"\n\
+                /d/r file size=9 trusted.overlay.metacopy=\"\" trusted.overlay.redirect=\"/../x\"";
+    let fx = Fixture::new().lower(spec);
+    let Some(mut m) = logged(&fx, "") else {
+        return;
+    };
+    for (name, why) in [
+        ("m", "(the metacopy \"m\" has no data below)"),
+        ("r", "(a layer has a bad redirect: \"/../x\")"),
+    ] {
+        let before = log(&fx).len();
+        let error = fs::metadata(m.at("d").join(name)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        let said = log(&fx).split_off(before);
+        let want = format!("warn: lookup /d/{name}: Input/output error (os error 5) {why}");
+        assert!(said.len() == 1 && said[0].ends_with(&want), "{said:?}");
+    }
+    m.unmount();
+}

@@ -65,6 +65,7 @@ const NOT_IN_A_NAMESPACE: &[(&str, &[&str])] = &[
             "layers_that_kernel_overlayfs_wrote_are_read",
             "private_xattrs_of_the_layers_are_not_shown",
             "an_overlay_in_an_overlay_keeps_its_own_marks",
+            "a_damaged_layer_is_one_line",
         ],
     ),
     (
