@@ -129,9 +129,11 @@ fn everything_without_passthrough() {
     again_with("disable=passthrough,open=message", &[CACHED, APPENDS]);
 }
 
+/// What is written before a kill is there when the copy is (tests/lazy.rs).
 #[test]
 fn everything_with_files_copied_up_while_they_are_in_use() {
-    again_with("lazy_copy_up=1:4k", &[]);
+    let whole = "a_killed_daemon_loses_nothing_that_was_acknowledged";
+    again_with("lazy_copy_up=1:4k", &[whole]);
 }
 
 #[test]
