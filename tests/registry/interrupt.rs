@@ -386,8 +386,12 @@ fn a_helper_ends_with_the_command() {
     let person = Person::new();
     person.helper("slow");
     let pid = person.path("helper");
-    // A shell that waits for a program unblocks signals: it starts none.
-    let script = format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", pid.display());
+    // A shell that waits for a program unblocks signals: it starts none. Who began
+    // the tests may ignore some (nohup).
+    let script = format!(
+        "#!/bin/sh\necho $$ >{}\nexec env --default-signal=INT,TERM,HUP sleep 600\n",
+        pid.display()
+    );
     let path = person.write("bin/docker-credential-slow", &script);
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     person.write(".docker/config.json", r#"{"credsStore":"slow"}"#);
