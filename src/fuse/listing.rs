@@ -109,7 +109,7 @@ impl Adapter {
     ) -> Result<Option<Bare>> {
         let mut bare: Option<Bare> = None;
         let mut empty = true;
-        self.union.readdir_plus(dir.0, offset, |entry, attr| {
+        let listed = self.union.readdir_plus(dir.0, offset, |entry, attr| {
             let simple = |attr: &&Attr| attr.id == attr.stat.ino && !attr.volatile;
             let (stat, taken) = match (attr.filter(simple), entry.is_dot()) {
                 (Some(attr), _) if bare.is_none() => (attr.stat, Taken::Node),
@@ -125,8 +125,13 @@ impl Adapter {
             }
             empty = false;
             taken
-        })?;
-        Ok(bare)
+        });
+        // Nodes that the kernel is not told of it would never forget: what there is
+        // is told, and the error by the request that begins behind it.
+        match (listed, empty) {
+            (Err(e), true) => Err(e),
+            _ => Ok(bare),
+        }
     }
 }
 

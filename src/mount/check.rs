@@ -381,31 +381,33 @@ fn lowers_apart(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), Failure>
 /// The same of what is reached through another mount of one file system, such as
 /// a bind mount, beyond whose root nothing leads up.
 fn apart_behind_mounts(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), Failure> {
-    let pairs = || {
-        let of = |lower| writable.iter().map(move |dir| (lower, *dir));
-        let pairs = lower.iter().flat_map(of);
-        pairs.filter(|(lower, dir): &(&Dir<'_>, &Dir<'_>)| lower.place.mount != dir.place.mount)
+    let elsewhere = |lower: &Dir<'_>| {
+        let mut mounts = writable.iter().map(|dir| dir.place.mount);
+        mounts.any(|mount| mount != lower.place.mount)
     };
-    if pairs().next().is_none() {
+    if !lower.iter().any(elsewhere) {
         return Ok(());
     }
     let mounts = place::Mounts::read();
-    let within = |dir: &Dir<'_>| {
-        let (device, path) = mounts.path_within(&dir.fd, &dir.place)?;
-        Some((device.to_owned(), path))
-    };
-    for (lower, dir) in pairs() {
-        let (Some(below), Some(above)) = (within(lower), within(dir)) else {
+    let within = |dir: &Dir<'_>| mounts.path_within(&dir.fd, &dir.place);
+    let written: Vec<_> = writable
+        .iter()
+        .filter_map(|dir| Some((*dir, within(dir)?)))
+        .collect();
+    for lower in lower.iter().filter(|lower| elsewhere(lower)) {
+        let Some((device, path)) = within(lower) else {
             continue;
         };
-        let how = match (below.0 == above.0, &below.1, &above.1) {
-            (true, lower, dir) if lower == dir => "is",
-            (true, lower, dir) if dir.starts_with(lower) => "contains",
-            (true, lower, dir) if lower.starts_with(dir) => "is inside",
-            _ => continue,
-        };
-        let text = format!("{} {how} {}", lower.name(), dir.name());
-        return Err(Failure::mount(text));
+        for (dir, (_, other)) in written.iter().filter(|(_, (d, _))| *d == device) {
+            let how = match (&path, other) {
+                (path, other) if path == other => "is",
+                (path, other) if other.starts_with(path) => "contains",
+                (path, other) if path.starts_with(other) => "is inside",
+                _ => continue,
+            };
+            let text = format!("{} {how} {}", lower.name(), dir.name());
+            return Err(Failure::mount(text));
+        }
     }
     Ok(())
 }

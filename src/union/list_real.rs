@@ -5,7 +5,6 @@ use crate::layer::marks;
 use crate::sys::{Result, dir, fs};
 use lru::LruCache;
 use parking_lot::Mutex;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -24,8 +23,7 @@ pub(super) struct Ends(Mutex<LruCache<u64, u64>>);
 
 impl Ends {
     pub(super) fn new() -> Ends {
-        const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
-        Ends(Mutex::new(LruCache::new(KEPT)))
+        Ends(Mutex::new(super::lru_of(64)))
     }
 
     fn put(&self, serial: u64, end: u64) {

@@ -4,6 +4,7 @@
 mod attr;
 pub mod catalog;
 mod chunks;
+mod copy_data;
 mod copy_up;
 mod create;
 mod dirs;
