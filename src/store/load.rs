@@ -3,11 +3,13 @@
 mod child;
 mod import;
 mod plan;
+mod source;
 mod told;
 
 pub use child::{NewImage, Step as MakingStep};
 pub use import::Import;
 pub use plan::{Origin, Plan, PlannedLayer, planned_layers};
+pub use source::{Source, Step};
 pub use told::Tell;
 
 use super::archive::Archive;
@@ -18,7 +20,7 @@ use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, Platform, parse};
 use super::error::{Context, Error, Result, invalid, show};
 use super::image::{Image, assign};
 use super::layer::{LayerRecord, chain_ids, mounted};
-use super::pipeline::{self, Blob, Done, Encoding, Job};
+use super::pipeline::{self, Done, Encoding, Job};
 use super::reference::Reference;
 use super::staging::{self, Staging};
 use super::unpack::Unpacked;
@@ -32,56 +34,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use told::Told;
-
-/// Where the blobs of layers come from.
-pub trait Source: Sync {
-    /// How many layers are read at a time.
-    fn workers(&self) -> usize;
-
-    /// The blob of a layer, from its beginning.
-    ///
-    /// # Errors
-    /// When it is not there.
-    fn open(&self, layer: &PlannedLayer) -> Result<Blob<'_>>;
-
-    /// Is a blob wanted although the layer can be made from its tree in the
-    /// store.
-    fn wants_blobs(&self) -> bool {
-        true
-    }
-
-    /// A file on the store's file system that is the blob and will not be
-    /// changed: the store then shares it instead of copying it.
-    fn file(&self, layer: &PlannedLayer) -> Option<&Path> {
-        let _ = layer;
-        None
-    }
-
-    /// The blob that [`Source::open`] gave was not the layer's. Is there another
-    /// place that it may be had from: then the next `open` gives that one.
-    fn was_wrong(&self, layer: &PlannedLayer) -> bool {
-        let _ = layer;
-        false
-    }
-
-    /// A layer has come so far.
-    fn tell(&self, layer: &PlannedLayer, step: Step) {
-        let _ = (layer, step);
-    }
-}
-
-/// How far a layer has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The store has it.
-    Present,
-    /// It will be read.
-    Wanted,
-    /// It will be read after others.
-    Waiting,
-    /// It is unpacked.
-    Done,
-}
 
 /// An image that is listed now.
 #[derive(Clone, Debug)]
