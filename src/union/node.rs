@@ -150,6 +150,8 @@ pub(super) struct State {
     /// Mode and size when they were last seen, for choosing how to open.
     pub mode_hint: u32,
     pub size_hint: u64,
+    /// Its content was given to the kernel before its first open.
+    pub prefetched: bool,
     pub io: IoMode,
     /// Open file descriptions.
     pub opens: u32,
