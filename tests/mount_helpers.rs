@@ -105,6 +105,30 @@ fn fstab() {
     );
 }
 
+/// Nothing leads up from the root of a bind mount.
+#[test]
+fn layers_that_overlap_behind_bind_mounts() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    let out = tree.shell(
+        "cat >go <<'X'\n\
+         mkdir -p a/sub/up a/sub/work a/sub/low 'b b'; mount --bind a/sub 'b b'\n\
+         up=\"upperdir=b b/up,workdir=b b/work\"\n\
+         $capasfs -o lowerdir=a,\"$up\" m; $capasfs -o lowerdir=a/sub/up,\"$up\" m\n\
+         mkdir a/sub/up/in; $capasfs -o lowerdir=a/sub/up/in,\"$up\" m; rmdir a/sub/up/in\n\
+         $capasfs -o lowerdir=a/sub/low,\"$up\" m && umount m && echo fine\n\
+         X\n\
+         unshare -m sh go 2>&1 | sed \"s,$PWD/,,g\"",
+    );
+    let want = "capasfs: lowerdir a contains upperdir b b/up\n\
+                capasfs: lowerdir a/sub/up is upperdir b b/up\n\
+                capasfs: lowerdir a/sub/up/in is inside upperdir b b/up\n\
+                fine\n";
+    assert_eq!(ok(&out), want, "{}", stderr(&out));
+}
+
 #[test]
 fn another_mount_namespace() {
     if !able_to_mount() {

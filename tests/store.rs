@@ -10,6 +10,8 @@
     missing_docs
 )]
 
+#[path = "store/attributes.rs"]
+mod attributes;
 #[path = "store/blobs.rs"]
 mod blobs;
 #[path = "store/catalog.rs"]
@@ -18,6 +20,10 @@ mod catalog;
 mod check;
 #[path = "store/corrupt.rs"]
 mod corrupt;
+#[path = "store/df.rs"]
+mod df;
+#[path = "store/doctor.rs"]
+mod doctor;
 #[path = "store/hostile.rs"]
 mod hostile;
 #[path = "store/import.rs"]

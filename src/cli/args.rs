@@ -95,6 +95,8 @@ pub enum Command {
     Kill(super::kill::Args),
     /// Show what a container has written
     Logs(super::logs::Args),
+    /// Show where the ports of a container are reached
+    Port(super::port::Args),
     /// Give a container another name
     Rename(super::rename::Args),
     /// Stop containers and start them again

@@ -99,6 +99,8 @@ pub enum Container {
     Logs(logs::Args),
     /// Mount a container's root and print where
     Mount(Mount),
+    /// Show where the ports of a container are reached
+    Port(super::port::Args),
     /// Give a container another name
     Rename(rename::Args),
     /// Stop containers and start them again
@@ -130,6 +132,7 @@ impl Container {
             Container::Kill(args) => Command::Kill(args),
             Container::Logs(args) => Command::Logs(args),
             Container::Mount(args) => Command::Mount(args),
+            Container::Port(args) => Command::Port(args),
             Container::Rename(args) => Command::Rename(args),
             Container::Restart(args) => Command::Restart(args),
             Container::Start(args) => Command::Start(args),

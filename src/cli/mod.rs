@@ -34,6 +34,7 @@ pub mod logout;
 pub mod logs;
 pub mod man;
 pub mod outfile;
+pub mod port;
 pub mod progress;
 pub mod prune;
 pub mod ps;
@@ -204,6 +205,7 @@ fn dispatch(cli: Cli, output: &mut Output<'_>) -> Outcome {
         Command::Export(args) => export::export(&containers, &args, output),
         Command::Kill(args) => kill::kill(&containers, &args, output),
         Command::Logs(args) => logs::logs(&containers, &args, output),
+        Command::Port(args) => port::port(&containers, &args, output),
         Command::Rename(args) => rename::rename(&containers, &args, output),
         Command::Restart(args) => stop::restart(&containers, &args, runtime, output),
         Command::Start(args) => start::start(&containers, &args, runtime, output),

@@ -3,7 +3,6 @@
 use super::format::{self, Format, Heading};
 use super::ps_filter::Filter;
 use super::{Outcome, Output, table, units};
-use crate::container::network::Publish;
 use crate::container::volume::Kind;
 use crate::container::{Containers, Network, Record, Status, size};
 use clap::Args;
@@ -151,8 +150,7 @@ fn ports(record: &Record, status: Status) -> String {
     let published = &record.state.ports;
     let mut all: Vec<String> = published.iter().map(ToString::to_string).collect();
     for port in &record.settings.exposed {
-        let is_it = |p: &Publish| format!("{}/{}", p.container, p.protocol) == *port;
-        if !published.iter().any(is_it) {
+        if !published.iter().any(|p| p.inside() == *port) {
             all.push(port.clone());
         }
     }

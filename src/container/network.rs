@@ -52,6 +52,21 @@ pub struct Publish {
 }
 
 impl Publish {
+    /// Where it is reached on the machine.
+    pub fn address(&self) -> String {
+        let host = self.host;
+        match self.ip {
+            None => format!("0.0.0.0:{host}"),
+            Some(IpAddr::V4(ip)) => format!("{ip}:{host}"),
+            Some(IpAddr::V6(ip)) => format!("[{ip}]:{host}"),
+        }
+    }
+
+    /// `PORT/PROTOCOL` in the container.
+    pub fn inside(&self) -> String {
+        format!("{}/{}", self.container, self.protocol)
+    }
+
     /// Read `[IP:][HOST-PORT:]PORT[/PROTOCOL]`, with ranges `FIRST-LAST`.
     ///
     /// # Errors
@@ -145,12 +160,7 @@ impl Publish {
 /// `0.0.0.0:8080->80/tcp`.
 impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ip {
-            None => write!(f, "0.0.0.0")?,
-            Some(IpAddr::V4(ip)) => write!(f, "{ip}")?,
-            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]")?,
-        }
-        write!(f, ":{}->{}/{}", self.host, self.container, self.protocol)
+        write!(f, "{}->{}", self.address(), self.inside())
     }
 }
 

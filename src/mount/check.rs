@@ -1,9 +1,10 @@
 //! Before anything is mounted: every directory opened once, told apart by
 //! who it is and not by its name, and claimed.
 //!
-//! Containment means: reached by going up within one mount. What is mounted
-//! below a layer is no part of it, as in kernel overlayfs, so the root of the
-//! system may be a lower of a mount whose upper lies on a tmpfs in `/run`.
+//! Containment means: reached by going up within one file system, through
+//! whichever mount. What is mounted below a layer is no part of it, as in kernel
+//! overlayfs, so the root of the system may be a lower of a mount whose upper
+//! lies on a tmpfs in `/run`.
 
 use super::claim::claim;
 use super::failure::Failure;
@@ -323,6 +324,38 @@ fn lowers_apart(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), Failure>
             continue;
         };
         let text = format!("{} is inside {}", lower.name(), found.name());
+        return Err(Failure::mount(text));
+    }
+    apart_behind_mounts(lower, writable)
+}
+
+/// The same of what is reached through another mount of one file system, such as
+/// a bind mount, beyond whose root nothing leads up.
+fn apart_behind_mounts(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), Failure> {
+    let pairs = || {
+        let of = |lower| writable.iter().map(move |dir| (lower, *dir));
+        let pairs = lower.iter().flat_map(of);
+        pairs.filter(|(lower, dir): &(&Dir<'_>, &Dir<'_>)| lower.place.mount != dir.place.mount)
+    };
+    if pairs().next().is_none() {
+        return Ok(());
+    }
+    let mounts = place::Mounts::read();
+    let within = |dir: &Dir<'_>| {
+        let (device, path) = mounts.path_within(&dir.fd, &dir.place)?;
+        Some((device.to_owned(), path))
+    };
+    for (lower, dir) in pairs() {
+        let (Some(below), Some(above)) = (within(lower), within(dir)) else {
+            continue;
+        };
+        let how = match (below.0 == above.0, &below.1, &above.1) {
+            (true, lower, dir) if lower == dir => "is",
+            (true, lower, dir) if dir.starts_with(lower) => "contains",
+            (true, lower, dir) if lower.starts_with(dir) => "is inside",
+            _ => continue,
+        };
+        let text = format!("{} {how} {}", lower.name(), dir.name());
         return Err(Failure::mount(text));
     }
     Ok(())

@@ -3,8 +3,10 @@
 
 use super::{Errno, Result};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatVfsMountFlags, StatxFlags};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// What tells one directory from every other.
@@ -41,6 +43,58 @@ pub fn idmapped_mounts() -> HashSet<u64> {
             .then_some(number)
     };
     table.lines().filter_map(idmapped).collect()
+}
+
+/// What each mount shows: by its number the device, the directory of the file
+/// system that is its root, and where that is mounted.
+#[derive(Debug)]
+pub struct Mounts(HashMap<u64, (String, PathBuf, PathBuf)>);
+
+impl Mounts {
+    /// From /proc/self/mountinfo; nothing where that does not tell.
+    pub fn read() -> Mounts {
+        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mount = |line: &[u8]| {
+            let mut fields = line.split(|b| *b == b' ');
+            let number = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+            let device = String::from_utf8(fields.nth(1)?.to_vec()).ok()?;
+            let mut path = || Some(PathBuf::from(OsString::from_vec(unescaped(fields.next()?))));
+            Some((number, (device, path()?, path()?)))
+        };
+        Mounts(table.split(|b| *b == b'\n').filter_map(mount).collect())
+    }
+
+    /// The device of a directory's file system and its path there, the same
+    /// whichever mount it is reached through; none where that is not known.
+    pub fn path_within(&self, dir: impl AsFd, place: &Place) -> Option<(&str, PathBuf)> {
+        let (device, root, point) = self.0.get(&place.mount)?;
+        let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+        let path = std::fs::read_link(link).ok()?;
+        Some((device, root.join(path.strip_prefix(point).ok()?)))
+    }
+}
+
+/// A field with `\ooo` for what could not stand in it.
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((byte, after)) = rest.split_first() {
+        let code = match (byte, after.first_chunk::<3>()) {
+            (b'\\', Some(digits)) => std::str::from_utf8(digits).ok(),
+            _ => None,
+        };
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    out
 }
 
 /// Opens a directory as a place (`O_PATH`); symlinks are followed.

@@ -20,6 +20,15 @@ fn what_was_added_changed_and_deleted() {
     assert_eq!(c.ok(&["diff", "one"]), wanted);
     c.ok(&["umount", "one"]);
     assert_eq!(c.ok(&["container", "diff", "one"]), wanted);
+    let table = c.ok(&["diff", "--format", "table", "one"]);
+    assert!(
+        table.starts_with("CHANGE TYPE   PATH\nD             /big\nD             /data\n"),
+        "{table}"
+    );
+    assert_eq!(
+        c.ok(&["diff", "--format", "{{.Type}} {{.Path}}", "one"]),
+        wanted
+    );
     let (code, _, err) = c.run(&["diff", "none"]);
     assert_eq!(
         (code, err.as_str()),

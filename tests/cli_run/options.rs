@@ -278,6 +278,18 @@ fn a_published_port_is_answered() {
     let port = c.told("web", "/NetworkSettings/Ports/80~1tcp/0/HostPort");
     let address = format!("127.0.0.1:{}", port.as_str().unwrap());
     assert!(c.ok(&["ps"]).contains(&format!("{address}->80/tcp")));
+    assert_eq!(c.ok(&["port", "web"]), format!("80/tcp -> {address}\n"));
+    for asked in ["80", "80/tcp"] {
+        assert_eq!(c.ok(&["port", "web", asked]), format!("{address}\n"));
+    }
+    for (asked, why) in [
+        ("80/udp", "no public port '80/udp' published for web"),
+        ("81", "no public port '81/tcp' published for web"),
+        ("80/x", "invalid protocol 'x': it is tcp or udp"),
+    ] {
+        let refused = (1, String::new(), format!("Error: {why}\n"));
+        assert_eq!(c.run(&["port", "web", asked]), refused);
+    }
     let ask = || {
         let mut stream = TcpStream::connect(&address)?;
         stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;

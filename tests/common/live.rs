@@ -5,6 +5,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::mount::UnmountFlags;
 use rustix::process::{PidfdFlags, Signal, pidfd_open};
+use rustix::time::Timespec;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,7 +128,7 @@ impl Mounted {
     pub fn kill(&mut self) {
         let daemon = self.handle().unwrap();
         rustix::process::pidfd_send_signal(&daemon, Signal::KILL).unwrap();
-        wait_for(&daemon, Duration::from_secs(60)).unwrap();
+        wait_for(&daemon).unwrap();
         self.unmount();
     }
 
@@ -265,7 +266,7 @@ impl Mounted {
         }
         self.live = false;
         if let Some(daemon) = daemon {
-            wait_for(&daemon, Duration::from_secs(60))?;
+            wait_for(&daemon)?;
         }
         if hung {
             return Err("the mount hung and was aborted".to_string());
@@ -284,9 +285,13 @@ impl Drop for Mounted {
 }
 
 /// Waits until the daemon has closed all that it had open. Its arguments, by which
-/// [`daemon_of`] knows it, are gone before that.
-fn wait_for(daemon: &OwnedFd, patience: Duration) -> Result<(), String> {
-    let patience = rustix::time::Timespec::try_from(patience).map_err(|e| e.to_string())?;
+/// [`daemon_of`] knows it, are gone before that. A mount namespace that another test
+/// made meanwhile keeps the mount, and so the daemon, until it ends itself.
+fn wait_for(daemon: &OwnedFd) -> Result<(), String> {
+    let patience = Timespec {
+        tv_sec: 600,
+        tv_nsec: 0,
+    };
     match poll(&mut [PollFd::new(daemon, PollFlags::IN)], Some(&patience)) {
         Ok(0) => Err("the daemon does not end".to_string()),
         Ok(_) => Ok(()),

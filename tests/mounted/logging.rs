@@ -178,8 +178,11 @@ fn small_lower_files_are_read_without_a_request() {
     let [small, large] = ["small", "large"].map(|name| fs::metadata(m.at(name)).unwrap().ino());
     m.unmount();
     let all = log(&fx).join("\n");
-    let [small, large] =
-        [small, large].map(|ino| all.matches(&format!(" read {ino:#x}: ok")).count());
+    let count = |what: &str, ino: u64| all.matches(&format!(" {what} {ino:#x}: ok")).count();
+    if count("open", small) == 0 {
+        return eprintln!("SKIPPED: the kernel opens files without asking");
+    }
+    let [small, large] = [small, large].map(|ino| count("read", ino));
     assert!(small == 0 && large > 0, "{small} and {large} reads");
     assert_eq!(all.matches("does not take content").count(), 0);
 }
@@ -199,7 +202,7 @@ fn first_opens_beside_writes() {
             s.spawn(|| {
                 for n in 0..200 {
                     let text = fs::read_to_string(m.at(&format!("f{n}"))).unwrap();
-                    assert!(text == "old" || text == "new!", "{text:?}");
+                    assert!(text == "old" || text == "new", "{text:?}");
                 }
             });
         }
@@ -208,12 +211,12 @@ fn first_opens_beside_writes() {
                 let file = fs::OpenOptions::new()
                     .write(true)
                     .open(m.at(&format!("f{n}")));
-                file.unwrap().write_all(b"new!").unwrap();
-                assert_eq!(fs::read_to_string(m.at(&format!("f{n}"))).unwrap(), "new!");
+                file.unwrap().write_all(b"new").unwrap();
+                assert_eq!(fs::read_to_string(m.at(&format!("f{n}"))).unwrap(), "new");
             }
         });
     });
     for n in 0..200 {
-        assert_eq!(fs::read_to_string(m.at(&format!("f{n}"))).unwrap(), "new!");
+        assert_eq!(fs::read_to_string(m.at(&format!("f{n}"))).unwrap(), "new");
     }
 }
