@@ -41,6 +41,7 @@ pub enum Pull {
 
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
 pub struct Create {
     /// A name for the container
     #[arg(long)]
@@ -79,8 +80,11 @@ pub struct Create {
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
     /// What its host is called
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
     /// Its root cannot be written
     #[arg(long)]
     pub read_only: bool,

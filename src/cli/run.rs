@@ -11,6 +11,7 @@ use std::path::Path;
 
 /// Arguments of `run`: those of `create`, and how it is attached to.
 #[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
 pub struct Args {
     /// Leave it running and print its id
     #[arg(short, long)]

@@ -34,9 +34,7 @@ impl Backings {
     pub(super) fn new() -> Backings {
         Backings {
             open: Mutex::default(),
-            idle: Mutex::new(LruCache::new(
-                std::num::NonZeroUsize::new(IDLE).unwrap_or(std::num::NonZeroUsize::MIN),
-            )),
+            idle: Mutex::new(crate::union::lru_of(IDLE)),
         }
     }
 

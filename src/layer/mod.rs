@@ -20,8 +20,9 @@ use std::sync::Arc;
 pub struct Layer {
     /// Its root as `O_PATH`.
     pub root: Arc<OwnedFd>,
-    /// Its root as a readable descriptor, for handles.
-    pub mount: OwnedFd,
+    /// Its root, or that of another on its file system, as a readable descriptor,
+    /// for handles.
+    pub mount: Arc<OwnedFd>,
     /// Where it came from, for messages.
     pub path: PathBuf,
     /// Device of its file system.
@@ -49,14 +50,29 @@ impl Layer {
     /// # Errors
     /// As fstat(2) and open(2).
     pub fn new(dir: OpenDir) -> Result<Layer> {
+        Layer::beside(dir, None)
+    }
+
+    /// As [`Layer::new`] for who can read any directory: `other` lends its readable
+    /// descriptor, if it is on the same file system.
+    ///
+    /// # Errors
+    /// As fstat(2) and open(2).
+    pub fn beside(dir: OpenDir, other: Option<&Layer>) -> Result<Layer> {
         let OpenDir {
             fd: root,
             path,
             idmapped,
         } = dir;
         let stat = fs::stat_fd(&root)?;
-        let mount = dir::open(&root)?;
-        let uuid = handle::fs_uuid(mount.as_fd());
+        let (mount, uuid) = match other.filter(|other| other.dev == stat.dev) {
+            Some(other) => (other.mount.clone(), other.uuid),
+            None => {
+                let mount = dir::open(&root)?;
+                let uuid = handle::fs_uuid(mount.as_fd());
+                (Arc::new(mount), uuid)
+            }
+        };
         Ok(Layer {
             root: Arc::new(root),
             mount,
@@ -74,7 +90,7 @@ impl Layer {
 
     fn is_subvolume(&self) -> bool {
         const BTRFS: u64 = 0x9123_683e;
-        self.uuid != [0; 16] && fs::statfs(&self.mount).is_ok_and(|s| s.magic == BTRFS)
+        self.uuid != [0; 16] && fs::statfs(&*self.mount).is_ok_and(|s| s.magic == BTRFS)
     }
 }
 

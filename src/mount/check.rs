@@ -13,8 +13,9 @@ use crate::layer::open::{OpenDir, OpenFile, OpenLayers};
 use crate::layer::seal::{keep_atimes, seal};
 use crate::sys::mount::{ATIMES, Flags};
 use crate::sys::place::{self, Identity, Place};
+use crate::sys::probe::Features;
 use crate::sys::{Errno, process};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -47,15 +48,62 @@ pub(super) struct Dir<'a> {
     path: &'a Path,
     pub(super) fd: OwnedFd,
     pub(super) place: Place,
+    /// The directory above, if it was seen on the way.
+    above: Option<Place>,
+}
+
+/// Directories that others are opened in: layers mostly lie side by side.
+struct Parents<'a> {
+    openat2: bool,
+    open: HashMap<&'a Path, Option<(OwnedFd, Place)>>,
+}
+
+impl<'a> Parents<'a> {
+    fn new(openat2: bool) -> Parents<'a> {
+        let open = HashMap::new();
+        Parents { openat2, open }
+    }
+
+    /// [`Dir::open`], with the directory above known where no symlink and no
+    /// mount lies between.
+    fn open(&mut self, what: &'static str, path: &'a Path) -> Result<Dir<'a>, Failure> {
+        self.beside(what, path)
+            .map_or_else(|| Dir::open(what, path), Ok)
+    }
+
+    fn beside(&mut self, what: &'static str, path: &'a Path) -> Option<Dir<'a>> {
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        if !self.openat2 {
+            return None;
+        }
+        let opened = self.open.entry(parent).or_insert_with(|| {
+            let here = parent.as_os_str().is_empty();
+            let fd = place::open(if here { Path::new(".") } else { parent }).ok()?;
+            let place = place::look(&fd).ok()?;
+            Some((fd, place))
+        });
+        let (parent, above) = opened.as_ref()?;
+        let fd = place::open_beneath(parent, Path::new(name), true).ok()?;
+        let place = place::look(&fd).ok()?;
+        let above = Some(*above);
+        Some(Dir {
+            what,
+            path,
+            fd,
+            place,
+            above,
+        })
+    }
 }
 
 /// Opens and checks all directories of `spec`. On failure everything is closed
 /// and nothing was changed.
 pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
+    let mut parents = Parents::new(spec.allowed.has(Features::OPENAT2));
     let lower = spec
         .lower
         .iter()
-        .map(|path| Dir::open("lowerdir", path))
+        .map(|path| parents.open("lowerdir", path))
         .collect::<Result<Vec<_>, _>>()?;
     let upper = open_if("upperdir", spec.upper.as_deref())?;
     let work = open_if("workdir", spec.work.as_deref())?;
@@ -178,6 +226,7 @@ impl<'a> Dir<'a> {
                 path,
                 fd,
                 place,
+                above: None,
             }),
             Err(error) => Err(failed(what, path, error)),
         }
@@ -368,20 +417,23 @@ fn inside_any<'d, 'a>(
     outside: &mut HashSet<Identity>,
 ) -> Option<&'d Dir<'a>> {
     let mut at = inner.place;
+    if !outside.insert(at.identity) || inner.above.is_some_and(|up| outside.contains(&up.identity))
+    {
+        return None;
+    }
     let mut fd = place::parent(&inner.fd);
-    while outside.insert(at.identity) {
+    loop {
         let open = fd.ok()?;
         let up = place::look(&open).ok()?;
         if let Some(found) = dirs.iter().find(|dir| dir.place.identity == up.identity) {
             return Some(found);
         }
-        if up == at || up.mount != at.mount {
+        if up == at || up.mount != at.mount || !outside.insert(up.identity) {
             return None;
         }
         at = up;
         fd = place::parent(&open);
     }
-    None
 }
 
 #[cfg(test)]

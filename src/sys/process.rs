@@ -129,11 +129,22 @@ pub fn prepare_to_serve() {
     raise_descriptor_limit();
     // fuser takes 16 MiB a thread. Once one such block was freed, glibc would
     // serve the next from the heap and fill it with zeros, which makes it real
-    // memory; a fixed threshold keeps it untouched pages.
+    // memory; a fixed threshold keeps it untouched pages. And a heap for each
+    // thread would hold much that is free while another grows.
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets one number in the allocator; no pointer is involved.
+    // SAFETY: sets two numbers in the allocator; no pointer is involved.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20)
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    };
+}
+
+/// Gives memory that was freed back to the system, where the allocator keeps it.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no pointer is involved; what is in use is not touched.
+    unsafe {
+        libc::malloc_trim(0)
     };
 }
 

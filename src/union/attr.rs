@@ -4,7 +4,9 @@ use super::{
     Attr, Union,
     copy_up::Want,
     create::Caller,
-    node::{InUpper, Node},
+    name::Name,
+    node::Node,
+    state::{InUpper, Seen},
 };
 use crate::sys::{
     At, Errno, Result, creds, flags,
@@ -18,7 +20,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum Place {
     /// A name in a directory.
-    Name(Arc<OwnedFd>, OsString),
+    Name(Arc<OwnedFd>, Name),
     /// The inode itself.
     Fd(Arc<OwnedFd>),
 }
@@ -102,10 +104,10 @@ impl Union {
             let s = node.state.lock();
             (
                 s.upper,
-                s.links.first().cloned(),
+                s.link().cloned(),
                 s.index.clone(),
                 s.orphan.clone(),
-                s.lower.clone(),
+                s.lower(),
                 s.lowers.top().cloned(),
             )
         };
@@ -123,7 +125,7 @@ impl Union {
             return self.upper_dir(node).map(Place::Fd);
         }
         if let (Some(index), Some(links)) = (index, &self.links) {
-            return Ok(Place::Name(links.dir_fd(), index));
+            return Ok(Place::Name(links.dir_fd(), index.as_os_str().into()));
         }
         let link = link.ok_or(Errno::STALE)?;
         Ok(Place::Name(self.upper_dir(&link.parent)?, link.name))
@@ -153,20 +155,19 @@ impl Union {
                 stat.nlink = count.names(stat.nlink);
             }
         }
-        let data = match (&state.lower, state.upper) {
-            (Some(file), InUpper::Meta) => Some(file.data().clone()),
-            (Some(file), InUpper::No) => file.data.as_ref().map(|_| file.data().clone()),
-            _ => None,
+        let data = match state.upper {
+            InUpper::Meta => state.lower().map(|file| file.data().clone()),
+            InUpper::No => state.lower_data().cloned(),
+            InUpper::Data => None,
         };
         stat.ino = match state.parted {
             true => self.inos.map(stat.dev, stat.ino),
-            false => node.ino,
+            false => node.ino(),
         };
         // A store to a shared mapping passes us by, and what the kernel does to
         // a name that it knows as the predecessor's it counts there.
         let volatile = state.shared_writer || state.predecessor.strong_count() > 0;
-        state.mode_hint = stat.mode;
-        state.size_hint = stat.size;
+        state.seen = Seen::of(&stat);
         drop(state);
         if let Some(file) = data {
             let dir = self.lower_dir(&file.dir)?;
@@ -390,7 +391,7 @@ impl Union {
     pub fn statfs(&self) -> Result<fs::StatFs> {
         let upper = self.upper.as_ref().map(|u| &u.layer);
         let layer = upper.or_else(|| self.lowers.first()).ok_or(Errno::IO)?;
-        fs::statfs(&layer.mount)
+        fs::statfs(&*layer.mount)
     }
 
     /// Inode flags (`FS_IOC_GETFLAGS`).

@@ -4,8 +4,9 @@
 use super::{
     Union,
     links::Links,
-    node::{Count, InUpper, IoMode, Link, LowerFile, Node, State},
+    node::Node,
     options::Fsync,
+    state::{Count, InUpper, IoMode, Link, LowerFile, State},
 };
 use crate::layer::{
     marks::{self, Mark, Stored, nlink, origin},
@@ -157,7 +158,7 @@ impl Union {
         loop {
             let (have, link) = {
                 let state = at.state.lock();
-                (state.upper, state.links.first().cloned())
+                (state.upper, state.link().cloned())
             };
             if have != InUpper::No {
                 break;
@@ -195,7 +196,7 @@ impl Union {
         let dir = {
             let _moving = self.topology.read();
             let link = node.link().ok_or(Errno::NOENT)?;
-            let _names = link.parent.ns.write();
+            let _names = link.parent.ns().write();
             if !node.has(&link) {
                 return Err(Errno::NOENT);
             }
@@ -220,7 +221,7 @@ impl Union {
 
     fn copy_up_file(&self, node: &Arc<Node>, want: Want) -> Result<Copied> {
         let upper = self.upper()?;
-        let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
+        let lower = node.state.lock().lower().ok_or(Errno::STALE)?;
         let dir = self.lower_dir(&lower.dir)?;
         let from = At::Name(dir.as_fd(), &lower.name);
         let stat = self.stat_lower(lower.dir.layer, from)?;
@@ -296,7 +297,7 @@ impl Union {
             self.keep_orphan(node, staged, got)?;
             return Ok(Copied::Done);
         };
-        let names = link.parent.ns.write();
+        let names = link.parent.ns().write();
         if !node.has(&link) {
             return Ok(Copied::Renamed);
         }
@@ -415,7 +416,7 @@ impl Union {
     /// place, since other names and changes of attributes may come meanwhile;
     /// so who dies here may leave a newer modification time.
     fn copy_up_data(&self, node: &Arc<Node>, want: Want) -> Result<()> {
-        let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
+        let lower = node.state.lock().lower().ok_or(Errno::STALE)?;
         let fd = {
             let _moving = self.topology.read();
             self.open_upper(node, libc::O_RDWR)?
@@ -554,26 +555,26 @@ impl Union {
         if !is_due(&old) {
             return node.clone();
         }
-        let state = State {
-            links: std::mem::take(&mut old.links),
-            upper: old.upper,
-            index: old.index.clone(),
-            nlink: old.nlink,
-            lower: old.lower.clone(),
-            partial: old.partial.take(),
-            origin: old.origin,
-            by_name: old.by_name,
-            parted: old.parted,
-            orphan: old.orphan.take(),
-            removed: old.removed,
-            mode_hint: old.mode_hint,
-            size_hint: old.size_hint,
-            predecessor: Arc::downgrade(node),
-            ..State::default()
-        };
+        let mut state = State::named(None);
+        state.upper = old.upper;
+        state.origin = old.origin;
+        state.seen = old.seen;
+        let lower = old.lower();
+        for link in old.take_links() {
+            state.add_link(link);
+        }
+        state.set_lower(lower);
+        state.index = old.index.clone();
+        state.nlink = old.nlink;
+        state.partial = old.partial.take();
+        state.by_name = old.by_name;
+        state.parted = old.parted;
+        state.orphan = old.orphan.take();
+        state.removed = old.removed;
+        state.predecessor = Arc::downgrade(node);
         drop(old);
         let by_name = state.by_name;
-        let new = self.table.insert(node.ino, node.kind, false, state);
+        let new = self.table.insert(node.ino(), node.kind(), false, state);
         if by_name {
             new.known_by_name();
         }
@@ -586,7 +587,7 @@ impl Union {
     fn relative_to_lower(&self, node: &Arc<Node>, at: At<'_>) -> Result<()> {
         let (count, lower) = {
             let state = node.state.lock();
-            (state.nlink, state.lower.clone())
+            (state.nlink, state.lower())
         };
         let (Some(Count::Relative(_)), Some(count), Some(lower)) = (count, count, lower) else {
             return Ok(());

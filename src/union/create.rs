@@ -4,7 +4,8 @@ use super::{
     Attr, Opened, Union,
     copy_up::Want,
     lookup::Found,
-    node::{InUpper, Node},
+    node::Node,
+    state::{InUpper, Link},
 };
 use crate::layer::{
     acl,
@@ -110,7 +111,7 @@ impl Union {
         let parent = self.node(parent)?;
         self.copy_up(&parent, Want::Meta)?;
         let _moving = self.topology.read();
-        let _names = parent.ns.write();
+        let _names = parent.ns().write();
         let dir = self.upper_dir(&parent)?;
         let plain = marks::is_wh(name);
         // The making itself says there whether the name is free.
@@ -219,7 +220,7 @@ impl Union {
             node = self.copy_up(&node, Want::Data)?;
         }
         let _moving = self.topology.read();
-        let _names = parent.ns.write();
+        let _names = parent.ns().write();
         let dir = self.upper_dir(&parent)?;
         let (under, _) = self.vacant(&parent, &dir, name)?;
         let naming = node.naming.write();
@@ -246,11 +247,7 @@ impl Union {
             let mut state = node.state.lock();
             state.removed = false;
             state.last = None;
-            let link = super::node::Link {
-                parent: parent.clone(),
-                name: name.to_owned(),
-            };
-            node.gains(&mut state, link);
+            node.gains(&mut state, Link::new(&parent, name));
         }
         drop(naming);
         let attr = self.attr_of(&node)?;
@@ -316,9 +313,9 @@ impl Union {
     ) -> Result<Plan> {
         let is_dir = matches!(what, Make::Dir);
         // Its mode is known from when it was last shown; rarely more is needed.
-        let known = parent.state.lock().mode_hint;
-        let above = match known & (libc::S_IFMT | libc::S_ISGID) {
-            libc::S_IFDIR => None,
+        let seen = parent.state.lock().seen;
+        let above = match seen.mode() {
+            Some(mode) if mode & libc::S_ISGID == 0 => None,
             _ => Some(self.stat(At::Fd(dir.as_fd()))?),
         };
         let mut plan = Plan {

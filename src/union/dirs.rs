@@ -1,11 +1,10 @@
 //! Directories of the layers, and the descriptors that are kept for them.
 
-use super::{Union, node::Node};
+use super::{Union, lru_of, node::Node, stack::Stack};
 use crate::sys::{Errno, Result, fs};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::{Arc, OnceLock};
@@ -93,8 +92,7 @@ pub(super) struct DirFds(Mutex<LruCache<u64, Arc<OwnedFd>>>);
 
 impl DirFds {
     pub(super) fn new(capacity: usize) -> DirFds {
-        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
-        DirFds(Mutex::new(LruCache::new(capacity)))
+        DirFds(Mutex::new(lru_of(capacity)))
     }
 
     fn get(&self, serial: u64) -> Option<Arc<OwnedFd>> {
@@ -113,6 +111,18 @@ impl DirFds {
 }
 
 impl Union {
+    /// Close what is kept open of a directory that the kernel has forgotten.
+    pub(super) fn close_dir(&self, node: &Node) {
+        let mut unused = vec![node.serial()];
+        if let Stack::Dirs(dirs) = &node.state.lock().lowers {
+            let own = dirs.iter().filter(|dir| Arc::strong_count(dir) == 1);
+            unused.extend(own.map(|dir| dir.serial));
+        }
+        unused
+            .into_iter()
+            .for_each(|serial| self.fds.forget(serial));
+    }
+
     /// The upper directory of a node, as `O_PATH`. The caller holds
     /// `topology`, so that no ancestor moves meanwhile.
     ///
@@ -120,7 +130,7 @@ impl Union {
     /// `EROFS` without an upper; as open(2).
     pub(super) fn upper_dir(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
         let upper = self.upper.as_ref().ok_or(Errno::ROFS)?;
-        if let Some(fd) = self.fds.get(node.serial) {
+        if let Some(fd) = self.fds.get(node.serial()) {
             return Ok(fd);
         }
         let mut missing = Vec::new();
@@ -129,12 +139,12 @@ impl Union {
             if at.id == super::node::ROOT_ID {
                 break upper.layer.root.clone();
             }
-            if let Some(fd) = self.fds.get(at.serial) {
+            if let Some(fd) = self.fds.get(at.serial()) {
                 break fd;
             }
             let (parent, orphan) = {
                 let state = at.state.lock();
-                (state.links.first().cloned(), state.orphan.clone())
+                (state.link().cloned(), state.orphan.clone())
             };
             if let Some(fd) = orphan {
                 break fd;
@@ -150,7 +160,7 @@ impl Union {
                 return Err(Errno::NOENT);
             }
             fd = Arc::new(fs::open_dir_path(&*fd, &link.name)?);
-            self.fds.put(node.serial, &fd);
+            self.fds.put(node.serial(), &fd);
         }
         Ok(fd)
     }

@@ -14,8 +14,10 @@ use super::{
     attr::Place,
     copy_up::Want,
     create::Caller,
-    node::{InUpper, IoMode, LowerFile, Node, State},
+    lru_of,
+    node::Node,
     options::Fsync,
+    state::{InUpper, IoMode, LowerFile, State},
 };
 use crate::sys::{
     At, Errno, Result, copy,
@@ -24,7 +26,6 @@ use crate::sys::{
 };
 use lru::LruCache;
 use parking_lot::Mutex;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -102,8 +103,7 @@ pub(super) struct OpenFiles(Mutex<LruCache<u64, OpenFile>>);
 
 impl OpenFiles {
     pub(super) fn new(capacity: usize) -> OpenFiles {
-        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
-        OpenFiles(Mutex::new(LruCache::new(capacity)))
+        OpenFiles(Mutex::new(lru_of(capacity)))
     }
 
     fn get(&self, serial: u64, upper: bool, write: bool) -> Option<Arc<OwnedFd>> {
@@ -164,7 +164,7 @@ impl Union {
             let place = self.place(&node)?;
             let cut = || fs::truncate(&*file, 0);
             ((), cleared) = self.without_privileges(place.at(), caller, false, cut)?;
-            node.state.lock().size_hint = 0;
+            node.state.lock().seen.emptied();
         }
         // An inode that is open when its last name goes is kept.
         let _moving = self.topology.read();
@@ -175,6 +175,7 @@ impl Union {
             drop(self.open_upper(&node, flags & (ACCESS | libc::O_APPEND))?);
         }
         let _named = node.named();
+        let handle = node.serial();
         let mut state = node.state.lock();
         if state.successor.is_some() || state.is_lost() {
             return Err(Errno::STALE);
@@ -182,7 +183,7 @@ impl Union {
         if state.io == IoMode::Closed {
             state.io = match &state.partial {
                 Some(_) => IoMode::Cached,
-                None => self.choose(state.upper, state.mode_hint, state.size_hint),
+                None => self.choose(&state),
             };
         }
         let io = match state.io {
@@ -203,22 +204,23 @@ impl Union {
         state.opens += 1;
         state.runs += u32::from(flags & RUN != 0);
         Ok(Opened {
-            handle: node.serial,
+            handle,
             io,
             stale: cleared,
             file: None,
         })
     }
 
-    fn choose(&self, upper: InUpper, mode: u32, size: u64) -> IoMode {
+    fn choose(&self, state: &State) -> IoMode {
+        let mode = state.seen.mode().unwrap_or(0);
         let set_id = mode & (libc::S_ISUID | libc::S_ISGID) != 0;
         if !self.features.has(Features::PASSTHROUGH) {
             return IoMode::Cached;
         }
-        match upper {
+        match state.upper {
             InUpper::Data if set_id => IoMode::Cached,
             InUpper::Data => IoMode::PassUpper,
-            _ if size > PASSTHROUGH_FROM => IoMode::PassLower,
+            _ if state.seen.is_large() => IoMode::PassLower,
             _ => IoMode::Cached,
         }
     }
@@ -254,7 +256,7 @@ impl Union {
         let node = self.node(id)?;
         match source {
             Source::Lower => {
-                let lower = node.state.lock().lower.clone().ok_or(Errno::STALE)?;
+                let lower = node.state.lock().lower().ok_or(Errno::STALE)?;
                 self.open_lower(&lower)
             }
             Source::Upper => {
@@ -282,7 +284,7 @@ impl Union {
         if last {
             state.io = IoMode::Closed;
             drop(state);
-            self.files.forget(node.serial);
+            self.files.forget(node.serial());
         }
         Released { last, stale }
     }
@@ -294,7 +296,9 @@ impl Union {
     }
 
     fn opened(&self, id: u64, handle: u64) -> Option<Arc<Node>> {
-        self.node(id).ok().filter(|node| node.serial == handle)
+        self.node(id)
+            .ok()
+            .filter(|node| node.given_serial() == Some(handle))
     }
 
     /// Read through the daemon; fewer bytes only at the end.
@@ -437,9 +441,9 @@ impl Union {
             let state = node.state.lock();
             // Descriptors that a copy-up left behind go on reading the lower.
             let upper = state.upper == InUpper::Data && state.successor.is_none();
-            (upper, state.lower.clone())
+            (upper, state.lower())
         };
-        if let Some(fd) = self.files.get(node.serial, upper, write) {
+        if let Some(fd) = self.files.get(node.serial(), upper, write) {
             return Ok(fd);
         }
         let fd = match (upper, write) {
@@ -454,7 +458,7 @@ impl Union {
             writable: write,
             upper,
         };
-        self.files.put(node.serial, file);
+        self.files.put(node.serial(), file);
         Ok(fd)
     }
 
@@ -488,9 +492,10 @@ impl Union {
         flags: i32,
         file: Option<OwnedFd>,
     ) -> Opened {
+        let handle = node.serial();
         let mut state = node.state.lock();
         if state.io == IoMode::Closed {
-            state.io = self.choose(state.upper, state.mode_hint, state.size_hint);
+            state.io = self.choose(&state);
         }
         state.opens += 1;
         let io = if state.io == IoMode::PassUpper {
@@ -503,7 +508,7 @@ impl Union {
             Io::Cached { keep: false }
         };
         Opened {
-            handle: node.serial,
+            handle,
             io,
             stale: false,
             file,

@@ -71,7 +71,7 @@ impl Union {
                     return self.lookup(dir.id, &name).map(Some);
                 }
                 let _moving = self.topology.read();
-                let _names = dir.ns.read();
+                let _names = dir.ns().read();
                 if let Some((node, _)) = self.lookup_locked(&dir, &name)? {
                     dirs.push(node);
                 }

@@ -4,8 +4,9 @@ use super::{
     Attr, Union,
     dirs::LowerDir,
     lower::{InLowers, Search},
-    node::{Count, InUpper, Link, LowerFile, Node, State},
+    node::Node,
     stack::Stack,
+    state::{Count, InUpper, Link, LowerFile, State},
 };
 use crate::layer::marks::{self, Belief, Marks, Opaque};
 use crate::sys::{
@@ -69,7 +70,7 @@ impl Union {
     pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Attr> {
         let parent = self.node(parent)?;
         let _moving = self.topology.read();
-        let _names = parent.ns.read();
+        let _names = parent.ns().read();
         let (node, attr) = self.lookup_locked(&parent, name)?.ok_or(Errno::NOENT)?;
         self.table.remember(&node);
         Ok(attr)
@@ -92,12 +93,13 @@ impl Union {
 
     /// The node of what was found: the one that is known, or a new one.
     pub(super) fn instantiate(&self, parent: &Arc<Node>, name: &OsStr, found: Found) -> Arc<Node> {
-        let link = || Link {
-            parent: parent.clone(),
-            name: name.to_owned(),
-        };
+        let link = || Link::new(parent, name);
         let kind = found.stat.kind();
-        if let Some(node) = self.table.by_name(parent, name).filter(|n| n.kind == kind) {
+        if let Some(node) = self
+            .table
+            .by_name(parent, name)
+            .filter(|n| n.kind() == kind)
+        {
             return node;
         }
         let known = |at: Option<Arc<Node>>| at.filter(|_| found.by_ino);
@@ -118,15 +120,15 @@ impl Union {
                 continue;
             }
             let mut state = node.state.lock();
-            let has = state.links.iter().any(|l| l.is(parent, name));
-            if node.kind == kind && !state.removed && (has || !node.is_dir()) {
+            let has = state.has(parent, name);
+            if node.kind() == kind && !state.removed && (has || !node.is_dir()) {
                 if !has {
                     node.gains(&mut state, link());
                     state.last = None;
                 }
                 state.origin |= found.origin;
-                if state.lower.is_none() {
-                    state.lower = found.lower;
+                if !state.has_lower() {
+                    state.set_lower(found.lower);
                 }
                 drop(state);
                 return node.clone();
@@ -134,18 +136,19 @@ impl Union {
             drop(state);
             break creating;
         };
-        let state = State {
-            links: vec![link()],
-            upper: found.upper,
-            index: found.index,
-            nlink: found.nlink,
-            lower: found.lower,
-            lowers: found.lowers,
-            redirect: found.redirect,
-            impure: found.impure,
-            origin: found.origin,
-            ..State::default()
-        };
+        let mut state = State::named(Some(link()));
+        state.upper = found.upper;
+        state.origin = found.origin;
+        state.set_lower(found.lower);
+        if kind == libc::S_IFDIR {
+            state.lowers = found.lowers;
+            state.redirect = found.redirect;
+            state.impure = found.impure;
+        }
+        if found.index.is_some() || found.nlink.is_some() {
+            state.index = found.index;
+            state.nlink = found.nlink;
+        }
         let node = self.table.insert(found.ino, kind, false, state);
         if found.by_name {
             node.known_by_name();
@@ -414,7 +417,7 @@ impl Union {
         };
         if self.features.has(Features::OPEN_HANDLES) {
             // Layers on one file system decode handles alike.
-            return match handle::open(&layer.mount, &handle, libc::O_PATH) {
+            return match handle::open(&*layer.mount, &handle, libc::O_PATH) {
                 Ok(fd) => fs::stat_fd(fd).map(|s| Some((s.dev, s.ino, Some(s)))),
                 Err(Errno::STALE | Errno::PERM | Errno::OPNOTSUPP) => Ok(None),
                 Err(e) => Err(e),

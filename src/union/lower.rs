@@ -1,7 +1,7 @@
 //! Finding a name in the stack of lower layers: whiteouts, opaque
 //! directories, redirects and metacopies on the way down.
 
-use super::{Union, dirs::LowerDir, node::LowerFile, stack::Stack};
+use super::{Union, dirs::LowerDir, stack::Stack, state::LowerFile};
 use crate::layer::marks::{self, Marks, Opaque};
 use crate::sys::{
     At, Errno, Result,
@@ -138,7 +138,7 @@ impl Union {
                 Some(Hit::File(stat, marks)) => {
                     let file = LowerFile {
                         dir,
-                        name,
+                        name: name.as_os_str().into(),
                         data: None,
                         known: None,
                     };

@@ -15,6 +15,7 @@ mod links;
 mod list_real;
 mod lookup;
 mod lower;
+mod name;
 mod node;
 mod open;
 pub mod options;
@@ -27,6 +28,8 @@ mod readdir_plus;
 mod remove;
 mod rename;
 mod stack;
+mod state;
+mod table;
 mod xattr;
 
 pub use attr::SetAttr;
@@ -45,13 +48,18 @@ use crate::sys::{At, Errno, Result, fs::Stat, probe::Features};
 use dirs::{DirFds, LowerDir};
 use file::OpenFiles;
 use ids::IdMap;
-use node::{Node, ROOT_ID, Table};
+use lru::LruCache;
+use node::{Node, ROOT_ID};
 use options::Options;
 use parking_lot::{Mutex, RwLock};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::CStr;
+use std::hash::Hash;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use table::Table;
 
 /// A node and its attributes, as callers see them.
 #[derive(Clone, Copy, Debug)]
@@ -213,9 +221,19 @@ impl Union {
     /// left.
     pub fn forget(&self, id: u64, count: u64) -> Option<u64> {
         let node = self.table.forget(id, count)?;
-        // A release, if there was one, has seen to that.
-        self.files.forget(node.serial);
-        Some(node.serial)
+        let serial = node.given_serial();
+        if let Some(serial) = serial {
+            // A release, if there was one, has seen to that.
+            self.files.forget(serial);
+        }
+        if node.is_dir() {
+            self.close_dir(&node);
+        }
+        drop(node);
+        if self.table.shrinks() {
+            crate::sys::process::give_back_memory();
+        }
+        serial
     }
 
     /// The kernel will not read or write files past us.
@@ -264,8 +282,12 @@ impl Union {
         const OVERLAYFS: u64 = 0x794c_7630;
         const FUSE: u64 = 0x6573_5546;
         const ECRYPTFS: u64 = 0xf15f;
+        let mut asked = HashSet::new();
         let stacked = |layer: &Layer| {
-            crate::sys::fs::statfs(&layer.mount)
+            if !asked.insert(layer.dev) {
+                return false;
+            }
+            crate::sys::fs::statfs(&*layer.mount)
                 .is_ok_and(|s| matches!(s.magic, OVERLAYFS | FUSE | ECRYPTFS))
         };
         let upper = self.upper.as_ref().map(|u| &u.layer);
@@ -279,6 +301,14 @@ impl Union {
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A cache of the `most` recently used, which takes room only as it fills: an
+/// idle mount has nothing in it.
+pub(crate) fn lru_of<K: Hash + Eq, V>(most: usize) -> LruCache<K, V> {
+    let mut cache = LruCache::unbounded();
+    cache.resize(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN));
+    cache
 }
 
 /// A buffer of this thread's for attribute lists.

@@ -7,10 +7,11 @@ use super::{
     ids::IdMap,
     ino::Inos,
     links::Links,
-    node::{InUpper, State, Table},
     options::Options,
     partial::Partials,
     stack::Stack,
+    state::{InUpper, State},
+    table::Table,
 };
 use crate::layer::{
     Layer,
@@ -77,13 +78,15 @@ impl Union {
         options: &Options,
         allowed: Features,
     ) -> std::result::Result<Union, SetupError> {
+        let mut features = crate::sys::probe::probe(allowed, None);
+        let reads_all = features.has(Features::OPEN_HANDLES);
         let mut lowers = Vec::with_capacity(layers.lower.len());
         for dir in layers.lower {
             let why = failed("cannot use lower layer", &dir.path);
-            lowers.push(Layer::new(dir).map_err(why)?);
+            let other = lowers.last().filter(|_| reads_all);
+            lowers.push(Layer::beside(dir, other).map_err(why)?);
         }
         tell_apart(&mut lowers);
-        let mut features = crate::sys::probe::probe(allowed, None);
         let mut upper = None;
         let mut index = None;
         if let (Some(up), Some(work)) = (layers.upper, layers.work) {

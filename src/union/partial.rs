@@ -11,7 +11,8 @@ use super::{
     Union,
     chunks::Chunks,
     copy_up::Want,
-    node::{InUpper, LowerFile, Node},
+    node::Node,
+    state::{InUpper, LowerFile},
 };
 use crate::sys::{
     At, Errno, Result, copy,
@@ -273,8 +274,8 @@ impl Union {
         };
         let lower: Option<LowerFile> = {
             let state = node.state.lock();
-            let named = !state.links.is_empty();
-            state.lower.clone().filter(|_| named)
+            let named = state.link().is_some();
+            state.lower().filter(|_| named)
         };
         let may = self.features.has(Features::TMPFILE) && !self.partials.is_closed();
         let Some(lower) = lower.filter(|lower| may && lower.data.is_none()) else {

@@ -1,6 +1,6 @@
 //! What to call a node in messages.
 
-use super::{Union, node::ROOT_ID};
+use super::{Union, name::Name, node::ROOT_ID};
 use std::ffi::{OsStr, OsString};
 
 impl Union {
@@ -8,7 +8,7 @@ impl Union {
     /// known: one of its names, and its number where it has none. For people
     /// only: nothing holds the names still.
     pub fn path(&self, id: u64, name: Option<&OsStr>) -> OsString {
-        let mut names: Vec<OsString> = name.map(OsStr::to_owned).into_iter().collect();
+        let mut names: Vec<Name> = name.map(Name::from).into_iter().collect();
         let mut next = self.node(id).ok().map(|node| node.latest());
         let mut number = id;
         let mut path = loop {

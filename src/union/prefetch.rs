@@ -4,13 +4,14 @@
 use super::{
     Union,
     file::PASSTHROUGH_FROM,
-    node::{InUpper, IoMode, LowerFile, Node},
+    node::Node,
+    state::{InUpper, IoMode, LowerFile},
 };
 use crate::sys::fs;
 use std::sync::Arc;
 
 /// Files up to this size, in bytes: about what is read ahead of a first read.
-const SMALL: u64 = PASSTHROUGH_FROM / 4;
+pub(super) const PREFETCH_TO: u64 = PASSTHROUGH_FROM / 4;
 
 /// What an open has that wants other content, or none of the page cache.
 const OTHER: i32 = libc::O_ACCMODE | libc::O_TRUNC | libc::O_DIRECT;
@@ -27,32 +28,32 @@ impl Union {
             return;
         }
         let _ticket = self.ticket(&node);
-        let Some((lower, size)) = self.unread(&node) else {
+        let Some(lower) = self.unread(&node) else {
             return;
         };
-        let mut data = vec![0; size];
+        // One more, to see that there is no more.
+        let mut data = vec![0; PREFETCH_TO as usize + 1];
         let read = self
             .open_lower(&lower)
             .and_then(|file| fs::read_at(file, &mut data, 0));
         // Who reads it then is told what is wrong.
-        if read == Ok(size) {
-            store(&data);
+        if let Some(all) = read.ok().and_then(|n| data.get(..n))
+            && all.len() < data.len()
+        {
+            store(all);
         }
         node.state.lock().prefetched = true;
     }
 
-    /// A small lower file of which the kernel can have nothing yet, and its size.
-    fn unread(&self, node: &Arc<Node>) -> Option<(LowerFile, usize)> {
+    /// A small lower file of which the kernel can have nothing yet.
+    fn unread(&self, node: &Arc<Node>) -> Option<LowerFile> {
         let state = node.state.lock();
         let lower = node.is_file()
             && state.upper == InUpper::No
             && state.partial.is_none()
             && state.successor.is_none();
         let untouched = !state.prefetched && state.opens == 0 && state.io == IoMode::Closed;
-        if !lower || !untouched || !(1..=SMALL).contains(&state.size_hint) {
-            return None;
-        }
-        let size = usize::try_from(state.size_hint).ok()?;
-        state.lower.clone().map(|lower| (lower, size))
+        let unread = lower && untouched && state.seen.is_small();
+        unread.then(|| state.lower()).flatten()
     }
 }

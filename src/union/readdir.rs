@@ -7,12 +7,7 @@
 //! gets when it appears. So nothing that is there all the time is lost or
 //! seen twice, whatever happens meanwhile.
 
-use super::{
-    Union,
-    dirs::LowerDir,
-    node::{InUpper, Node},
-    stack::Stack,
-};
+use super::{Union, dirs::LowerDir, node::Node, stack::Stack, state::InUpper};
 use crate::layer::marks::{self, Opaque};
 use crate::sys::{At, Errno, Result, dir, fs};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -154,7 +149,7 @@ impl Union {
     ) -> Result<()> {
         let node = self.node(id)?;
         let _moving = self.topology.read();
-        let _names = node.ns.read();
+        let _names = node.ns().read();
         self.list(&node, offset, &mut sink)
     }
 
@@ -201,8 +196,8 @@ impl Union {
     }
 
     pub(super) fn dots(&self, node: &Arc<Node>) -> [(u64, &'static str); 2] {
-        let above = node.link().map_or(node.ino, |l| l.parent.ino);
-        [(node.ino, "."), (above, "..")]
+        let above = node.link().map_or(node.ino(), |l| l.parent.ino());
+        [(node.ino(), "."), (above, "..")]
     }
 
     /// `.` and `..` where positions are ours; false if there is no more room.
@@ -272,7 +267,7 @@ impl Union {
             Ok(found) => Ok(found.map(|found| {
                 let known = self.table.by_name(node, name);
                 let known = known.filter(|n| !n.state.lock().parted);
-                (known.map_or(found.ino, |n| n.ino), found.stat.kind())
+                (known.map_or(found.ino, |n| n.ino()), found.stat.kind())
             })),
             Err(Errno::IO) => {
                 let dir = self.upper_dir(node)?;

@@ -29,7 +29,7 @@ impl Union {
     ) -> Result<()> {
         let dir = self.node(id)?;
         let _moving = self.topology.read();
-        let _names = dir.ns.read();
+        let _names = dir.ns().read();
         self.list(&dir, offset, &mut |entry| {
             let found = match entry.is_dot() {
                 true => None,

@@ -1,13 +1,7 @@
 //! Removing names. What a lower layer has is hidden by a whiteout, never
 //! copied; each removal is one system call that changes the upper.
 
-use super::{
-    Union,
-    copy_up::Want,
-    lookup::Found,
-    node::{InUpper, Node},
-    rename::TRIES,
-};
+use super::{Union, copy_up::Want, lookup::Found, node::Node, rename::TRIES, state::InUpper};
 use crate::layer::work::Onto;
 use crate::sys::{At, Errno, Result, flags, fs};
 use std::ffi::OsStr;
@@ -73,7 +67,7 @@ impl Union {
         indexed: bool,
     ) -> Result<Option<Arc<Node>>> {
         let _moving = self.topology.read();
-        let _names = parent.ns.write();
+        let _names = parent.ns().write();
         let found = self.resolve(parent, name)?.ok_or(Errno::NOENT)?;
         match (is_dir, found.stat.is_dir()) {
             (true, false) => return Err(Errno::NOTDIR),
@@ -131,7 +125,7 @@ impl Union {
         }
         let node = {
             let _moving = self.topology.read();
-            let _names = parent.ns.read();
+            let _names = parent.ns().read();
             let Some(found) = self.resolve(parent, name)? else {
                 return Ok(());
             };
@@ -162,7 +156,7 @@ impl Union {
                 s.upper,
                 s.index.clone(),
                 open || (self.opens_unasked && node.is_file()),
-                s.links.iter().find(|l| l.is(parent, name)).cloned(),
+                s.links().find(|l| l.is(parent, name)).cloned(),
             )
         };
         if upper == InUpper::No {
@@ -181,7 +175,7 @@ impl Union {
             At::Name(dir.as_fd(), name)
         };
         // Directories, FIFOs and devices are opened without a word to us.
-        let told = matches!(node.kind, libc::S_IFREG | libc::S_IFLNK);
+        let told = matches!(node.kind(), libc::S_IFREG | libc::S_IFLNK);
         if !open && told {
             return Ok(leaving);
         }
@@ -220,19 +214,19 @@ impl Union {
                 }
             }
             if let Some(fd) = leaving.keep {
-                if s.links.is_empty() {
+                if s.link().is_none() {
                     s.orphan = Some(Arc::new(fd));
                 }
-            } else if s.links.is_empty() && gone {
+            } else if s.link().is_none() && gone {
                 s.last = Some(Box::new(stat));
             }
             s.removed |= gone;
             index
         };
         if node.is_dir() {
-            self.fds.forget(node.serial);
+            self.fds.forget(node.serial());
         } else if node.state.lock().opens == 0 {
-            self.files.forget(node.serial);
+            self.files.forget(node.serial());
         }
         if let (Some(name), Some(links)) = (drop_index, &self.links)
             && let Err(e) = links.remove(&name)

@@ -6,9 +6,11 @@ use super::{
     Union,
     copy_up::Want,
     lower::InLowers,
-    node::{InUpper, Link, Node},
+    name::Name,
+    node::Node,
     options::RedirectDir,
     stack::Stack,
+    state::{InUpper, Link},
 };
 use crate::layer::{
     marks::{self, Mark},
@@ -45,10 +47,7 @@ struct Side {
 
 impl Side {
     fn link(&self) -> Link {
-        Link {
-            parent: self.parent.clone(),
-            name: self.name.clone(),
-        }
+        Link::new(&self.parent, &self.name)
     }
 }
 
@@ -162,7 +161,7 @@ impl Union {
         }
         let node = {
             let _moving = self.topology.read();
-            let _names = parent.ns.read();
+            let _names = parent.ns().read();
             let found = self.resolve(parent, name)?.ok_or(Errno::NOENT)?;
             self.instantiate(parent, name, found)
         };
@@ -194,10 +193,7 @@ impl Union {
                 let node = self.instantiate(parent, name, found);
                 let index = node.state.lock().index.clone();
                 if let (false, Some(index), Some(links)) = (here, &index, &self.links) {
-                    let link = Link {
-                        parent: parent.clone(),
-                        name: name.to_owned(),
-                    };
+                    let link = Link::new(parent, name);
                     let _naming = node.naming.write();
                     self.link_up(&node, &link, links.at(index))?;
                     here = true;
@@ -289,12 +285,12 @@ impl Union {
     /// The path of a directory in the layers below the upper: its names up to
     /// a directory whose redirect says the rest.
     fn redirect_path(&self, node: &Arc<Node>) -> OsString {
-        let mut names: Vec<OsString> = Vec::new();
+        let mut names: Vec<Name> = Vec::new();
         let mut at = node.clone();
         let mut path = loop {
             let (redirect, link) = {
                 let state = at.state.lock();
-                (state.redirect.clone(), state.links.first().cloned())
+                (state.redirect.clone(), state.link().cloned())
             };
             if let Some(redirect) = redirect {
                 break redirect;
@@ -334,7 +330,7 @@ impl Union {
             if state.upper != InUpper::Meta {
                 return Ok(true);
             }
-            state.lower.clone().ok_or(Errno::STALE)?
+            state.lower().ok_or(Errno::STALE)?
         };
         let mut candidates = vec![lower.dir.path_of(&lower.name)];
         if let Some(link) = node.link() {
@@ -440,7 +436,7 @@ impl Union {
             // as much, and changes nothing yet.
             self.make_wh(&new.parent, &new.dir, &new.name)?;
         }
-        self.fds.forget(target.serial);
+        self.fds.forget(target.serial());
         staged.install(&*new.dir, &new.name, Onto::Anything)?;
         let mut state = target.state.lock();
         state.lowers = Stack::default();

@@ -27,11 +27,13 @@ pub(super) struct Known {
 
 impl Default for Stack {
     fn default() -> Stack {
-        Stack::Dirs(Vec::new())
+        Stack::NOTHING
     }
 }
 
 impl Stack {
+    pub(super) const NOTHING: Stack = Stack::Dirs(Vec::new());
+
     /// Nothing is in the lowers.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Stack::Dirs(dirs) if dirs.is_empty())

@@ -20,7 +20,7 @@ fn environment_host_and_root() {
         file,
         "-e",
         "A=given",
-        "--hostname",
+        "-h",
         "tower",
         "--read-only",
         "box:1",

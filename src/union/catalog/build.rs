@@ -5,10 +5,10 @@ use super::super::{
     Union,
     dirs::LowerDir,
     lower::{InLowers, Search},
-    node::LowerFile,
     open::SetupError,
     options::{Options, Xino},
     readdir::LowerName,
+    state::LowerFile,
 };
 use super::{identity, seen};
 use crate::catalog::{Built, Draft, Inode, TooLarge, What};

@@ -4,10 +4,12 @@ use super::super::{
     Union,
     dirs::LowerDir,
     lower::{InLowers, Search},
-    node::{LowerFile, Node},
+    lru_of,
+    node::Node,
     options::XattrPermissions,
     readdir::Entry,
     stack::{Known, Stack},
+    state::LowerFile,
 };
 use super::{identity, seen};
 use crate::catalog::{self, Catalog, Inode, Refusal, What};
@@ -19,7 +21,6 @@ use crate::sys::{Result, fs::Stat};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::ffi::{CStr, OsStr, OsString};
-use std::num::NonZeroUsize;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::{Arc, OnceLock};
 
@@ -45,9 +46,7 @@ impl Union {
                 self.catalog = Some(Merged {
                     first_serial: self.table.serials(catalog.places().into()),
                     catalog,
-                    dirs: Mutex::new(LruCache::new(
-                        NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN),
-                    )),
+                    dirs: Mutex::new(lru_of(KEPT)),
                 });
             }
             Err(why) => log::warn!("catalog {} is not used: {why}", file.path.display()),
@@ -89,7 +88,7 @@ impl Union {
         let stat = self.known_stat(&inode);
         let place = |parent, name: &[u8], data, known| LowerFile {
             dir: merged.dir(&self.roots, parent),
-            name: OsStr::from_bytes(name).to_owned(),
+            name: OsStr::from_bytes(name).into(),
             data,
             known,
         };
