@@ -24,7 +24,7 @@ pub struct Args {
 /// When the store cannot be changed.
 pub fn prune(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     let warning = "WARNING! This will remove the compressed layers of all images.\n\
-                   Images that are saved or pushed after that have their layers uncompressed, under other digests.\n";
+                   Images that are saved after that have their layers uncompressed, those that are pushed have them compressed again, under other digests.\n";
     if !args.dry_run && !args.force && !confirmed(warning, output)? {
         return Ok(0);
     }

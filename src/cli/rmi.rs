@@ -1,6 +1,6 @@
 //! `rmi`.
 
-use super::{Failure, Outcome, Output};
+use super::{Failure, Outcome, Output, interrupt};
 use crate::container::Containers;
 use crate::store::Error;
 use crate::store::remove::Removed;
@@ -24,6 +24,7 @@ pub struct Args {
 /// # Errors
 /// When one of them is not there or in use; the others are removed.
 pub fn rmi(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
+    interrupt::watch(interrupt::REMOVING);
     let store = containers.store();
     let mut code = 0;
     let mut gone = false;

@@ -4,7 +4,7 @@ use super::fault::{Fault, Reply};
 use super::fetch::pull_scope;
 use super::resume::{Resumed, cut};
 use super::transport::{Answer, Request};
-use super::{OwnWaiting, Registry, Waiting};
+use super::{OwnWaiting, Patience, Registry, in_silence};
 use crate::store::document::Descriptor;
 use std::io::Read;
 use ureq::BodyReader;
@@ -22,14 +22,18 @@ struct Place<'a> {
     registry: &'a Registry,
     repository: String,
     descriptor: Descriptor,
+    /// Mirrors that are not asked.
+    passed: usize,
 }
 
 impl Registry {
-    /// A blob from its beginning; nothing is asked before it is read.
+    /// A blob from its beginning; nothing is asked before it is read. The first
+    /// `passed` mirrors are not asked.
     pub fn blob<'a>(
         &'a self,
         repository: &str,
         descriptor: &Descriptor,
+        passed: usize,
         waiting: OwnWaiting<'a>,
     ) -> BlobReader<'a> {
         BlobReader {
@@ -37,6 +41,7 @@ impl Registry {
                 registry: self,
                 repository: repository.to_owned(),
                 descriptor: descriptor.clone(),
+                passed,
             },
             body: Resumed::new(None, Some(descriptor.size), waiting),
         }
@@ -44,17 +49,18 @@ impl Registry {
 }
 
 impl Place<'_> {
-    /// Ask for what is missing.
-    fn open(&self, at: u64, waiting: Waiting<'_>) -> Reply<BodyReader<'static>> {
+    /// Ask for what is missing, once: who reads counts the failures.
+    fn open(&self, at: u64) -> Reply<BodyReader<'static>> {
         let scopes = [pull_scope(&self.repository)];
         let path = format!("{}/blobs/{}", self.repository, self.descriptor.digest);
-        self.registry.read(|host, patience| {
+        self.registry.read(self.passed, |host, _| {
             let mut request = Request::get(host.url(&path)?);
             if at > 0 {
                 let from = format!("bytes={at}-");
                 request.headers.push((RANGE.as_str(), from));
             }
-            self.accept(host.send(&request, &scopes, patience, waiting)?, at)
+            let answer = host.send(&request, &scopes, Patience::None, &in_silence)?;
+            self.accept(answer, at)
         })
     }
 
@@ -91,7 +97,7 @@ impl Place<'_> {
 impl Read for BlobReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let place = &self.place;
-        let read = self.body.read(buf, |at, waiting| place.open(at, waiting));
+        let read = self.body.read(buf, |at| place.open(at));
         let digest = place.descriptor.digest;
         Ok(read.map_err(|f| f.about(&format!("cannot get blob {digest}")))?)
     }

@@ -115,7 +115,7 @@ impl Place {
 impl Read for Download {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let place = &self.place;
-        let read = self.body.read(buf, |at, _| place.go_on(at));
+        let read = self.body.read(buf, |at| place.go_on(at));
         Ok(read.map_err(|f| about(f, &place.url))?)
     }
 }

@@ -16,6 +16,8 @@ use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 const MAX_PAGES: usize = 10_000;
 /// Nor does it name more.
 const MAX_NAMES: usize = 1_000_000;
+/// Nor is it larger.
+const MAX_LIST: u64 = 64 << 20;
 /// A part of a list is not larger.
 const MAX_PAGE: u64 = 16 << 20;
 
@@ -36,7 +38,7 @@ impl Registry {
         waiting: Waiting<'_>,
     ) -> Result<Document> {
         let scopes = [pull_scope(repository)];
-        self.read(|host, patience| {
+        self.read(0, |host, patience| {
             let request = manifest_request(host, Method::GET, repository, wanted)?;
             let answer = host.send(&request, &scopes, patience, waiting)?;
             let header = |name: &str| answer.header(name).map(str::to_owned);
@@ -72,15 +74,25 @@ impl Registry {
                 descriptor.digest, descriptor.size
             ));
         }
-        let mut data = Vec::new();
-        let mut reader = self.blob(repository, descriptor, waiting);
-        std::io::Read::read_to_end(&mut reader, &mut data)
-            .context(|| "cannot read a blob".to_owned())?;
-        let digest = Digest::of(&data);
-        if digest != descriptor.digest {
-            return invalid(format!("blob {} has digest {digest}", descriptor.digest));
+        let read = |mirror: usize| -> Result<Vec<u8>> {
+            let mut data = Vec::new();
+            let own = Box::new(&waiting);
+            let mut reader = self.blob(repository, descriptor, mirror, own);
+            std::io::Read::read_to_end(&mut reader, &mut data)
+                .context(|| "cannot read a blob".to_owned())?;
+            let digest = Digest::of(&data);
+            if digest != descriptor.digest {
+                return invalid(format!("blob {} has digest {digest}", descriptor.digest));
+            }
+            Ok(data)
+        };
+        for mirror in 0..self.mirrors.len() {
+            match read(mirror) {
+                Ok(data) => return Ok(data),
+                Err(e) => log::debug!("a mirror of {}: {e}", self.name()),
+            }
         }
-        Ok(data)
+        read(self.mirrors.len())
     }
 
     /// Has the registry itself a blob in that repository.
@@ -145,6 +157,7 @@ impl Registry {
         let first = self.host.url(path)?;
         let mut url = first.clone();
         let mut all = Vec::new();
+        let mut left = MAX_LIST;
         for _ in 0..MAX_PAGES {
             let request = Request::get(url);
             let patience = super::Patience::Some;
@@ -155,7 +168,12 @@ impl Registry {
                 Some(link) => next_page(&answer.url, link)?,
                 None => None,
             };
-            all.extend(names(&answer.bytes(MAX_PAGE)?)?);
+            let page = answer.bytes(MAX_PAGE)?;
+            let Some(rest) = left.checked_sub(page.len() as u64) else {
+                break;
+            };
+            left = rest;
+            all.extend(names(&page)?);
             match next {
                 None => return Ok(all),
                 Some(next) if same_origin(&first, &next) => url = next,

@@ -120,9 +120,15 @@ impl Registry {
         self.host.login().map_err(|f| f.about(&what))
     }
 
-    /// Let the mirrors try, then the registry itself, whose error is told.
-    fn read<T>(&self, act: impl Fn(&Host, Patience) -> Reply<T>) -> Reply<T> {
-        for mirror in &self.mirrors {
+    /// How many mirrors are asked before the registry itself.
+    pub fn mirrors(&self) -> usize {
+        self.mirrors.len()
+    }
+
+    /// Let the mirrors try, but for the first `passed`, then the registry
+    /// itself, whose error is told.
+    fn read<T>(&self, passed: usize, act: impl Fn(&Host, Patience) -> Reply<T>) -> Reply<T> {
+        for mirror in self.mirrors.iter().skip(passed) {
             match act(mirror, Patience::None) {
                 Ok(done) => return Ok(done),
                 Err(fault) => log::debug!("mirror {}: {fault}", mirror.endpoint.name()),

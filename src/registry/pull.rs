@@ -9,8 +9,10 @@ use crate::store::image::{self, Image, RepoDigest};
 use crate::store::load::{Origin, Plan, PlannedLayer, Source, Step, planned_layers};
 use crate::store::pipeline::Blob;
 use crate::store::{Digest, Name, Reference, Store, platform};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Layers that are fetched at a time, as docker does.
@@ -127,6 +129,7 @@ impl Registry {
             repository: name.path(),
             // Nothing is fetched for an image that only gets a name.
             tell: if found.known { &|_, _| {} } else { tell },
+            wrong: Mutex::default(),
         };
         store.take_in(&source, vec![found.plan]).map(drop)
     }
@@ -259,6 +262,23 @@ struct Remote<'a> {
     registry: &'a Registry,
     repository: &'a str,
     tell: Tell<'a>,
+    /// How many places of a blob gave what it is not: the store, then the
+    /// mirrors in their order.
+    wrong: Mutex<HashMap<Digest, usize>>,
+}
+
+impl Remote<'_> {
+    fn wrong(&self, digest: &Digest) -> usize {
+        let wrong = self.wrong.lock();
+        wrong.map_or(0, |w| w.get(digest).copied().unwrap_or(0))
+    }
+
+    /// The store's own, where it is as large as it should be.
+    fn own(&self, blob: &Descriptor) -> Option<File> {
+        let file = File::open(self.store.blob(&blob.digest)).ok()?;
+        let size = file.metadata().ok()?.len();
+        (size == blob.size).then_some(file)
+    }
 }
 
 impl Source for Remote<'_> {
@@ -275,16 +295,22 @@ impl Source for Remote<'_> {
             return invalid("the layer has no descriptor");
         };
         let (digest, size) = (blob.digest, blob.size);
+        let wrong = self.wrong(&digest);
         // The tree may be gone or be that of another chain, the blob here.
-        if let Ok(file) = File::open(self.store.blob(&digest))
-            && file.metadata().is_ok_and(|m| m.len() == size)
+        if wrong == 0
+            && let Some(file) = self.own(blob)
         {
             let reader = Box::new(file);
             return Ok(Blob { reader, size });
         }
         let tell = self.tell;
         let waiting = move |time| tell(&digest, Progress::Retrying(time));
-        let body = self.registry.blob(self.repository, blob, Box::new(waiting));
+        let body = self.registry.blob(
+            self.repository,
+            blob,
+            wrong.saturating_sub(1),
+            Box::new(waiting),
+        );
         Ok(Blob {
             reader: Box::new(Watched {
                 body,
@@ -295,6 +321,19 @@ impl Source for Remote<'_> {
             }),
             size,
         })
+    }
+
+    fn was_wrong(&self, layer: &PlannedLayer) -> bool {
+        let (Some(blob), Ok(mut wrong)) = (&layer.described, self.wrong.lock()) else {
+            return false;
+        };
+        let count = wrong.entry(blob.digest).or_default();
+        // What the store has not was not asked for there.
+        *count += match *count == 0 && self.own(blob).is_none() {
+            true => 2,
+            false => 1,
+        };
+        *count <= self.registry.mirrors() + 1
     }
 
     fn tell(&self, layer: &PlannedLayer, step: Step) {

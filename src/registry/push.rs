@@ -235,10 +235,11 @@ impl Push<'_> {
                 .begin(self.repository, &blob.digest, Some(from));
             match begun {
                 Ok(Begun::Mounted) => {
+                    self.give_back(place);
                     tell(Sending::Mounted(from.clone()));
                     return Ok(blob.clone());
                 }
-                Ok(Begun::Upload(upload)) => place = Some(upload),
+                Ok(Begun::Upload(upload)) => self.give_back(place.replace(upload)),
                 // We may not read there.
                 Err(e) => log::debug!("cannot mount {} from {from}: {e}", blob.digest),
             }
@@ -258,6 +259,7 @@ impl Push<'_> {
         }
         let (made, blob) = self.compress(layer)?;
         if self.is_there(&blob)? {
+            self.give_back(place);
             tell(Sending::Exists);
             return Ok(blob);
         }
@@ -271,6 +273,16 @@ impl Push<'_> {
         )?;
         tell(Sending::Done);
         Ok(blob)
+    }
+
+    /// A place that is not needed. Nothing depends on it: the registry forgets
+    /// such places at some time.
+    fn give_back(&self, place: Option<Upload>) {
+        if let Some(upload) = place
+            && let Err(e) = self.registry.cancel(self.repository, &upload)
+        {
+            log::debug!("cannot give a place back: {e}");
+        }
     }
 
     fn is_there(&self, blob: &Descriptor) -> Result<bool> {

@@ -1,8 +1,8 @@
 //! A body that comes to its end although its connections break off.
 
+use super::OwnWaiting;
 use super::fault::{Fault, Reply};
 use super::retry::Failures;
-use super::{OwnWaiting, Waiting};
 use std::io::{ErrorKind, Read};
 use ureq::BodyReader;
 
@@ -55,7 +55,7 @@ impl<'a> Resumed<'a> {
     pub fn read(
         &mut self,
         buf: &mut [u8],
-        open: impl Fn(u64, Waiting<'_>) -> Reply<BodyReader<'static>>,
+        open: impl Fn(u64) -> Reply<BodyReader<'static>>,
     ) -> Reply<usize> {
         if buf.is_empty() || self.ended {
             return Ok(0);
@@ -63,7 +63,7 @@ impl<'a> Resumed<'a> {
         loop {
             let read = match self.body.take() {
                 Some(body) => Ok(body),
-                None => open(self.at, &*self.waiting),
+                None => open(self.at),
             };
             match read.and_then(|body| self.next(body, buf)) {
                 Ok(n) => {

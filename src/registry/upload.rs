@@ -77,6 +77,19 @@ impl Registry {
         }))
     }
 
+    /// Give back a place that nothing is sent to.
+    ///
+    /// # Errors
+    /// When the registry does not take it back.
+    pub fn cancel(&self, repository: &str, upload: &Upload) -> Result<()> {
+        let request = Request::new(Method::DELETE, upload.location.clone());
+        let scopes = push_scope(repository);
+        self.host
+            .send(&request, &scopes, Patience::None, &in_silence)
+            .map(drop)
+            .map_err(|f| f.about("cannot end an upload"))
+    }
+
     /// Send a blob; `open` gives its bytes, perhaps again. `sent` is told how
     /// many bytes have arrived.
     ///

@@ -13,6 +13,7 @@ pub use told::Tell;
 use super::archive::Archive;
 use super::aside::{settle, unpacker};
 use super::digest::Digest;
+use super::discard::remove_tree;
 use super::document::{CONFIG, Descriptor, MANIFEST, Manifest, Platform, parse};
 use super::error::{Context, Error, Result, invalid, show};
 use super::image::{Image, assign};
@@ -21,7 +22,7 @@ use super::pipeline::{self, Blob, Done, Encoding, Job};
 use super::reference::Reference;
 use super::staging::{self, Staging};
 use super::unpack::Unpacked;
-use super::{Lock, Store, sync_dir, to_json};
+use super::{Lock, Store, remove_if_there, sync_dir, to_json};
 use crate::sys::{Errno, tree};
 use plan::{check_platform, plan_docker, plan_oci};
 use std::collections::{HashMap, HashSet};
@@ -54,6 +55,13 @@ pub trait Source: Sync {
     fn file(&self, layer: &PlannedLayer) -> Option<&Path> {
         let _ = layer;
         None
+    }
+
+    /// The blob that [`Source::open`] gave was not the layer's. Is there another
+    /// place that it may be had from: then the next `open` gives that one.
+    fn was_wrong(&self, layer: &PlannedLayer) -> bool {
+        let _ = layer;
+        false
     }
 
     /// A layer has come so far.
@@ -366,6 +374,8 @@ impl<'a> Load<'a> {
         }))
     }
 
+    /// Read a layer to its end, from the next place where the first gave
+    /// something else.
     fn read_layer(
         &self,
         layer: &PlannedLayer,
@@ -373,12 +383,39 @@ impl<'a> Load<'a> {
         keep: Option<&Path>,
         cancel: &AtomicBool,
     ) -> Result<Done> {
+        loop {
+            let tree = unpack.then(|| self.trees.join(layer.diff_id.hex()));
+            let e = match self.read_once(layer, tree.as_deref(), keep, cancel) {
+                Ok(done) => return Ok(done),
+                // What the system refuses it refuses again.
+                Err(Error::System(what, e)) if e.raw_os_error().is_some() => {
+                    return Err(Error::System(what, e));
+                }
+                Err(e) => e,
+            };
+            if cancel.load(Ordering::Relaxed) || !self.source.was_wrong(layer) {
+                return Err(e);
+            }
+            log::debug!("layer {}: {e}", layer.diff_id);
+            let say = || "cannot clean the staging directory".to_owned();
+            for path in keep.into_iter().chain(tree.as_deref()) {
+                match path.is_dir() {
+                    true => remove_tree(path).context(say)?,
+                    false => remove_if_there(path).context(say)?,
+                }
+            }
+        }
+    }
+
+    fn read_once(
+        &self,
+        layer: &PlannedLayer,
+        tree: Option<&Path>,
+        keep: Option<&Path>,
+        cancel: &AtomicBool,
+    ) -> Result<Done> {
         let source = self.source.open(layer)?;
-        let unpacker = if unpack {
-            Some(unpacker(&self.trees.join(layer.diff_id.hex()))?)
-        } else {
-            None
-        };
+        let unpacker = tree.map(unpacker).transpose()?;
         pipeline::run(
             Job {
                 source,

@@ -41,7 +41,7 @@ pub struct Limits {
     pub bytes: u64,
     /// Directories on the way to a member.
     pub depth: usize,
-    /// Bytes of names that have to be remembered.
+    /// Bytes of names and of directories' attributes that have to be remembered.
     pub names: u64,
 }
 
@@ -179,7 +179,10 @@ impl Unpacker {
     }
 
     fn remember_dir(&mut self, key: Vec<u8>, member: &Member) -> Result<()> {
-        self.count_name(&key)?;
+        let kept = member.xattrs.iter().filter(|(name, _)| is_kept(name));
+        let xattrs: Vec<_> = kept.cloned().collect();
+        let bytes: usize = xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
+        self.count_memory(key.len() + bytes)?;
         self.implicit.remove(&key);
         self.dirs.insert(
             key,
@@ -188,16 +191,18 @@ impl Unpacker {
                 uid: member.uid,
                 gid: member.gid,
                 mtime: member.mtime,
-                xattrs: member.xattrs.clone(),
+                xattrs,
             },
         );
         Ok(())
     }
 
-    fn count_name(&mut self, name: &[u8]) -> Result<()> {
-        self.names += name.len() as u64;
+    fn count_memory(&mut self, bytes: usize) -> Result<()> {
+        self.names += bytes as u64;
         if self.names > self.limits.names {
-            return invalid("the names of the layer's directories take too much memory");
+            return invalid(
+                "the names and attributes of the layer's directories take too much memory",
+            );
         }
         Ok(())
     }
@@ -238,7 +243,7 @@ impl Unpacker {
                         }
                         Err(e) => return Err(system("cannot make a parent directory", e)),
                     }
-                    self.count_name(&path)?;
+                    self.count_memory(path.len())?;
                     self.implicit.insert(path.clone());
                     sfs::open_dir_path(&dir, name).or_else(parent_error)?
                 }
@@ -378,8 +383,8 @@ impl Unpacker {
             Some((_, _, stat)) if stat.is_whiteout() => invalid("a hard link to a whiteout"),
             Some((dir, leaf, _)) => Ok(sfs::link(At::Name(dir.as_fd(), leaf), parent, name)),
             None => {
-                self.count_name(key)?;
-                self.count_name(&target_key)?;
+                self.count_memory(key.len())?;
+                self.count_memory(target_key.len())?;
                 self.out.links.push((key.to_vec(), target_key));
                 Ok(Ok(()))
             }

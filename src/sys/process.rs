@@ -229,6 +229,26 @@ pub fn enter_mount_namespace(namespace: &Path) -> Result<()> {
 /// The signals that ask a daemon to end.
 const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
+/// Lets a command that is started get the signals that this process holds back.
+pub fn with_own_signals(command: &mut std::process::Command) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt;
+    let unblock = || {
+        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set that the other call reads.
+        let done = unsafe {
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+        };
+        match done {
+            0 => Ok(()),
+            error => Err(std::io::Error::from_raw_os_error(error)),
+        }
+    };
+    // SAFETY: between fork and exec it only makes two calls that may be made
+    // there, and allocates nothing.
+    unsafe { command.pre_exec(unblock) }
+}
+
 /// Signals as something to read.
 #[derive(Debug)]
 pub struct Signals(OwnedFd);

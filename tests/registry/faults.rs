@@ -473,3 +473,122 @@ fn mirrors_are_asked_first_and_not_believed() {
     let done = person.run(&["images"], "");
     assert!(done.err.contains("unknown field `mirors`"), "{done:?}");
 }
+
+#[test]
+fn a_blob_is_asked_for_as_often_as_a_manifest() {
+    let image = sample();
+    let twisted = image.clone();
+    let (person, served, done) = pull(&image, move |asked, _| {
+        is_blob(asked, &twisted).then(|| Reply::new(503, &[("retry-after", "0")], b""))
+    });
+    assert_refused(&person, &done, "the server answers 503 Service Unavailable");
+    assert_eq!(
+        served.count(&format!("/blobs/{}", Digest::of(&image.layers[0]))),
+        5
+    );
+}
+
+#[test]
+fn what_a_mirror_sends_wrongly_comes_from_the_next() {
+    let image = sample();
+    let wrong = |change: fn(&mut Reply)| {
+        let twisted = image.clone();
+        Served::start(content(&image), move |asked, right| {
+            let config = format!("/blobs/{}", twisted.id());
+            let blob = is_blob(asked, &twisted) || asked.what.ends_with(&config);
+            blob.then(|| {
+                let mut reply = right.clone();
+                change(&mut reply);
+                reply
+            })
+        })
+    };
+    let changed = wrong(|r| *r.body.last_mut().unwrap() ^= 1);
+    let cut = wrong(|r| {
+        let length = r.length.unwrap_or(r.body.len() as u64);
+        r.body.truncate(100.min(r.body.len() / 2));
+        r.length = Some(length);
+        r.headers.clear();
+    });
+    let long = wrong(|r| r.body.push(0));
+    let real = Served::start(content(&image), |_, _| None);
+    for mirrors in [&[&changed][..], &[&changed, &long], &[&cut]] {
+        let person = Person::new();
+        let urls: Vec<String> = mirrors
+            .iter()
+            .map(|m| format!("\"http://{}\"", m.host))
+            .collect();
+        let config = format!(
+            "[registries.\"{}\"]\nmirrors = [{}]\n",
+            real.host,
+            urls.join(", ")
+        );
+        person.write(".config/capas/config.toml", &config);
+        let done = person.run(&["pull", "-q", &format!("{}/app:1", real.host)], "");
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+        assert_eq!(person.run(&["check"], "").code, 0);
+        let blob = Digest::of(&image.layers[0]).to_string();
+        assert!(mirrors.iter().all(|m| m.count(&blob) > 0));
+    }
+    assert_eq!(real.count(&Digest::of(&image.layers[0]).to_string()), 3);
+}
+
+#[test]
+fn lists_have_an_end() {
+    let page = |size: usize| {
+        move |asked: &Asked, _: &Reply| {
+            let n = asked.what.len();
+            let link = format!("</v2/app/tags/list?n={}>; rel=\"next\"", "1".repeat(n));
+            let body = json!({"name": "app", "tags": ["t".repeat(size)]}).to_string();
+            Some(Reply::new(200, &[("link", &link)], body.as_bytes()))
+        }
+    };
+    let served = Served::start(Content::new(), page(15 << 20));
+    let person = Person::new();
+    let done = person.run(&["pull", "-a", &format!("{}/app", served.host)], "");
+    assert_refused(&person, &done, "the list has no end");
+    assert!(served.asked().len() < 10);
+    let served = Served::start(Content::new(), page(17 << 20));
+    let done = person.run(&["pull", "-a", &format!("{}/app", served.host)], "");
+    assert_refused(&person, &done, "answers with more than 16777216 bytes");
+    let served = Served::start(Content::new(), |_, _| {
+        let link = "<http://127.0.0.2:1/v2/app/tags/list?n=1>; rel=\"next\"";
+        Some(Reply::new(
+            200,
+            &[("link", link)],
+            br#"{"name":"app","tags":["1"]}"#,
+        ))
+    });
+    let done = person.run(&["pull", "-a", &format!("{}/app", served.host)], "");
+    assert_refused(&person, &done, "the list goes on at another host");
+}
+
+#[test]
+fn indexes_do_not_refer_to_indexes_without_end() {
+    let image = sample();
+    let host = capas::store::document::host_architecture();
+    for (depth, works) in [(4, true), (5, false)] {
+        let mut content = content(&image);
+        let platform = json!({"os": "linux", "architecture": host});
+        let mut top = index(&[(&image, platform.clone())]);
+        for _ in 1..depth {
+            put_top(&mut content, crate::images::INDEX, &top, "app", "inner");
+            top = json!({"schemaVersion": 2, "mediaType": crate::images::INDEX, "manifests": [{
+                "mediaType": crate::images::INDEX,
+                "digest": Digest::of(&top).to_string(),
+                "size": top.len(),
+                "platform": platform,
+            }]})
+            .to_string()
+            .into_bytes();
+        }
+        put_top(&mut content, crate::images::INDEX, &top, "app", "2");
+        let served = Served::start(content, |_, _| None);
+        let person = Person::new();
+        let done = person.run(&["pull", "-q", &format!("{}/app:2", served.host)], "");
+        match works {
+            true => assert_eq!((done.code, done.err.as_str()), (0, "")),
+            false => assert_refused(&person, &done, "indexes refer to indexes too deeply"),
+        }
+    }
+}

@@ -374,3 +374,80 @@ fn a_terminal_shows_again_what_is_typed() {
     }
     assert!(!person.config().exists());
 }
+
+#[test]
+fn a_helper_ends_with_the_command() {
+    use std::os::unix::process::CommandExt;
+    let served = Served::start(Content::new(), |_, _| {
+        let challenge = ("www-authenticate", "Basic realm=\"x\"");
+        Some(Reply::new(401, &[challenge], b""))
+    });
+    let name = format!("{}/app:1", served.host);
+    let person = Person::new();
+    person.helper("slow");
+    let pid = person.path("helper");
+    // A shell that waits for a program unblocks signals: it starts none.
+    let script = format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", pid.display());
+    let path = person.write("bin/docker-credential-slow", &script);
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    person.write(".docker/config.json", r#"{"credsStore":"slow"}"#);
+    for signal in ["INT", "TERM", "HUP"] {
+        let child = person
+            .capas()
+            .args(["pull", &name])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.unwrap();
+        wait_for(|| fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
+        let helper = fs::read_to_string(&pid).unwrap();
+        let helper = Path::new("/proc").join(helper.trim());
+        fs::remove_file(&pid).unwrap();
+        // As a terminal does: to the whole group.
+        let group = format!("-{}", child.id());
+        let kill = Command::new("kill")
+            .args(["-s", signal, "--", &group])
+            .status();
+        assert!(kill.unwrap().success());
+        child.wait().unwrap();
+        let sleeps = || {
+            let stat = fs::read_to_string(helper.join("stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        wait_for(|| !sleeps());
+    }
+}
+
+#[test]
+fn an_image_that_is_removed_leaves_nothing_half_gone() {
+    for signal in ["INT", "TERM"] {
+        let (person, image) = owner();
+        let mut command = person.capas();
+        let id = image.id().to_string();
+        let command = command.args(["rmi", "-f", &id]).env("CAPAS_FAIL", "3:hang");
+        let words = "what was removed is gone, the rest stays";
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for(|| hangs(child.id()));
+        send(signal, child.id());
+        let code = child.wait().unwrap().code();
+        let mut err = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .unwrap();
+        assert_eq!(code, Some(if signal == "INT" { 130 } else { 143 }), "{err}");
+        assert!(err.ends_with(&format!("\ninterrupted: {words}\n")), "{err}");
+        assert_eq!(names(&person.path("store/tmp")), [""; 0]);
+        assert_eq!(person.run(&["check"], "").code, 0);
+        assert_eq!(person.run(&["gc"], "").code, 0);
+        assert_eq!(person.run(&["images", "-q"], "").out, "");
+    }
+}

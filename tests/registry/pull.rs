@@ -596,3 +596,29 @@ fn other_machines_need_tls_or_a_wish_and_get_no_password_without() {
         )
     );
 }
+
+#[test]
+fn a_damaged_blob_of_the_store_is_fetched_again() {
+    let image = image(&[(layer("f", &noise(300_000, 2)), Pack::Gzip)]);
+    let mut content = Content::new();
+    put(&mut content, &image, "app", "1");
+    let served = Served::start(content, |_, _| None);
+    let name = format!("{}/app:1", served.host);
+    let person = Person::new();
+    assert_eq!(person.run(&["pull", "-q", &name], "").code, 0);
+    let digest = Digest::of(&image.layers[0]);
+    let blob = person.path("store/blobs/sha256").join(digest.hex());
+    let layer = person.path("store/layers").join(image.diff_ids[0].hex());
+    for at in [50, 150_000] {
+        let mut bytes = image.layers[0].clone();
+        bytes[at] ^= 1;
+        fs::write(&blob, bytes).unwrap();
+        fs::remove_dir_all(&layer).unwrap();
+        fs::remove_file(layer.with_extension("json")).unwrap();
+        let done = person.run(&["pull", "-q", &name], "");
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{at}");
+        assert!(fs::read(&blob).unwrap() == image.layers[0]);
+        assert_eq!(person.run(&["check"], "").code, 0);
+    }
+    assert_eq!(served.count(&digest.to_string()), 3);
+}

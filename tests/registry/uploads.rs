@@ -31,6 +31,7 @@ impl Taking {
     ) -> Taking {
         let mut content = Content::new();
         put(&mut content, image, "origin", "1");
+        put(&mut content, image, "second", "1");
         let kept = Arc::new(Mutex::new(Kept::default()));
         let own = Arc::clone(&kept);
         let host = Arc::new(Mutex::new(String::new()));
@@ -129,6 +130,7 @@ impl Kept {
                 self.blobs.insert(said, data);
                 Reply::new(201, &[], b"")
             }
+            ("DELETE", Some(_)) => Reply::new(204, &[], b""),
             ("PUT", None) => {
                 self.manifest.clone_from(&asked.body);
                 Reply::new(201, &[], b"")
@@ -307,4 +309,40 @@ fn a_mount_that_is_refused_is_an_upload() {
     assert_eq!((pushed.code, pushed.err.as_str()), (0, ""));
     taking.assert_taken(&image);
     assert_eq!(taking.served.count("?mount="), 2);
+}
+
+#[test]
+fn places_that_are_not_used_are_given_back() {
+    let image = sized(1000);
+    let digest = Digest::of(&image.layers[0]).to_string().replace(':', "%3A");
+    let mut content = Content::new();
+    put(&mut content, &image, "elsewhere", "1");
+    let elsewhere = Served::start(content, |_, _| None);
+    for mounts in [false, true] {
+        // A mount from the repository that is asked last.
+        let taking = Taking::new(&image, move |asked| {
+            let last = mounts && asked.what.ends_with("&from=origin");
+            last.then(|| Reply::new(201, &[], b""))
+        });
+        for name in [
+            format!("{}/second:1", taking.served.host),
+            format!("{}/elsewhere:1", elsewhere.host),
+        ] {
+            assert_eq!(taking.person.run(&["pull", "-q", &name], "").code, 0);
+        }
+        let pushed = taking.push();
+        assert_eq!((pushed.code, pushed.err.as_str()), (0, ""));
+        for from in ["origin", "second"] {
+            let asked = format!("?mount={digest}&from={from}");
+            assert_eq!(taking.served.count(&asked), 1, "{from}");
+        }
+        // Names of repositories of other registries are not told.
+        assert_eq!(taking.served.count("elsewhere"), 0);
+        assert_eq!(taking.served.count("DELETE "), 1);
+        let given_back = "DELETE /v2/app/blobs/uploads/0?n=1";
+        assert_eq!(taking.served.count(given_back), 1, "{mounts}");
+        if !mounts {
+            taking.assert_taken(&image);
+        }
+    }
 }

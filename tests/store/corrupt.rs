@@ -212,6 +212,20 @@ fn counts_have_limits() {
     assert!(unpack(Limits { bytes: 6, ..limits }, &tar).contains("does not fit"));
     assert!(unpack(Limits { depth: 2, ..limits }, &tar).contains("deep"));
     assert!(unpack(Limits { names: 3, ..limits }, &tar).contains("memory"));
+    // What directories keep until the end counts, what is left out does not.
+    let mut tar = Tar::new();
+    let (left_out, kept) = ([b'v'; 5000], [b'v'; 500]);
+    tar.pax(&[("SCHILY.xattr.trusted.overlay.opaque", &left_out)]);
+    tar.dir("a/");
+    for name in ["b/", "c/"] {
+        tar.pax(&[("SCHILY.xattr.user.note", &kept)]).dir(name);
+    }
+    let names = 1000;
+    let text = unpack(Limits { names, ..limits }, &tar.end());
+    assert!(
+        text.starts_with("c/: ") && text.contains("memory"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -466,4 +480,44 @@ fn any_change_of_a_header_is_an_error_or_another_layer() {
     }
     assert!((20..480).contains(&passed), "{passed} of 500 were accepted");
     b.untouched();
+}
+
+#[test]
+fn documents_of_an_archive_have_limits() {
+    let b = Bench::new();
+    // One configuration that many images name.
+    let big = config(&[]).replace("/bin/sh", &"x".repeat(7 << 20));
+    let one = r#"{"Config":"config.json","RepoTags":[],"Layers":[]}"#;
+    let mut tar = Tar::new();
+    tar.file("config.json", &big)
+        .file("manifest.json", &format!("[{}]", [one; 20].join(",")));
+    b.refused(&tar.end(), "documents of the images take more than");
+    // And many manifests.
+    let dir = b.dir.path().join("oci");
+    oci_dir(&dir, &[], gzip, "t");
+    let blobs = dir.join("blobs/sha256");
+    fs::write(blobs.join(hex(big.as_bytes())), &big).unwrap();
+    let entries: Vec<String> = (0..20)
+        .map(|n| {
+            let manifest = format!(
+                r#"{{"schemaVersion":2,"annotations":{{"n":"{n}"}},"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:{}","size":{}}},"layers":[]}}"#,
+                hex(big.as_bytes()),
+                big.len()
+            );
+            fs::write(blobs.join(hex(manifest.as_bytes())), &manifest).unwrap();
+            format!(
+                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:{}","size":{},"annotations":{{"org.opencontainers.image.ref.name":"x/y:{n}"}}}}"#,
+                hex(manifest.as_bytes()),
+                manifest.len()
+            )
+        })
+        .collect();
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        entries.join(",")
+    );
+    fs::write(dir.join("index.json"), index).unwrap();
+    b.refuses("documents of the images take more than", || {
+        b.store.load(&dir)
+    });
 }

@@ -213,7 +213,7 @@ fn blobs_are_pruned_after_a_question() {
         .blob
         .digest;
     let question = "WARNING! This will remove the compressed layers of all images.\n\
-         Images that are saved or pushed after that have their layers uncompressed, under other digests.\n\
+         Images that are saved after that have their layers uncompressed, those that are pushed have them compressed again, under other digests.\n\
          Are you sure you want to continue? [y/N] ";
     let asked = |answer: &str| capas(&b, &["prune", "--blobs"], answer);
     assert_eq!(asked("n\n"), (0, question.to_owned(), String::new()));

@@ -3,6 +3,7 @@
 
 use crate::registry::{Credentials, Secret};
 use crate::store::error::{Context, Error, Result, invalid, show};
+use crate::sys::process::with_own_signals;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -165,7 +166,8 @@ impl Helper {
 
     fn run(&self, verb: &str, input: &[u8]) -> Result<Ended> {
         let say = || format!("cannot run {}", self.program);
-        let spawned = Command::new(&self.program)
+        // A Ctrl-C that ends us ends it too.
+        let spawned = with_own_signals(&mut Command::new(&self.program))
             .arg(verb)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
