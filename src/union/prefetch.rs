@@ -13,18 +13,19 @@ use std::sync::Arc;
 /// Files up to this size, in bytes: about what is read ahead of a first read.
 pub(super) const PREFETCH_TO: u64 = PASSTHROUGH_FROM / 4;
 
-/// What an open has that wants other content, or none of the page cache.
-const OTHER: i32 = libc::O_ACCMODE | libc::O_TRUNC | libc::O_DIRECT;
+/// What an open has that wants other content.
+const WRITES: i32 = libc::O_ACCMODE | libc::O_TRUNC;
 
 impl Union {
     /// A file is about to be opened with `flags`. `store` is given all of its
     /// content if it is a small one of the lowers that was not opened before.
     ///
-    /// No open of it is answered meanwhile, so nobody reads it, which `store`
-    /// would have to wait for; and it is not copied up, so the content is right.
+    /// No open of it is answered meanwhile, since the first one of each way comes
+    /// through here or copies up, both under the ticket: so nobody reads it, which
+    /// `store` would have to wait for, and the content is right.
     pub fn prefetch(&self, id: u64, flags: i32, store: impl FnOnce(&[u8])) {
         let Ok(node) = self.node(id) else { return };
-        if flags & OTHER != libc::O_RDONLY || self.unread(&node).is_none() {
+        if flags & WRITES != libc::O_RDONLY || self.unread(&node).is_none() {
             return;
         }
         let _ticket = self.ticket(&node);
