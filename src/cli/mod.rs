@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod exec;
 pub mod export;
 pub mod filter;
+mod flags;
 pub mod format;
 pub mod gc;
 pub mod groups;
@@ -62,7 +63,6 @@ use crate::container::{Containers, exec as keeper, monitor};
 use crate::store::{Error, Store};
 use crate::sys::creds;
 use args::{Cli, Command};
-use clap::Parser;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -114,7 +114,7 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
     {
         return keeper::keep_terminal();
     }
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match flags::parse(&args) {
         Ok(cli) => Cli {
             command: cli.command.short(),
             ..cli
