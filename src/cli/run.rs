@@ -1,7 +1,7 @@
 //! `run`.
 
 use super::create;
-use super::{Outcome, Output};
+use super::{Outcome, Output, dockerconf};
 use crate::container::Containers;
 use crate::container::attach::{DetachKeys, End, Session, attach, check_terminal};
 use crate::container::monitor::launch::Wanted;
@@ -55,12 +55,16 @@ pub fn run(
     ended(attach(containers, &record, connection, &session)?, output)
 }
 
-/// What was given as `--detach-keys`.
+/// What was given as `--detach-keys`, else what docker's configuration file has.
 ///
 /// # Errors
 /// When these are none.
 pub fn detach_keys(given: Option<&str>) -> Result<DetachKeys> {
-    given.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)
+    let configured = || dockerconf::text("detachKeys").filter(|keys| !keys.is_empty());
+    match given.map(str::to_owned).or_else(configured) {
+        Some(keys) => DetachKeys::parse(&keys),
+        None => Ok(DetachKeys::default()),
+    }
 }
 
 /// The exit code of an attached command.
