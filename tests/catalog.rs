@@ -227,35 +227,44 @@ fn a_listing_goes_on_after_a_copy_up() {
     if !direct::able() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let lower: String = (0..100).map(|i| format!("/d/f{i} file\n")).collect();
-    Rig::build(dir.path(), &[lower], Some(""));
-    let variant = Variant::default_one();
-    let rig = Rig::new(dir.path(), variant.options, variant.features).catalogued();
-    rig.open().unwrap();
-    let id = rig.id("/d").unwrap();
-    let (mut names, mut from) = (Vec::new(), 0);
-    let mut read = |most: usize| {
-        let mut room = most;
-        rig.with(|u| {
-            u.readdir(id, from, |e| {
-                if room > 0 {
-                    room -= 1;
-                    from = e.next;
-                    names.push(e.name.clone());
-                }
-                room > 0
+    for catalogued in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let lower: String = (0..100).map(|i| format!("/d/f{i} file\n")).collect();
+        Rig::build(dir.path(), &[lower], Some(""));
+        let variant = Variant::default_one();
+        let mut rig = Rig::new(dir.path(), variant.options, variant.features);
+        if catalogued {
+            rig = rig.catalogued();
+        }
+        rig.open().unwrap();
+        let id = rig.id("/d").unwrap();
+        let (mut names, mut from) = (Vec::new(), 0);
+        let mut read = |most: usize| {
+            let mut room = most;
+            rig.with(|u| {
+                u.readdir(id, from, |e| {
+                    if room > 0 {
+                        room -= 1;
+                        from = e.next;
+                        names.push(e.name.clone());
+                    }
+                    room > 0
+                })
             })
-        })
-        .unwrap();
-        names.len()
-    };
-    read(40);
-    rig.op("create /d/new 0644").unwrap();
-    assert_eq!(read(1000), 2 + 101);
-    names.sort();
-    names.dedup();
-    assert_eq!(names.len(), 2 + 101);
+            .unwrap();
+            names.len()
+        };
+        read(40);
+        rig.op("create /d/new 0644").unwrap();
+        rig.op("create /d/newer 0644").unwrap();
+        // Up to the first of the new ones, and from there.
+        assert_eq!(read(63), 2 + 101, "{catalogued}");
+        assert_eq!(read(1000), 2 + 102, "{catalogued}");
+        assert_eq!(read(1000), 2 + 102, "{catalogued}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 2 + 102, "{catalogued}");
+    }
 }
 
 /// What cannot be written down is asked of the layers.

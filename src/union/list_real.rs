@@ -87,8 +87,8 @@ impl Union {
             };
             wh |= marks::is_wh(e.name);
             match e.name.as_bytes() {
-                b"." => entry.ino = this.0,
-                b".." => entry.ino = above.0,
+                b"." => entry.ino = this,
+                b".." => entry.ino = above,
                 _ => match self.entry(node, fd.as_fd(), &e, dev, impure, xwhiteouts) {
                     Ok(Some((ino, kind))) => (entry.ino, entry.kind) = (ino, kind),
                     Ok(None) => return true,

@@ -1,13 +1,20 @@
 //! Listing directories.
 //!
 //! A directory that is one real directory is listed with that one's own
-//! cookies. A merged one has positions of its own, which stay the same while
-//! the node lives: first the names that the lowers have, in an order that
-//! never changes, then those that only the upper has, by a number that each
+//! cookies. A merged one has positions of its own ([`super::positions`]), which stay
+//! the same while the node lives: first the names that the lowers have, in an order
+//! that never changes, then those that only the upper has, by a number that each
 //! gets when it appears. So nothing that is there all the time is lost or
 //! seen twice, whatever happens meanwhile.
 
-use super::{Union, dirs::LowerDir, node::Node, stack::Stack, state::InUpper};
+use super::{
+    Union,
+    dirs::LowerDir,
+    node::Node,
+    positions::{Positions, Start, Taking},
+    stack::Stack,
+    state::InUpper,
+};
 use crate::layer::marks::{self, Opaque};
 use crate::sys::{At, Errno, Result, dir, fs};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -55,8 +62,14 @@ pub(super) struct LowerName {
     cover: Cover,
 }
 
-/// Position, name, and the lower's number and type where they hold.
+/// Place, name, and the lower's number and type where they hold.
 type Slot = (u64, Arc<OsStr>, Option<(u64, u32)>);
+
+/// One step of a listing: `.` (0) or `..` (1), or a name.
+enum Step {
+    Dot(usize),
+    Name(Arc<OsStr>, Option<(u64, u32)>),
+}
 
 /// The names of a merged directory.
 #[derive(Debug, Default)]
@@ -66,6 +79,7 @@ pub(super) struct Listing {
     upper: BTreeMap<u64, Arc<OsStr>>,
     numbers: HashMap<Arc<OsStr>, u64>,
     next: u64,
+    positions: Positions,
 }
 
 impl Listing {
@@ -96,9 +110,14 @@ impl Listing {
         }
     }
 
-    /// The entries at position `from` and after, at most `most`.
+    /// How many names come before those that only the upper has.
+    fn lowers(&self) -> u64 {
+        self.lower.len() as u64
+    }
+
+    /// The entries at place `from` and after, at most `most`.
     fn slice(&self, from: u64, most: usize) -> Vec<Slot> {
-        let count = self.lower.len() as u64;
+        let count = self.lowers();
         let start = usize::try_from(from).unwrap_or(usize::MAX);
         let lower = self
             .lower
@@ -117,6 +136,32 @@ impl Listing {
         lower.chain(upper).take(most).collect()
     }
 
+    /// What comes from `start` on, which is moved behind it, and the positions
+    /// behind each; nothing at the end.
+    fn part(&self, start: &mut Start, most: usize) -> Vec<(u64, Step)> {
+        let slots = self.slice(start.place, most);
+        let mut steps = Vec::with_capacity(slots.len() + 2);
+        let mut dots_before = |place: u64, steps: &mut Vec<(u64, Step)>| {
+            for (which, shown) in start.shown.iter_mut().enumerate() {
+                let (before, behind) = self.positions.dot(which);
+                if !*shown && before <= place {
+                    steps.push((behind, Step::Dot(which)));
+                    *shown = true;
+                }
+            }
+        };
+        if slots.is_empty() {
+            dots_before(u64::MAX, &mut steps);
+        }
+        for (place, name, known) in slots {
+            dots_before(place, &mut steps);
+            let behind = self.positions.behind(place, self.lowers());
+            steps.push((behind, Step::Name(name, known)));
+            start.place = place + 1;
+        }
+        steps
+    }
+
     /// The topmost lower layer that shows a name, covered or not.
     pub(super) fn layer(&self, name: &OsStr) -> Option<u16> {
         let place = self.places.get(name)?;
@@ -125,6 +170,16 @@ impl Listing {
 
     fn is_empty(&self) -> bool {
         self.upper.is_empty() && self.lower.iter().all(|l| l.cover == Cover::Whiteout)
+    }
+}
+
+/// `.` (0) or `..` (1).
+fn dot(numbers: [u64; 2], which: usize, next: u64) -> Entry {
+    Entry {
+        ino: numbers.get(which).copied().unwrap_or_default(),
+        kind: libc::S_IFDIR,
+        next,
+        name: [".", ".."].get(which).copied().unwrap_or_default().into(),
     }
 }
 
@@ -195,9 +250,10 @@ impl Union {
         }
     }
 
-    pub(super) fn dots(&self, node: &Arc<Node>) -> [(u64, &'static str); 2] {
+    /// The numbers of `.` and `..`.
+    pub(super) fn dots(&self, node: &Arc<Node>) -> [u64; 2] {
         let above = node.link().map_or(node.ino(), |l| l.parent.ino());
-        [(node.ino(), "."), (above, "..")]
+        [node.ino(), above]
     }
 
     /// `.` and `..` where positions are ours; false if there is no more room.
@@ -207,14 +263,10 @@ impl Union {
         offset: u64,
         sink: &mut dyn FnMut(&Entry) -> bool,
     ) -> bool {
-        (0..).zip(self.dots(node)).all(|(i, (ino, name))| {
-            let entry = Entry {
-                ino,
-                kind: libc::S_IFDIR,
-                next: i + 1,
-                name: name.into(),
-            };
-            i < offset || sink(&entry)
+        let dots = self.dots(node);
+        [0, 1].into_iter().all(|which| {
+            let position = which as u64;
+            position < offset || sink(&dot(dots, which, position + 1))
         })
     }
 
@@ -225,33 +277,38 @@ impl Union {
         sink: &mut dyn FnMut(&Entry) -> bool,
     ) -> Result<()> {
         self.load_listing(node)?;
-        if !self.list_dots(node, offset, sink) {
-            return Ok(());
-        }
-        let mut from = offset.saturating_sub(DOTS);
+        let dots = self.dots(node);
+        let mut going: Option<Start> = None;
         loop {
-            let batch = match &node.state.lock().listing {
-                Some(listing) => listing.slice(from, BATCH),
-                None => return Ok(()),
+            let batch = {
+                let state = node.state.lock();
+                let Some(listing) = &state.listing else {
+                    return Ok(());
+                };
+                let start = || listing.positions.start(offset, listing.lowers());
+                listing.part(going.get_or_insert_with(start), BATCH)
             };
             if batch.is_empty() {
                 return Ok(());
             }
-            for (position, name, known) in batch {
-                from = position + 1;
-                let (ino, kind) = match known {
-                    Some(known) => known,
-                    // Copied up or new: its number may be that of an origin.
-                    None => match self.listed(node, &name)? {
-                        Some(known) => known,
-                        None => continue,
-                    },
-                };
-                let entry = Entry {
-                    ino,
-                    kind,
-                    next: DOTS + from,
-                    name: name.to_os_string(),
+            for (next, step) in batch {
+                let entry = match step {
+                    Step::Dot(which) => dot(dots, which, next),
+                    Step::Name(name, known) => {
+                        // Copied up or new: its number may be that of an origin.
+                        let known = match known {
+                            Some(known) => Some(known),
+                            None => self.listed(node, &name)?,
+                        };
+                        let Some((ino, kind)) = known else { continue };
+                        let name = name.to_os_string();
+                        Entry {
+                            ino,
+                            kind,
+                            next,
+                            name,
+                        }
+                    }
                 };
                 if !sink(&entry) {
                     return Ok(());
@@ -382,8 +439,12 @@ impl Union {
     fn load_lowers(&self, lowers: &[Arc<LowerDir>]) -> Result<Listing> {
         let mut listing = Listing::default();
         let mut hidden = HashSet::new();
+        let mut taking = (lowers.len() == 1).then(Taking::default);
         for lower in lowers {
-            self.load_lower(lower, &mut listing, &mut hidden)?;
+            self.load_lower(lower, &mut listing, &mut hidden, taking.as_mut())?;
+        }
+        if let Some(taking) = taking {
+            listing.positions = taking.done();
         }
         Ok(listing)
     }
@@ -393,6 +454,7 @@ impl Union {
         lower: &Arc<LowerDir>,
         listing: &mut Listing,
         hidden: &mut HashSet<OsString>,
+        mut taking: Option<&mut Taking>,
     ) -> Result<()> {
         let fd = self.lower_dir(lower)?;
         let dev = fs::stat_fd(&*fd)?.dev;
@@ -400,10 +462,16 @@ impl Union {
         let mut result = Ok(());
         let mut seen_wh = false;
         let mut count = 0u32;
-        dir::read(dir::open_unseen(&*fd)?, 0, |e| {
+        dir::read_all(dir::open_unseen(&*fd)?, 0, |e| {
             count = count.wrapping_add(1);
             if count == MANY {
                 self.may_wait();
+            }
+            if let Some(which) = [".", ".."].iter().position(|dot| e.name == *dot) {
+                if let Some(taking) = &mut taking {
+                    taking.dot(which, e.cookie);
+                }
+                return true;
             }
             let kind = match self.is_mark(fd.as_fd(), &e, lower.xwhiteouts) {
                 Ok(kind) => kind,
@@ -428,6 +496,9 @@ impl Union {
                     layer: lower.layer,
                     cover: Cover::Nothing,
                 });
+                if let Some(taking) = &mut taking {
+                    taking.name(e.cookie);
+                }
             }
             true
         })?;

@@ -292,6 +292,17 @@ fn readdir_loses_and_doubles_nothing_while_names_go() {
     assert_eq!(distinct.len(), seen.len(), "a name was listed twice");
 }
 
+/// Its names were listed by the layer's own cookies before the first one went.
+#[test]
+fn a_lower_directory_is_removed_while_it_is_read() {
+    let spec: String = (0..1000).map(|n| format!("/d/low{n} file\n")).collect();
+    let Some((_fx, m)) = mounted(&[&spec], &[]) else {
+        return;
+    };
+    fs::remove_dir_all(m.at("d")).unwrap();
+    assert!(!m.at("d").exists());
+}
+
 #[test]
 fn rewinddir_sees_new_names_and_offsets_can_be_sought() {
     let spec: String = (0..300).map(|n| format!("/d/f{n} file\n")).collect();
