@@ -85,7 +85,7 @@ impl Union {
         umask: u32,
         caller: Caller,
     ) -> Result<Attr> {
-        let (attr, ()) = self.make_and(parent, name, what, mode, umask, caller, |_, _, _| ())?;
+        let (attr, ()) = self.make_and(parent, name, what, mode, umask, caller, |_, _| ())?;
         Ok(attr)
     }
 
@@ -100,7 +100,7 @@ impl Union {
         mode: u32,
         umask: u32,
         caller: Caller,
-        then: impl FnOnce(&Arc<Node>, &mut Attr, Option<OwnedFd>) -> T,
+        then: impl FnOnce(&Arc<Node>, Option<OwnedFd>) -> T,
     ) -> Result<(Attr, T)> {
         if let Make::Node(libc::S_IFCHR, 0) = what {
             return Err(Errno::PERM);
@@ -170,8 +170,8 @@ impl Union {
                 state.default_acl = Some(plan.default_acl);
             }
         }
-        let mut attr = self.show(&node, stat)?;
-        let done = then(&node, &mut attr, file);
+        let attr = self.show(&node, stat)?;
+        let done = then(&node, file);
         self.table.remember(&node);
         Ok((attr, done))
     }
@@ -189,8 +189,7 @@ impl Union {
         flags: i32,
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
-        let open =
-            |node: &Arc<Node>, attr: &mut Attr, file| self.opened_new(node, attr, flags, file);
+        let open = |node: &Arc<Node>, file| self.opened_new(node, flags, file);
         self.make_and(parent, name, Make::File, mode, umask, caller, open)
     }
 

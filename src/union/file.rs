@@ -10,7 +10,7 @@
 //!   must clear them.
 
 use super::{
-    Attr, Union,
+    Union,
     attr::Place,
     copy_up::Want,
     create::Caller,
@@ -485,13 +485,7 @@ impl Union {
     }
 
     /// A new file, open: the answer to a create.
-    pub(super) fn opened_new(
-        &self,
-        node: &Node,
-        attr: &mut Attr,
-        flags: i32,
-        file: Option<OwnedFd>,
-    ) -> Opened {
+    pub(super) fn opened_new(&self, node: &Node, flags: i32, file: Option<OwnedFd>) -> Opened {
         let handle = node.serial();
         let mut state = node.state.lock();
         if state.io == IoMode::Closed {
@@ -500,7 +494,10 @@ impl Union {
         state.opens += 1;
         let io = if state.io == IoMode::PassUpper {
             state.stale_cache = true;
-            attr.volatile |= state.may_map(flags);
+            // The attributes of the answer hold all the same: nothing can be stored
+            // by a mapping before there is data, and the kernel asks again for the
+            // attributes of a file that gets some.
+            state.may_map(flags);
             Io::Passthrough {
                 source: Source::Upper,
             }

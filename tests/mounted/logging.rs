@@ -243,3 +243,37 @@ fn first_opens_beside_writes() {
         assert_eq!(fs::read_to_string(m.at(&format!("f{n}"))).unwrap(), "new");
     }
 }
+
+/// Of a new file that may be mapped the kernel keeps name and attributes, until it
+/// has data that can be stored to.
+#[test]
+fn a_new_file_is_not_asked_about() {
+    let fx = Fixture::new().lower("/d dir");
+    let Some(mut m) = logged(&fx, "log_level=debug") else {
+        return;
+    };
+    let both = || {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true).to_owned()
+    };
+    let new = both().open(m.at("new")).unwrap();
+    let ino = new.metadata().unwrap().ino();
+    fs::remove_file(m.at("new")).unwrap();
+    let mapped = both().open(m.at("mapped")).unwrap();
+    mapped.set_len(4096).unwrap();
+    let map = crate::common::sys::Mapping::new(&mapped, 4096, true).unwrap();
+    let ctime = || {
+        let st = fs::metadata(m.at("mapped")).unwrap();
+        (st.ctime(), st.ctime_nsec())
+    };
+    let before = ctime();
+    std::thread::sleep(std::time::Duration::from_millis(12));
+    map.write(0, b"12345").unwrap();
+    assert!(ctime() > before);
+    drop((new, map, mapped));
+    m.unmount();
+    let all = log(&fx).join("\n");
+    let count = |what: &str| all.matches(what).count();
+    assert_eq!(count("lookup 0x1 \"new\""), 1, "before it was made");
+    assert_eq!(count(&format!(" getattr {ino:#x}: ok")), 0);
+}
