@@ -1,4 +1,5 @@
-"""Rows and their goals, figures, the table and the JSON of a run."""
+"""Rows and their goals, figures, the table, and the JSON of a run, from which
+they are made again."""
 
 import dataclasses
 import json
@@ -9,7 +10,7 @@ import statistics
 import time
 from typing import Callable
 
-from harness import KINDS, REFERENCE
+from harness import EXTRA, KINDS, REFERENCE, TITLES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +22,6 @@ class Goal:
     of: str | None = REFERENCE
     row: str | None = None
 
-    def text(self, unit):
-        if self.row:
-            return f"≤ {self.limit:g} of {self.row}"
-        if self.of is None:
-            return f"≤ {shown(self.limit, unit)}"
-        return f"≤ {self.limit:g}" if self.of == REFERENCE else f"≤ {self.limit:g} of {self.of}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -36,15 +30,19 @@ class Row:
 
     name: str
     title: str
-    measure: Callable
+    # None where figures come from a file.
+    measure: Callable | None = None
     goals: tuple = ()
     unit: str = "s"
     prepare: Callable = lambda bench: None
     # Filesystems besides the usual ones, or in their place.
     extra: tuple = ()
     kinds: tuple | None = None
-    # The curve that it is a point of, and where.
+    # The curve that it is a point of, and where; and what capasfs is called on
+    # it, if it does not run as usual.
     curve: tuple | None = None
+    # Too slow to be measured in more rounds than the first.
+    once: bool = False
     argument: object = None
 
     def kinds_of(self, kinds):
@@ -67,7 +65,9 @@ def shown(value, unit):
 class Figures:
     """row -> kind -> values, one a round."""
 
-    def __init__(self, rows):
+    def __init__(self, rows, about=None):
+        # What is known of the run: as in the JSON, but for the rows.
+        self.about = about or {}
         self.rows = {row.name: row for row in rows}
         self.values = {row.name: {} for row in rows}
         self.skipped = {}
@@ -107,19 +107,37 @@ class Figures:
         known = [got <= limit for got, limit in reached if got is not None]
         return "" if not known else "yes" if all(known) else "NO"
 
+    def in_table(self):
+        """Rows with figures; without the points of curves that have no goal and are
+        no other's measure."""
+        measures = {goal.row for row in self.rows.values() for goal in row.goals}
+        for name, row in self.rows.items():
+            if self.values[name] and (row.goals or not row.curve or name in measures):
+                yield row
+
     def table(self):
         kinds = [k for k in KINDS if any(k in values for values in self.values.values())]
-        lines = ["| work | " + " | ".join(kinds) + " | goal | met |", "|---|" + "---|" * (len(kinds) + 2)]
-        for name, row in self.rows.items():
-            if not self.values[name]:
-                continue
+        titles = [TITLES[kind] for kind in kinds]
+        lines = ["| work | " + " | ".join(titles) + " | goal | met |", "|---|" + "---|" * (len(kinds) + 2)]
+        for row in self.in_table():
             cells = [self.cell(row, kind) for kind in kinds]
-            goals = "; ".join(goal.text(row.unit) for goal in row.goals)
-            extra = [f"{kind}: {self.cell(row, kind)}" for kind in row.extra if self.median(name, kind)]
+            goals = "; ".join(self.goal_text(row, goal) for goal in row.goals)
+            extra = [f"{EXTRA[kind]}: {self.cell(row, kind)}" for kind in row.extra if self.median(row.name, kind)]
             title = row.title + (f" ({', '.join(extra)})" if extra else "")
             lines.append(f"| {title} | " + " | ".join(cells) + f" | {goals} | {self.verdict(row)} |")
-        lines += [f"\nnot measured: {', '.join(names)}: {why}" for why, names in self.skipped.items()]
         return "\n".join(lines)
+
+    def goal_text(self, row, goal):
+        if goal.row:
+            title = self.rows[goal.row].title if goal.row in self.rows else goal.row
+            return f"≤ {goal.limit:g} of {title}"
+        if goal.of is None:
+            return f"≤ {shown(goal.limit, row.unit)}"
+        return f"≤ {goal.limit:g}" if goal.of == REFERENCE else f"≤ {goal.limit:g} of {EXTRA[goal.of]}"
+
+    def left_out(self):
+        """Rows that could not be measured, a line for each reason."""
+        return [f"not measured: {', '.join(names)}: {why}" for why, names in self.skipped.items()]
 
     def cell(self, row, kind):
         value, ratio = self.median(row.name, kind), self.ratio(row.name, kind)
@@ -128,16 +146,15 @@ class Figures:
         text = shown(value, row.unit)
         return text if ratio is None or kind == REFERENCE else f"{text} ({ratio:.2f})"
 
-    def as_json(self, args):
+    def as_json(self):
         return {
-            **machine(),
-            "rounds": args.rounds,
-            "quick": args.quick,
-            "capasfs_options": args.capasfs_options,
+            **self.about,
             "rows": {
                 name: {
                     "title": row.title,
                     "unit": row.unit,
+                    "extra": row.extra,
+                    "curve": row.curve,
                     "goals": [
                         {**dataclasses.asdict(goal), "reached": self.reached(row, goal)} for goal in row.goals
                     ],
@@ -153,6 +170,26 @@ class Figures:
         }
 
 
+def from_json(documents):
+    """The figures of several runs in one; of a row in several the last counts."""
+    rows, values, skipped, about = {}, {}, {}, {}
+    for document in documents:
+        about.update((key, value) for key, value in document.items() if key not in ("rows", "skipped"))
+        skipped.update(document["skipped"])
+        for name, row in document["rows"].items():
+            goals = tuple(Goal(goal["limit"], goal["of"], goal["row"]) for goal in row["goals"])
+            curve = tuple(row["curve"]) if row["curve"] else None
+            rows[name] = Row(
+                name, row["title"], goals=goals, unit=row["unit"], extra=tuple(row["extra"]), curve=curve
+            )
+            values[name] = {kind: figure["values"] for kind, figure in row["figures"].items()}
+    figures = Figures(rows.values(), about)
+    figures.values = values
+    for name, why in skipped.items():
+        figures.skipped.setdefault(why, []).append(name)
+    return figures
+
+
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         names = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
@@ -161,13 +198,14 @@ def machine():
         "kernel": platform.release(),
         "cpu": names[0] if names else platform.machine(),
         "cpus": os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load": os.getloadavg()[0],
     }
 
 
-def write_json(figures, args, path):
+def write_json(figures, path):
     with open(path, "w", encoding="utf-8") as out:
-        json.dump(figures.as_json(args), out, indent=1, ensure_ascii=False, allow_nan=False)
+        json.dump(figures.as_json(), out, indent=1, ensure_ascii=False, allow_nan=False)
         out.write("\n")
 
 

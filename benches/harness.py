@@ -14,6 +14,12 @@ import time
 # What is shown for each row; a row may ask for more of EXTRA.
 KINDS = ["capasfs", "overlay", "fuse-overlayfs", "plain"]
 EXTRA = {"overlay-no-metacopy": "kernel overlayfs with metacopy=off"}
+TITLES = {
+    "capasfs": "capasfs",
+    "overlay": "kernel overlayfs",
+    "fuse-overlayfs": "fuse-overlayfs 2.0",
+    "plain": "no union",
+}
 REFERENCE = "overlay"
 
 
@@ -169,17 +175,17 @@ class Bench:
         return time.perf_counter() - before
 
     @contextlib.contextmanager
-    def mounted(self, kind, name, changes=True, number=0, catalog=False, lazy=False):
+    def mounted(self, kind, name, changes=True, number=0, catalog=False, more=()):
         """A mount over a stack with a fresh upper, gone at the end: gives its
         directory and the seconds that the mount took. `plain` is a copy of what
         a union shows, kept where nothing `changes` it. capasfs may be given a
-        `catalog`, or be `lazy` in copying up."""
+        `catalog`, and `more` options."""
         lowers = self.stacks[name]
         if kind == "plain":
             yield self.plain(name, lowers, changes), 0.0
             return
-        more = [f"catalog={self.catalog(name)[0]}"] if catalog and kind == "capasfs" else []
-        more += ["lazy_copy_up=on"] if lazy and kind == "capasfs" else []
+        more = list(more) if kind == "capasfs" else []
+        more += [f"catalog={self.catalog(name)[0]}"] if catalog and kind == "capasfs" else []
         base = self.path("mounts", f"{kind}-{number}")
         subprocess.run(["rm", "-rf", base], check=True)
         took = self.start(kind, lowers, base, more)

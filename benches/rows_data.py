@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import rows_layers
 from figures import Goal, Row
 from harness import fill
 
@@ -65,7 +66,7 @@ def sqlite(bench, _row, kind):
 
 def on_big(bench, row, kind):
     work = row.name.removesuffix("-lazy")
-    with bench.mounted(kind, "big", lazy=work != row.name) as (point, _):
+    with bench.mounted(kind, "big", more=rows_layers.LAZY if work != row.name else ()) as (point, _):
         return bench.work(work, point)[0]
 
 
@@ -101,6 +102,7 @@ def rows(args):
         on_big,
         (Goal(0.01), Goal(5e-3, of=None)),
         prepare=big_layer(big),
+        curve=("copy-up", big, "with lazy_copy_up=on"),
     )
     yield Row(
         "chmod-big",

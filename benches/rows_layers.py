@@ -13,6 +13,7 @@ CURVES = {
     "copy-up": ("first append to a lower file", "bytes of the file"),
 }
 NAMES = 1000
+LAZY = ("lazy_copy_up=on",)
 
 
 def deep(count):
@@ -65,36 +66,43 @@ def sized(size):
 
 
 def append(bench, row, kind):
-    with bench.mounted(kind, f"sized-{row.argument}") as (point, _):
+    more = LAZY if row.name.endswith("-lazy") else ()
+    with bench.mounted(kind, f"sized-{row.argument}", more=more) as (point, _):
         return bench.work("append-big", point)[0]
+
+
+def layers(depth):
+    return f"{depth} layer{'s' * (depth > 1)}"
 
 
 def rows(args):
     depths = [1, 10, 100] if args.quick else [1, 3, 10, 30, 100, 300, 500]
+    # Each also with a catalog, which only capasfs has.
     for depth in depths:
-        goals = (Goal(3e-3, of=None),) if depth == 500 else ()
-        curve = ("mount-layers", depth)
-        yield Row(f"mount-{depth}", f"mount of {depth} layer{'s' * (depth > 1)}", mount, goals, prepare=deep(depth), curve=curve, argument=depth)
+        point = {"prepare": deep(depth), "argument": depth}
+        goals = (Goal(3e-3, of=None),) if depth == depths[-1] else ()
+        yield Row(f"mount-{depth}", f"mount of {layers(depth)}", mount, goals, curve=("mount-layers", depth), **point)
+        own = {"kinds": ("capasfs",), "curve": ("mount-layers", depth, "with a catalog"), **point}
+        yield Row(f"mount-{depth}-catalog", f"mount of {layers(depth)} with a catalog", mount, goals, **own)
     for depth in depths:
-        yield Row(
-            f"lookup-{depth}",
-            f"lookup at the bottom of {depth} layer{'s' * (depth > 1)}",
-            lookup,
-            prepare=deep(depth),
-            curve=("lookup-layers", depth),
-            argument=depth,
-        )
-    most = {"prepare": deep(depths[-1]), "argument": depths[-1], "kinds": ("capasfs",)}
-    goals = (Goal(3e-3, of=None),)
-    yield Row(f"mount-{depths[-1]}-catalog", f"mount of {depths[-1]} layers with a catalog", mount, goals, **most)
-    title = f"lookup at the bottom of {depths[-1]} layers with a catalog"
-    yield Row(f"lookup-{depths[-1]}-catalog", title, lookup, (Goal(1.2, row="lookup-1"),), **most)
+        point = {"prepare": deep(depth), "argument": depth}
+        title = f"lookup at the bottom of {layers(depth)}"
+        yield Row(f"lookup-{depth}", title, lookup, curve=("lookup-layers", depth), **point)
+        own = {"kinds": ("capasfs",), "curve": ("lookup-layers", depth, "with a catalog"), **point}
+        goals = (Goal(1.2, row="lookup-1"),) if depth == depths[-1] else ()
+        yield Row(f"lookup-{depth}-catalog", f"{title} with a catalog", lookup, goals, **own)
     for count in [1000, 10_000] if args.quick else [1000, 10_000, 100_000, 1_000_000]:
         title = f"find + stat of {count:,} files, first, a file"
-        yield Row(f"files-{count}", title, walk, prepare=many(count), curve=("files", count), argument=count)
+        point = {"prepare": many(count), "argument": count, "once": count == 1_000_000}
+        yield Row(f"files-{count}", title, walk, curve=("files", count), **point)
     # The row append-big is the last point.
     sizes = [2**12, 2**16, 2**20, 2**24, 2**26, 2**28]
     for size in sizes[:4] if args.quick else sizes:
         label = f"{size >> 20} MiB" if size >= 2**20 else f"{size >> 10} KiB"
         title = f"first append to a lower file of {label}"
-        yield Row(f"copy-up-{size}", title, append, prepare=sized(size), curve=("copy-up", size), argument=size)
+        point = {"prepare": sized(size), "argument": size}
+        yield Row(f"copy-up-{size}", title, append, curve=("copy-up", size), **point)
+        # Smaller ones are copied at once.
+        if size > 2**23:
+            own = {"kinds": ("capasfs",), "curve": ("copy-up", size, "with lazy_copy_up=on"), **point}
+            yield Row(f"copy-up-{size}-lazy", f"{title} with lazy_copy_up=on", append, **own)

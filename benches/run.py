@@ -9,7 +9,7 @@ import rows_data
 import rows_layers
 import rows_memory
 import rows_tree
-from figures import Figures, shown, write_json
+from figures import Figures, machine, shown, write_json
 from harness import KINDS, Bench, Skip, say
 from svg import plots
 
@@ -17,6 +17,7 @@ from svg import plots
 def arguments():
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--only", default="", help="rows, by their name or by a part of it (comma separated)")
+    parser.add_argument("--without", default="", help="rows to leave out, named in the same way")
     parser.add_argument("--list", action="store_true", help="the names of all rows")
     parser.add_argument("--rounds", type=int, help="default 3; 1 with --quick")
     parser.add_argument("--quick", action="store_true", help="small and short, for a look")
@@ -38,15 +39,23 @@ def arguments():
     return args
 
 
-def chosen(rows, only):
-    words = [word for word in only.split(",") if word]
+def named(rows, text):
+    """The rows that words mean: by a whole name, else by parts of names."""
     names = {row.name for row in rows}
-    wanted = lambda row, word: row.name == word if word in names else word in row.name
-    return [row for row in rows if not words or any(wanted(row, word) for word in words)]
+    means = lambda word, row: row.name == word if word in names else word in row.name
+    words = [word for word in text.split(",") if word]
+    return [row for row in rows if any(means(word, row) for word in words)]
+
+
+def chosen(rows, only, without):
+    left_out = named(rows, without)
+    return [row for row in (named(rows, only) if only else rows) if row not in left_out]
 
 
 def one_round(bench, figures, rows, turn):
     for number, row in enumerate(rows):
+        if row.once and turn > 0:
+            continue
         kinds = row.kinds_of(bench.kinds)
         start = (turn + number) % max(len(kinds), 1)
         try:
@@ -71,23 +80,24 @@ def main():
     if args.list:
         print("\n".join(f"{row.name:24} {row.title}" for row in every))
         return
-    rows = chosen(every, args.only)
+    rows = chosen(every, args.only, args.without)
     if not rows:
-        sys.exit(f"no row has {args.only!r} in its name; --list shows them")
-    figures = Figures(rows)
+        sys.exit(f"no row is left of --only {args.only!r} --without {args.without!r}; --list shows them")
+    options = {"rounds": args.rounds, "quick": args.quick, "capasfs_options": args.capasfs_options}
+    figures = Figures(rows, {**machine(), **options})
     with Bench(args) as bench:
         for turn in range(args.rounds):
             one_round(bench, figures, rows, turn)
             say(f"round {turn + 1} of {args.rounds} done")
-    print(figures.table())
+    print("\n\n".join([figures.table(), *figures.left_out()]))
     if args.json:
-        write_json(figures, args, args.json)
+        write_json(figures, args.json)
     if args.plots:
         plots(figures, rows_layers.CURVES, args.plots)
     missed = figures.missed()
     for row, goal, got in missed:
         amount = shown(got, row.unit) if goal.of is None and not goal.row else f"{got:.2f}"
-        say(f"missed: {row.name}: {amount}, goal {goal.text(row.unit)}")
+        say(f"missed: {row.name}: {amount}, goal {figures.goal_text(row, goal)}")
     if args.check and missed:
         sys.exit(1)
 

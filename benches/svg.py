@@ -5,9 +5,11 @@ import os
 from html import escape
 
 from figures import decades, shown
-from harness import KINDS, REFERENCE
+from harness import KINDS, REFERENCE, TITLES
 
 COLOURS = {"capasfs": "#1b6ca8", "overlay": "#555555", "fuse-overlayfs": "#d08020", "plain": "#5a9a4a"}
+# What capasfs is called where it does not run as usual.
+OTHER = "#7fc0e8"
 STYLE = "<style>text{font:12px sans-serif;fill:#222}.small{font-size:10px}line{stroke:#ccc}</style>"
 
 
@@ -40,9 +42,10 @@ class Drawing:
 
     def legend(self, kinds, x, y):
         for kind in kinds:
-            self.bar(x, y - 9, 10, 10, COLOURS[kind])
-            self.text(x + 14, y, kind)
-            x += 30 + 7 * len(kind)
+            title = TITLES.get(kind, f"capasfs {kind}")
+            self.bar(x, y - 9, 10, 10, COLOURS.get(kind, OTHER))
+            self.text(x + 14, y, title)
+            x += 28 + 6.3 * len(title)
 
     def write(self, path):
         with open(path, "w", encoding="utf-8") as out:
@@ -61,13 +64,14 @@ def bars(figures, path):
     """Cost of each row in units of kernel overlayfs's, with the goals as ticks."""
     kinds = [kind for kind in KINDS if kind != REFERENCE]
     rows = []
+    table = list(figures.in_table())
     for name, row in figures.rows.items():
         ratios = {kind: figures.ratio(name, kind) for kind in kinds}
         ratios = {kind: ratio for kind, ratio in ratios.items() if ratio}
-        if ratios and (row.goals or not row.curve):
+        if ratios and row in table:
             rows.append((row, ratios))
     if not rows:
-        return
+        return False
     every = [ratio for _, ratios in rows for ratio in ratios.values()]
     left, width, step = 330, 900, 8
     height = 70 + sum(step * len(ratios) + 8 for _, ratios in rows)
@@ -89,6 +93,7 @@ def bars(figures, path):
         y += step * len(ratios) + 8
     drawing.line(place(1), 48, place(1), height - 8, "#555")
     drawing.write(path)
+    return True
 
 
 def curve(figures, rows, title, axis, path):
@@ -96,10 +101,12 @@ def curve(figures, rows, title, axis, path):
     lines = {}
     for row in rows:
         for kind in KINDS:
-            if value := figures.median(row.name, kind):
-                lines.setdefault(kind, []).append((row.curve[1], value))
+            name = row.curve[2] if row.curve[2:] and kind == "capasfs" else kind
+            # A row of capasfs in another way has the others only beside it.
+            if (value := figures.median(row.name, kind)) and (name != kind or not row.curve[2:]):
+                lines.setdefault(name, []).append((row.curve[1], value))
     if not lines:
-        return
+        return False
     xs = [x for places in lines.values() for x, _ in places]
     ys = [y for places in lines.values() for _, y in places]
     drawing = Drawing(640, 360, title)
@@ -114,15 +121,21 @@ def curve(figures, rows, title, axis, path):
         drawing.text(64, y_of(10**power) + 4, shown(10**power, rows[0].unit), anchor="end", small=True)
     drawing.text(345, 350, axis, anchor="middle")
     for kind, places in lines.items():
-        drawing.points([(x_of(x), y_of(y)) for x, y in sorted(places)], COLOURS[kind])
+        drawing.points([(x_of(x), y_of(y)) for x, y in sorted(places)], COLOURS.get(kind, OTHER))
     drawing.write(path)
+    return True
 
 
 def plots(figures, curves, directory):
-    """Every plot there are figures for: `curves` gives title and axis by name."""
+    """Every plot there are figures for: `curves` gives title and axis by name.
+    Their titles and files."""
     os.makedirs(directory, exist_ok=True)
-    bars(figures, os.path.join(directory, "rows.svg"))
+    file = lambda name: os.path.join(directory, f"{name}.svg")
+    made = []
+    if bars(figures, file("rows")):
+        made.append(("cost in units of kernel overlayfs's", file("rows")))
     for name, (title, axis) in curves.items():
         rows = [row for row in figures.rows.values() if row.curve and row.curve[0] == name]
-        if rows:
-            curve(figures, rows, title, axis, os.path.join(directory, f"{name}.svg"))
+        if curve(figures, rows, title, axis, file(name)):
+            made.append((f"{title}, by {axis}", file(name)))
+    return made

@@ -27,7 +27,8 @@ pub(super) struct Cookies {
     /// Where to go on from a cookie: its place, and which of the two dots are shown
     /// already. Sorted.
     known: Vec<(u64, u64, [bool; 2])>,
-    /// Positions of names that only the upper has lie behind this one.
+    /// Positions of dots that the lower does not list, and then those of names that
+    /// only the upper has, lie behind this one.
     base: u64,
 }
 
@@ -75,11 +76,25 @@ impl Taking {
 
     pub(super) fn done(mut self) -> Positions {
         let cookies = &mut self.cookies;
-        // Of two entries with one cookie the first: better twice than not at all.
-        cookies.known.sort_unstable();
         let taken: HashSet<u64> = cookies.known.iter().map(|(c, ..)| c >> ROOM).collect();
         let free = (1..).find(|part| !taken.contains(part)).unwrap_or(1);
         cookies.base = free << ROOM;
+        // Not every file system lists `.` and `..`, and none a directory that was
+        // removed: then they come first, at positions of ours.
+        let unseen = self.shown.map(|seen| !seen);
+        for (_, _, shown) in &mut cookies.known {
+            shown
+                .iter_mut()
+                .zip(unseen)
+                .for_each(|(shown, unseen)| *shown |= unseen);
+        }
+        let dots = cookies.dots.iter_mut().zip(unseen);
+        for (which, (dot, _)) in (1..).zip(dots).filter(|(_, (_, unseen))| *unseen) {
+            *dot = (0, cookies.base + which);
+            cookies.known.push((dot.1, 0, [true, which > 1]));
+        }
+        // Of two entries with one cookie the first: better twice than not at all.
+        cookies.known.sort_unstable();
         Positions::Cookies(self.cookies)
     }
 }
@@ -109,7 +124,7 @@ impl Positions {
                 shown: *shown,
             },
             None => Start {
-                place: match position.checked_sub(cookies.base) {
+                place: match position.checked_sub(cookies.base + DOTS) {
                     Some(number) if number < 1 << ROOM => lowers.saturating_add(number),
                     // Nobody was told of it.
                     _ => u64::MAX,
@@ -128,7 +143,7 @@ impl Positions {
         let at = usize::try_from(place).unwrap_or(usize::MAX);
         match cookies.behind.get(at) {
             Some(cookie) => *cookie,
-            None => cookies.base + (place - lowers) + 1,
+            None => cookies.base + DOTS + (place - lowers) + 1,
         }
     }
 
@@ -186,6 +201,29 @@ mod tests {
             assert_eq!(behind >> ROOM, 2);
             let start = positions.start(behind, 3);
             assert_eq!((start.place, start.shown), (place + 1, [true; 2]));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_lists_no_dots() {
+        let start = |positions: &Positions, position, lowers| {
+            let start = positions.start(position, lowers);
+            (start.place, start.shown)
+        };
+        let mut taking = Taking::default();
+        taking.name(3);
+        for (positions, lowers) in [(Taking::default().done(), 0), (taking.done(), 1)] {
+            assert_eq!(start(&positions, 0, lowers), (0, [false; 2]));
+            let [first, second] = [0, 1].map(|dot| positions.dot(dot).1);
+            assert_eq!(start(&positions, first, lowers), (0, [true, false]));
+            assert_eq!(start(&positions, second, lowers), (0, [true; 2]));
+            for place in lowers..5 {
+                let behind = positions.behind(place, lowers);
+                assert_eq!(start(&positions, behind, lowers), (place + 1, [true; 2]));
+            }
+            if lowers > 0 {
+                assert_eq!(start(&positions, 3, lowers), (1, [true; 2]));
+            }
         }
     }
 }
