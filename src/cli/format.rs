@@ -28,7 +28,7 @@ enum Kind {
 }
 
 /// A text in docker's configuration file, if there is one.
-fn configured(key: &str) -> Option<String> {
+pub(super) fn configured(key: &str) -> Option<String> {
     let path = docker_config(&|name| std::env::var_os(name))?;
     let data = read_file(&path, MAX_CONFIG).ok()?;
     match serde_json::from_slice::<Value>(&data) {

@@ -1,6 +1,7 @@
 //! `run`.
 
 use super::create;
+use super::format::configured;
 use super::{Outcome, Output};
 use crate::container::Containers;
 use crate::container::attach::{DetachKeys, End, Session, attach, check_terminal};
@@ -55,12 +56,18 @@ pub fn run(
     ended(attach(containers, &record, connection, &session)?, output)
 }
 
-/// What was given as `--detach-keys`.
+/// What was given as `--detach-keys`, or else docker's configuration says.
 ///
 /// # Errors
 /// When these are none.
 pub fn detach_keys(given: Option<&str>) -> Result<DetachKeys> {
-    given.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)
+    match given {
+        Some(keys) => DetachKeys::parse(keys),
+        None => match configured("detachKeys") {
+            Some(keys) if !keys.is_empty() => DetachKeys::parse(&keys),
+            _ => Ok(DetachKeys::default()),
+        },
+    }
 }
 
 /// The exit code of an attached command.
