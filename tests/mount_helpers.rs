@@ -118,6 +118,7 @@ fn layers_that_overlap_behind_bind_mounts() {
          up=\"upperdir=b b/up,workdir=b b/work\"\n\
          $capasfs -o lowerdir=a,\"$up\" m; $capasfs -o lowerdir=a/sub/up,\"$up\" m\n\
          mkdir a/sub/up/in; $capasfs -o lowerdir=a/sub/up/in,\"$up\" m; rmdir a/sub/up/in\n\
+         $capasfs -o lowerdir=a/sub/low:a/sub/up,\"$up\" m\n\
          $capasfs -o lowerdir=a/sub/low,\"$up\" m && umount m && echo fine\n\
          X\n\
          unshare -m sh go 2>&1 | sed \"s,$PWD/,,g\"",
@@ -125,8 +126,29 @@ fn layers_that_overlap_behind_bind_mounts() {
     let want = "capasfs: lowerdir a contains upperdir b b/up\n\
                 capasfs: lowerdir a/sub/up is upperdir b b/up\n\
                 capasfs: lowerdir a/sub/up/in is inside upperdir b b/up\n\
+                capasfs: lowerdir a/sub/up is upperdir b b/up\n\
                 fine\n";
     assert_eq!(ok(&out), want, "{}", stderr(&out));
+}
+
+/// Layers side by side are opened in one mount of their directory, but for what is
+/// mounted or a symlink there.
+#[test]
+fn layers_side_by_side_that_are_mounts_and_symlinks() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    let out = tree.shell(
+        "cat >go <<'X'\n\
+         mkdir -p x/1 x/2 x/4 far other; ln -s ../far x/3\n\
+         touch x/1/one x/2/hidden other/two far/three x/4/four; mount --bind other x/2\n\
+         $capasfs -o lowerdir=x/1:x/2:x/3:x/4,upperdir=u,workdir=w m\n\
+         ls m; touch m/two; ls u; umount m\n\
+         X\n\
+         unshare -m sh -e go 2>&1",
+    );
+    assert_eq!(ok(&out), "four\none\nthree\ntwo\ntwo\n", "{}", stderr(&out));
 }
 
 #[test]

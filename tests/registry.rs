@@ -10,6 +10,8 @@
 
 #[path = "registry/accounts.rs"]
 mod accounts;
+#[path = "registry/bounds.rs"]
+mod bounds;
 #[path = "registry/display.rs"]
 mod display;
 #[path = "registry/faults.rs"]
@@ -24,6 +26,8 @@ mod interrupt;
 mod killed;
 #[path = "registry/login.rs"]
 mod login;
+#[path = "registry/proxies.rs"]
+mod proxies;
 #[path = "registry/pull.rs"]
 mod pull;
 #[path = "registry/push.rs"]

@@ -1,7 +1,7 @@
 //! `build`.
 
 use super::create::{self, NetworkName};
-use super::{Outcome, Output, interrupt};
+use super::{Outcome, Output, dockerconf, interrupt};
 use crate::build::{self, Options, Tell, context};
 use crate::container::Containers;
 use crate::container::record::Network;
@@ -82,7 +82,7 @@ pub fn build(
     let options = Options {
         names: names.collect::<Result<_>>()?,
         target: args.target.clone(),
-        args: args.build_arg.clone(),
+        args: [dockerconf::proxies(&args.build_arg), args.build_arg.clone()].concat(),
         labels: args.label.clone(),
         no_cache: args.no_cache,
         pull: args.pull,

@@ -1,6 +1,6 @@
 //! `create`, and what `run` has in common with it.
 
-use super::{Outcome, Output, units};
+use super::{Outcome, Output, dockerconf, units};
 use crate::container::cgroup::Limits;
 use crate::container::monitor::launch::can_be_had;
 use crate::container::network::Publish;
@@ -226,7 +226,8 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
             "ports are published from a private network only: leave --network out, or -p",
         );
     }
-    let env = environment(&args.env_file, args.env)?;
+    let mut env = environment(&args.env_file, args.env)?;
+    env.extend(dockerconf::proxies(&env));
     Ok(Wish {
         image: args.image,
         name: args.name,

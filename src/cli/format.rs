@@ -2,15 +2,9 @@
 //! docker's names of fields.
 
 use super::template::Template;
-use super::{Outcome, Output, table};
-use crate::registry::credentials::places::docker_config;
+use super::{Outcome, Output, dockerconf, table};
 use crate::store::error::Result;
-use crate::store::read_file;
 use serde::Serialize;
-use serde_json::Value;
-
-/// Docker's configuration file is not larger.
-const MAX_CONFIG: u64 = 1 << 20;
 
 /// How rows are printed.
 pub struct Format(Kind);
@@ -25,19 +19,6 @@ enum Kind {
         rows: Box<Template>,
         heading: Box<Template>,
     },
-}
-
-/// A text in docker's configuration file, if there is one.
-pub(super) fn configured(key: &str) -> Option<String> {
-    let path = docker_config(&|name| std::env::var_os(name))?;
-    let data = read_file(&path, MAX_CONFIG).ok()?;
-    match serde_json::from_slice::<Value>(&data) {
-        Ok(config) => config.get(key)?.as_str().map(str::to_owned),
-        Err(e) => {
-            log::warn!("{} is not read for its {key}: {e}", path.display());
-            None
-        }
-    }
 }
 
 /// A field and what stands above its column.
@@ -96,7 +77,7 @@ impl Format {
     /// As [`Format::parse`].
     pub fn of_user(given: Option<&str>, key: &str, default: &str, quiet: bool) -> Result<Format> {
         match given {
-            None if !quiet => Format::parse(configured(key).as_deref(), default),
+            None if !quiet => Format::parse(dockerconf::text(key).as_deref(), default),
             given => Format::of_list(given, default, quiet),
         }
     }

@@ -1,6 +1,7 @@
 //! `inspect`: containers and images in docker's shape.
 
 use super::template::Template;
+use super::typed;
 use super::{Failure, Outcome, Output};
 use crate::container::network::Publish;
 use crate::container::volume::{Kind, Mount};
@@ -109,7 +110,7 @@ impl Shape {
         match self {
             Shape::Template(template) => {
                 for value in &found {
-                    match render(template, value) {
+                    match typed::render(template, value) {
                         Ok(text) => writeln!(output.out, "{text}")?,
                         Err(e) => failed.push(e.to_string()),
                     }
@@ -127,20 +128,6 @@ impl Shape {
             false => Err(Failure::Said(1)),
         }
     }
-}
-
-/// A value by a template. As for docker `ID` is another word for `Id`.
-fn render(template: &Template, value: &Value) -> Result<String, Error> {
-    template.render(value).or_else(|e| {
-        let mut value = value.clone();
-        let id = value.get("Id").cloned();
-        match (value.as_object_mut(), id) {
-            (Some(map), Some(id)) => drop(map.insert("ID".to_owned(), id)),
-            _ => return Err(e),
-        }
-        // The error that is told knows nothing of that.
-        template.render(&value).map_err(|_| e)
-    })
 }
 
 /// The index is read for the first name that needs it.
@@ -226,7 +213,14 @@ fn image(store: &Store, index: &Index, image: &Image) -> Result<Value, Error> {
         "Size": image.size,
         "GraphDriver": {
             "Name": "capasfs",
-            "Data": { "LowerDir": lower_dirs(store, &names) },
+            // As of a container of which the topmost layer is the upper one, as
+            // docker has it. Nobody mounts it so.
+            "Data": {
+                "LowerDir": lower_dirs(store, names.get(1..).unwrap_or_default()),
+                "MergedDir": "",
+                "UpperDir": lower_dirs(store, names.get(..1).unwrap_or_default()),
+                "WorkDir": "",
+            },
         },
         "RootFS": { "Type": "layers", "Layers": config.diff_ids() },
         "Descriptor": image.manifest,

@@ -12,10 +12,12 @@ pub mod cp;
 pub mod create;
 pub mod df;
 pub mod diff;
+mod dockerconf;
 pub mod doctor;
 pub mod exec;
 pub mod export;
 pub mod filter;
+mod flags;
 pub mod format;
 pub mod gc;
 pub mod groups;
@@ -52,6 +54,7 @@ pub mod sweep;
 pub mod table;
 pub mod tag;
 pub mod template;
+mod typed;
 pub mod units;
 pub mod version;
 pub mod volume;
@@ -62,7 +65,6 @@ use crate::container::{Containers, exec as keeper, monitor};
 use crate::store::{Error, Store};
 use crate::sys::creds;
 use args::{Cli, Command};
-use clap::Parser;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -114,7 +116,7 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
     {
         return keeper::keep_terminal();
     }
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match flags::parse(&args) {
         Ok(cli) => Cli {
             command: cli.command.short(),
             ..cli

@@ -76,9 +76,23 @@ pub fn push(store: &Store, config: &Config, args: &Push, output: &mut Output<'_>
     for (name, image) in &found {
         let pushed = send(store, &registry, name, image, args.quiet, output)?;
         staging::committing().changed();
+        let (
+            tag,
+            Pushed {
+                digest,
+                size,
+                noted,
+            },
+        ) = (name.tag(), pushed);
         if !args.quiet {
-            let (tag, Pushed { digest, size }) = (name.tag(), pushed);
             writeln!(output.out, "{tag}: digest: {digest} size: {size}")?;
+        }
+        if let Err(e) = noted {
+            writeln!(
+                output.err,
+                "warning: {} was pushed, but its digest is not noted here: {e}",
+                name.familiar_tagged()
+            )?;
         }
     }
     if args.quiet {

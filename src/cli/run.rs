@@ -1,8 +1,7 @@
 //! `run`.
 
 use super::create;
-use super::format::configured;
-use super::{Outcome, Output};
+use super::{Outcome, Output, dockerconf};
 use crate::container::Containers;
 use crate::container::attach::{DetachKeys, End, Session, attach, check_terminal};
 use crate::container::monitor::launch::Wanted;
@@ -56,17 +55,15 @@ pub fn run(
     ended(attach(containers, &record, connection, &session)?, output)
 }
 
-/// What was given as `--detach-keys`, or else docker's configuration says.
+/// What was given as `--detach-keys`, else what docker's configuration file has.
 ///
 /// # Errors
 /// When these are none.
 pub fn detach_keys(given: Option<&str>) -> Result<DetachKeys> {
-    match given {
-        Some(keys) => DetachKeys::parse(keys),
-        None => match configured("detachKeys") {
-            Some(keys) if !keys.is_empty() => DetachKeys::parse(&keys),
-            _ => Ok(DetachKeys::default()),
-        },
+    let configured = || dockerconf::text("detachKeys").filter(|keys| !keys.is_empty());
+    match given.map(str::to_owned).or_else(configured) {
+        Some(keys) => DetachKeys::parse(&keys),
+        None => Ok(DetachKeys::default()),
     }
 }
 

@@ -67,6 +67,8 @@ impl format::Row for Row {}
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Filter {
     official: Option<bool>,
+    /// Indexes say it of nothing any more, so nothing is found.
+    automated: Option<bool>,
     stars: i64,
 }
 
@@ -95,8 +97,19 @@ pub fn search(config: &Config, args: &Search, output: &mut Output<'_>) -> Outcom
     if term.is_empty() {
         return Ok(invalid("give something to look for: [HOST/]TERM")?);
     }
-    let keeper = Keyring::new(args.authfile.as_deref()).keeper();
-    let hits = find(host, term, args.limit, config, args.insecure, keeper)?;
+    if filter.automated.is_some() {
+        writeln!(
+            output.err,
+            "WARNING: the \"is-automated\" filter is deprecated, and searching for \"is-automated=true\" will not yield any results in future."
+        )?;
+    }
+    let hits = match filter.automated {
+        Some(true) => Vec::new(),
+        _ => {
+            let keeper = Keyring::new(args.authfile.as_deref()).keeper();
+            find(host, term, args.limit, config, args.insecure, keeper)?
+        }
+    };
     // As docker has it: yes and no are other words in JSON.
     let truth = |is: bool| match (is, args.format.as_deref() == Some("json")) {
         (true, false) => "[OK]",
@@ -148,6 +161,8 @@ impl Filter {
             match (name.trim().to_lowercase().as_str(), value.trim()) {
                 ("is-official", "true" | "1") => filter.official = Some(true),
                 ("is-official", "false" | "0") => filter.official = Some(false),
+                ("is-automated", "true" | "1") => filter.automated = Some(true),
+                ("is-automated", "false" | "0") => filter.automated = Some(false),
                 ("stars", number) => match number.parse() {
                     Ok(stars) => filter.stars = filter.stars.max(stars),
                     Err(_) => return invalid(format!("invalid filter '{shown}'")),
@@ -179,6 +194,7 @@ mod tests {
             "stars",
             "stars=x",
             "is-official=maybe",
+            "is-automated=maybe",
             "colour=red",
             "=",
             "",

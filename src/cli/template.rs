@@ -4,7 +4,8 @@ use super::format::Row;
 use crate::store::error::{Error, Result, invalid, show};
 use gotmpl::{MissingKey, TemplateError, Value};
 use serde::Serialize;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 /// A parsed template.
 pub struct Template {
@@ -117,11 +118,17 @@ impl Template {
     /// fields begin with a capital; other names are those of labels and the
     /// like, which may be missing.
     pub fn render(&self, value: &impl Serialize) -> Result<String> {
-        let value = gotmpl::to_value(value)
-            .map_err(|e| Error::Invalid(format!("cannot be used in a template: {e}")))?;
-        let text = match self.strict.execute_to_string(&value) {
+        self.execute(&to_value(value)?)
+    }
+
+    /// The same for a value of Go.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn execute(&self, value: &Value) -> Result<String> {
+        let text = match self.strict.execute_to_string(value) {
             Err(TemplateError::MissingKey { key }) if !key.starts_with(char::is_uppercase) => {
-                self.lenient.execute_to_string(&value)
+                self.lenient.execute_to_string(value)
             }
             text => text,
         };
@@ -130,7 +137,7 @@ impl Template {
             Err(TemplateError::MissingKey { key }) => {
                 let mut why = format!("there is no \"{}\"", show(key.as_bytes()));
                 let first = ["{{.", " .", "(."].map(|before| format!("{before}{key}"));
-                if let Value::Map(fields) = &value
+                if let Value::Map(fields) = value
                     && first.iter().any(|f| self.text.contains(f))
                 {
                     let known: Vec<&str> = fields.keys().map(|k| &**k).collect();
@@ -142,6 +149,20 @@ impl Template {
         }
     }
 }
+
+/// A value as templates have it.
+///
+/// # Errors
+/// For one that JSON does not have either.
+pub fn to_value(value: &impl Serialize) -> Result<Value> {
+    gotmpl::to_value(value)
+        .map_err(|e| Error::Invalid(format!("cannot be used in a template: {e}")))
+}
+
+/// Go's nil of a type of lists: it is empty, but null in JSON.
+pub static NO_LIST: LazyLock<Arc<[Value]>> = LazyLock::new(|| Arc::from([]));
+/// The same for maps.
+pub static NO_MAP: LazyLock<Arc<BTreeMap<Arc<str>, Value>>> = LazyLock::new(Arc::default);
 
 fn bad<T>(text: &str, why: &dyn std::fmt::Display) -> Result<T> {
     let why = show(why.to_string().as_bytes());
@@ -269,7 +290,9 @@ fn as_json(value: &Value) -> serde_json::Value {
         Value::Uint(n) => (*n).into(),
         Value::Float(n) => (*n).into(),
         Value::String(text) => (**text).into(),
+        Value::List(list) if Arc::ptr_eq(list, &NO_LIST) => serde_json::Value::Null,
         Value::List(list) => list.iter().map(as_json).collect(),
+        Value::Map(map) if Arc::ptr_eq(map, &NO_MAP) => serde_json::Value::Null,
         Value::Map(map) => {
             let fields = map.iter().map(|(k, v)| (k.to_string(), as_json(v)));
             serde_json::Value::Object(fields.collect())

@@ -298,7 +298,11 @@ impl Filesystem for Adapter {
         // From then on the kernel opens files without asking.
         let result = match self.union.opens_unasked() {
             true => Err(SysErrno::NOSYS),
-            false => self.open_way(ino, flags, caller(req), |fd| reply.open_backing(fd)),
+            false => {
+                let store = |data: &[u8]| self.late.content(ino, data);
+                self.union.prefetch(ino.0, flags.0, store);
+                self.open_way(ino, flags, caller(req), |fd| reply.open_backing(fd))
+            }
         };
         self.asked("open", ino)
             .answer(result, reply, |reply, way| match way {

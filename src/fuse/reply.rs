@@ -44,6 +44,16 @@ impl Late {
             log::warn!("cannot tell the kernel of changed attributes: {e}");
         }
     }
+
+    /// The kernel is given all the content of a file that nobody has open, for
+    /// its page cache. It may do without.
+    pub(super) fn content(&self, node: INodeNo, data: &[u8]) {
+        if let Some(notifier) = self.notifier.get()
+            && let Err(e) = notifier.store(node, 0, data)
+        {
+            log::debug!("the kernel does not take content: {e}");
+        }
+    }
 }
 
 /// A reply that can say no.

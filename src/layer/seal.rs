@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 
 /// Replaces each descriptor by one of the same directory in a detached
 /// read-only mount, so that no mistake of ours can change a layer. Where it is
-/// not possible the descriptor stays what it was; the second value says whether
-/// all were replaced.
-pub fn seal(mut lower: Vec<OpenDir>, allowed: Features) -> (Vec<OpenDir>, bool) {
-    let found = through_clones(&lower, allowed, |fd| read_only_clone(fd).ok());
+/// not possible the descriptor stays what it was, and the answer is no.
+pub fn seal(lower: Vec<&mut OpenDir>, allowed: Features) -> bool {
+    let dirs = lower.iter().map(|dir| &**dir);
+    let found = through_clones(dirs, allowed, |fd| read_only_clone(fd).ok());
     let mut all = true;
-    for (dir, found) in lower.iter_mut().zip(found) {
+    for (dir, found) in lower.into_iter().zip(found) {
         all &= found.is_some();
         if let Some(fd) = found {
             dir.fd = fd;
         }
     }
-    (lower, all)
+    all
 }
 
 /// Replaces the descriptors of upper and work directory by ones in a detached

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::options::MountSpec;
 use crate::layer::open::{OpenDir, OpenFile, OpenLayers};
 use crate::layer::seal::{keep_atimes, seal};
-use crate::sys::mount::{ATIMES, Flags};
+use crate::sys::mount::{ATIMES, Flags, read_only_clone};
 use crate::sys::place::{self, Identity, Place};
 use crate::sys::probe::Features;
 use crate::sys::{Errno, process};
@@ -19,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Where the mount goes.
 #[derive(Debug)]
@@ -48,20 +49,54 @@ pub(super) struct Dir<'a> {
     path: &'a Path,
     pub(super) fd: OwnedFd,
     pub(super) place: Place,
-    /// The directory above, if it was seen on the way.
-    above: Option<Place>,
+    /// The directory above, if it was seen on the way: no symlink and no mount lies
+    /// between.
+    above: Option<Rc<Above>>,
+    /// `fd` is of a mount that cannot be written; `place` is where the directory was
+    /// found.
+    sealed: bool,
+}
+
+/// A directory above another.
+struct Above {
+    fd: OwnedFd,
+    place: Place,
+}
+
+impl Above {
+    fn of(dir: impl AsFd) -> Result<Above, Errno> {
+        let fd = place::parent(dir)?;
+        let place = place::look(&fd)?;
+        Ok(Above { fd, place })
+    }
+}
+
+/// A directory that layers are opened in.
+struct Parent {
+    above: Rc<Above>,
+    /// It in a mount that cannot be written, where several layers lie in it.
+    sealed: Option<OwnedFd>,
 }
 
 /// Directories that others are opened in: layers mostly lie side by side.
 struct Parents<'a> {
     openat2: bool,
-    open: HashMap<&'a Path, Option<(OwnedFd, Place)>>,
+    /// How many of the layers lie in each.
+    layers: HashMap<&'a Path, usize>,
+    open: HashMap<&'a Path, Option<Parent>>,
 }
 
 impl<'a> Parents<'a> {
-    fn new(openat2: bool) -> Parents<'a> {
-        let open = HashMap::new();
-        Parents { openat2, open }
+    fn new(openat2: bool, layers: &'a [PathBuf]) -> Parents<'a> {
+        let mut parents = Parents {
+            openat2,
+            layers: HashMap::new(),
+            open: HashMap::new(),
+        };
+        for parent in layers.iter().filter_map(|layer| layer.parent()) {
+            *parents.layers.entry(parent).or_default() += 1;
+        }
+        parents
     }
 
     /// [`Dir::open`], with the directory above known where no symlink and no
@@ -76,30 +111,49 @@ impl<'a> Parents<'a> {
         if !self.openat2 {
             return None;
         }
+        let several = self.layers.get(parent).is_some_and(|n| *n > 1);
         let opened = self.open.entry(parent).or_insert_with(|| {
             let here = parent.as_os_str().is_empty();
             let fd = place::open(if here { Path::new(".") } else { parent }).ok()?;
             let place = place::look(&fd).ok()?;
-            Some((fd, place))
+            // One mount a layer would cost more than it saves.
+            let sealed = several.then(|| read_only_clone(&fd).ok()).flatten();
+            let above = Rc::new(Above { fd, place });
+            Some(Parent { above, sealed })
         });
-        let (parent, above) = opened.as_ref()?;
-        let fd = place::open_beneath(parent, Path::new(name), true).ok()?;
-        let place = place::look(&fd).ok()?;
-        let above = Some(*above);
+        let parent = opened.as_ref()?;
+        let (fd, place) = parent.enter(Path::new(name))?;
         Some(Dir {
             what,
             path,
             fd,
             place,
-            above,
+            above: Some(parent.above.clone()),
+            sealed: parent.sealed.is_some(),
         })
+    }
+}
+
+impl Parent {
+    /// A directory in it that is no mount's root, sealed if this one is.
+    fn enter(&self, name: &Path) -> Option<(OwnedFd, Place)> {
+        let Some(sealed) = &self.sealed else {
+            let fd = place::open_beneath(&self.above.fd, name, true).ok()?;
+            let place = place::look(&fd).ok()?;
+            return Some((fd, place));
+        };
+        // What is mounted there is not seen in the sealed one.
+        let place = place::look_at(&self.above.fd, name).ok()?;
+        let fd = place::open_beneath(sealed, name, true).ok()?;
+        let same = place::look(&fd).ok()?.identity == place.identity;
+        (same && place.mount == self.above.place.mount).then_some((fd, place))
     }
 }
 
 /// Opens and checks all directories of `spec`. On failure everything is closed
 /// and nothing was changed.
 pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
-    let mut parents = Parents::new(spec.allowed.has(Features::OPENAT2));
+    let mut parents = Parents::new(spec.allowed.has(Features::OPENAT2), &spec.lower);
     let lower = spec
         .lower
         .iter()
@@ -135,8 +189,12 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
         })
         .map(|l| l.path.to_owned());
     let idmapped = place::idmapped_mounts();
-    let lower = lower.into_iter().map(|l| l.opened(&idmapped)).collect();
-    let (lower, sealed) = seal(lower, spec.allowed);
+    let open: Vec<bool> = lower.iter().map(|dir| !dir.sealed).collect();
+    let opened = lower.into_iter().map(|l| l.opened(&idmapped));
+    let mut lower: Vec<OpenDir> = opened.collect();
+    let open = lower.iter_mut().zip(open);
+    let open = open.filter_map(|(dir, open)| open.then_some(dir)).collect();
+    let sealed = seal(open, spec.allowed);
     if let (false, Some(path)) = (sealed, below_mountpoint) {
         let text = format!(
             "mountpoint {} is inside lowerdir {}, which needs the right to mount it apart",
@@ -227,6 +285,7 @@ impl<'a> Dir<'a> {
                 fd,
                 place,
                 above: None,
+                sealed: false,
             }),
             Err(error) => Err(failed(what, path, error)),
         }
@@ -237,6 +296,17 @@ impl<'a> Dir<'a> {
             fd: self.fd,
             path: self.path.to_owned(),
             idmapped: idmapped.contains(&self.place.mount),
+        }
+    }
+
+    /// The device of its file system and its path there.
+    fn within<'m>(&self, mounts: &'m place::Mounts) -> Option<(&'m str, PathBuf)> {
+        match (&self.above, self.path.file_name()) {
+            (Some(above), Some(name)) => {
+                let (device, path) = mounts.path_within(&above.fd, &above.place)?;
+                Some((device, path.join(name)))
+            }
+            _ => mounts.path_within(&self.fd, &self.place),
         }
     }
 
@@ -389,13 +459,12 @@ fn apart_behind_mounts(lower: &[Dir<'_>], writable: &[&Dir<'_>]) -> Result<(), F
         return Ok(());
     }
     let mounts = place::Mounts::read();
-    let within = |dir: &Dir<'_>| mounts.path_within(&dir.fd, &dir.place);
     let written: Vec<_> = writable
         .iter()
-        .filter_map(|dir| Some((*dir, within(dir)?)))
+        .filter_map(|dir| Some((*dir, dir.within(&mounts)?)))
         .collect();
     for lower in lower.iter().filter(|lower| elsewhere(lower)) {
-        let Some((device, path)) = within(lower) else {
+        let Some((device, path)) = lower.within(&mounts) else {
             continue;
         };
         for (dir, (_, other)) in written.iter().filter(|(_, (d, _))| *d == device) {
@@ -419,22 +488,23 @@ fn inside_any<'d, 'a>(
     outside: &mut HashSet<Identity>,
 ) -> Option<&'d Dir<'a>> {
     let mut at = inner.place;
-    if !outside.insert(at.identity) || inner.above.is_some_and(|up| outside.contains(&up.identity))
-    {
+    if !outside.insert(at.identity) {
         return None;
     }
-    let mut fd = place::parent(&inner.fd);
+    let mut up = match &inner.above {
+        Some(above) => above.clone(),
+        None => Rc::new(Above::of(&inner.fd).ok()?),
+    };
     loop {
-        let open = fd.ok()?;
-        let up = place::look(&open).ok()?;
-        if let Some(found) = dirs.iter().find(|dir| dir.place.identity == up.identity) {
+        let above = up.place;
+        if let Some(found) = dirs.iter().find(|d| d.place.identity == above.identity) {
             return Some(found);
         }
-        if up == at || up.mount != at.mount || !outside.insert(up.identity) {
+        if above == at || above.mount != at.mount || !outside.insert(above.identity) {
             return None;
         }
-        at = up;
-        fd = place::parent(&open);
+        at = above;
+        up = Rc::new(Above::of(&up.fd).ok()?);
     }
 }
 

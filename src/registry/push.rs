@@ -48,12 +48,14 @@ pub enum Sending {
 pub type TellSending<'a> = &'a (dyn Fn(&Digest, Sending) + Sync);
 
 /// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Pushed {
     /// Digest of the manifest.
     pub digest: Digest,
     /// Its bytes.
     pub size: u64,
+    /// Whether the store knows now what the registry calls the image.
+    pub noted: Result<()>,
 }
 
 /// A file for a blob that had to be made.
@@ -68,7 +70,8 @@ impl Registry {
     /// compressed again.
     ///
     /// # Errors
-    /// When a layer cannot be had here or is not taken there.
+    /// When a layer cannot be had here or is not taken there. That the store
+    /// cannot be written is none: what was pushed is pushed.
     pub fn push(
         &self,
         store: &Store,
@@ -99,8 +102,8 @@ impl Registry {
             false => rewritten(&descriptor, &data, &sent)?,
         };
         self.put_manifest(name.path(), name.tag(), &descriptor, &data)?;
-        store.note_digest(image, RepoDigest::new(name, descriptor.digest))?;
         Ok(Pushed {
+            noted: store.note_digest(image, RepoDigest::new(name, descriptor.digest)),
             digest: descriptor.digest,
             size: descriptor.size,
         })

@@ -240,11 +240,23 @@ fn agent(loopback: bool) -> &'static Agent {
     }
 }
 
+/// How errors of resolving a name begin, and those that are none of the name.
+const LOOKUP: &str = "failed to lookup address information: ";
+const PASSING: [&str; 3] = ["Temporary failure", "Try again", "System error"];
+
+fn no_such_host(host: &str) -> Fault {
+    Fault::Connection {
+        text: format!("cannot reach {host}: no such host"),
+        hopeless: true,
+        tls: false,
+    }
+}
+
 /// A failed exchange as a fault.
 fn lost(host: &str, e: &ureq::Error) -> Fault {
     let mut tls = false;
     let (text, hopeless) = match e {
-        ureq::Error::HostNotFound => ("no such host".to_owned(), true),
+        ureq::Error::HostNotFound => return no_such_host(host),
         ureq::Error::Timeout(_) => ("no answer in time".to_owned(), false),
         ureq::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => {
             ("connection refused".to_owned(), true)
@@ -258,6 +270,11 @@ fn lost(host: &str, e: &ureq::Error) -> Fault {
         ureq::Error::Io(io) => {
             tls = io.kind() == ErrorKind::InvalidData;
             let text = io.to_string();
+            if let Some(why) = text.strip_prefix(LOOKUP)
+                && !PASSING.iter().any(|p| why.starts_with(p))
+            {
+                return no_such_host(host);
+            }
             match text.strip_prefix("invalid peer certificate: ") {
                 Some(why) => (
                     format!(

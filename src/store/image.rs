@@ -507,6 +507,46 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_an_id_must_be_that_of_one_image() {
+        let mut index = Index::default();
+        let first = |n: u8| image(n).id.hex()[..1].to_owned();
+        // Some two of so many begin with the same.
+        let other = (2..=255).find(|n| first(*n) == first(1)).unwrap();
+        let (a, b) = (image(1), image(other));
+        assign(&mut index, &a, Some(&Reference::parse("x:1").unwrap()));
+        // One image with several names is one.
+        assign(&mut index, &a, Some(&Reference::parse("y:1").unwrap()));
+        assert_eq!(find(&index, &first(1)).unwrap().0.id, a.id);
+        assign(&mut index, &b, None);
+        let e = find(&index, &first(1)).unwrap_err().to_string();
+        let begin = first(1);
+        assert_eq!(
+            e,
+            format!("several images begin with {begin}: give more of the id")
+        );
+        let (hex_a, hex_b) = (a.id.hex(), b.id.hex());
+        let differ = hex_a
+            .bytes()
+            .zip(hex_b.bytes())
+            .position(|(x, y)| x != y)
+            .unwrap();
+        assert!(find(&index, &hex_a[..differ]).is_err());
+        for image in [&a, &b] {
+            let hex = image.id.hex();
+            assert_eq!(find(&index, &hex[..=differ]).unwrap().0.id, image.id);
+            let long = format!("sha256:{}", &hex[..=differ]);
+            assert_eq!(find(&index, &long).unwrap().0.id, image.id);
+        }
+        // What a name could be is one, if there is such a name.
+        assign(
+            &mut index,
+            &b,
+            Some(&Reference::parse(&hex_a[..12]).unwrap()),
+        );
+        assert_eq!(find(&index, &hex_a[..12]).unwrap().0.id, b.id);
+    }
+
+    #[test]
     fn what_registries_call_an_image_stays_with_it() {
         let mut index = Index::default();
         let name = |n: &str| Reference::parse(n).unwrap();

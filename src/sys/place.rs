@@ -160,13 +160,19 @@ pub fn readable(dir: impl AsFd) -> Result<OwnedFd> {
 
 /// Who an open directory is.
 pub fn look(dir: impl AsFd) -> Result<Place> {
+    statx(dir, c"", AtFlags::EMPTY_PATH)
+}
+
+/// Who is under a name in a directory; a symlink is not followed.
+pub fn look_at(dir: impl AsFd, name: &Path) -> Result<Place> {
+    statx(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn statx(dir: impl AsFd, name: impl rustix::path::Arg, flags: AtFlags) -> Result<Place> {
     // Neither flag nor mask asks a network or FUSE server for anything new.
-    let stat = rustix::fs::statx(
-        dir,
-        c"",
-        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
-        StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID,
-    )?;
+    let flags = flags | AtFlags::STATX_DONT_SYNC;
+    let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(dir, name, flags, mask)?;
     let dev = (stat.stx_dev_major, stat.stx_dev_minor);
     // Before Linux 5.8 there is no mount id: the device is the next best.
     let mount = if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {

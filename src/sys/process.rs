@@ -229,10 +229,19 @@ pub fn enter_mount_namespace(namespace: &Path) -> Result<()> {
 /// The signals that ask a daemon to end.
 const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
-/// Lets a command that is started get the signals that this process holds back.
-pub fn with_own_signals(command: &mut std::process::Command) -> &mut std::process::Command {
+/// Lets a command that is started end with us: it gets the signals that this
+/// process holds back, and SIGTERM when the thread that starts it is no more,
+/// whatever ended it.
+pub fn ending_with_us(command: &mut std::process::Command) -> &mut std::process::Command {
+    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
     use std::os::unix::process::CommandExt;
-    let unblock = || {
+    let us = getpid();
+    let prepare = move || {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        if getppid() != Some(us) {
+            // We have ended already.
+            return Err(Errno::SRCH.into());
+        }
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set that the other call reads.
         let done = unsafe {
@@ -244,9 +253,9 @@ pub fn with_own_signals(command: &mut std::process::Command) -> &mut std::proces
             error => Err(std::io::Error::from_raw_os_error(error)),
         }
     };
-    // SAFETY: between fork and exec it only makes two calls that may be made
-    // there, and allocates nothing.
-    unsafe { command.pre_exec(unblock) }
+    // SAFETY: between fork and exec it only makes calls that may be made there,
+    // and allocates nothing.
+    unsafe { command.pre_exec(prepare) }
 }
 
 /// Signals as something to read.

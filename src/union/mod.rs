@@ -23,6 +23,7 @@ pub mod options;
 mod owner;
 mod partial;
 mod path;
+mod prefetch;
 mod readdir;
 mod readdir_plus;
 mod remove;

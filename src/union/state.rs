@@ -5,7 +5,7 @@
 
 use super::{
     dirs::LowerDir, file::PASSTHROUGH_FROM, name::Name, node::Node, partial::Partial,
-    readdir::Listing, stack::Stack,
+    prefetch::PREFETCH_TO, readdir::Listing, stack::Stack,
 };
 use crate::sys::fs::{Stat, Time};
 use std::ffi::{OsStr, OsString};
@@ -121,13 +121,15 @@ pub(super) struct Seen(u16);
 impl Seen {
     const ANY: u16 = 1 << 15;
     const LARGE: u16 = 1 << 14;
+    const SMALL: u16 = 1 << 13;
 
     pub(super) fn of(stat: &Stat) -> Seen {
-        let large = match stat.size > PASSTHROUGH_FROM {
-            true => Seen::LARGE,
-            false => 0,
+        let size = match stat.size {
+            1..=PREFETCH_TO => Seen::SMALL,
+            0..=PASSTHROUGH_FROM => 0,
+            _ => Seen::LARGE,
         };
-        Seen((stat.mode & 0o7777) as u16 | Seen::ANY | large)
+        Seen((stat.mode & 0o7777) as u16 | Seen::ANY | size)
     }
 
     /// Permissions and set-id bits, if they were ever seen.
@@ -140,9 +142,15 @@ impl Seen {
         self.0 & Seen::LARGE != 0
     }
 
+    /// Is there anything in it, and so little that it is given to the kernel
+    /// before it is read.
+    pub(super) fn is_small(self) -> bool {
+        self.0 & Seen::SMALL != 0
+    }
+
     /// All of its data is gone.
     pub(super) fn emptied(&mut self) {
-        self.0 &= !Seen::LARGE;
+        self.0 &= !(Seen::LARGE | Seen::SMALL);
     }
 }
 
@@ -206,6 +214,8 @@ pub(super) struct Rare {
     pub opens: u32,
     /// Those of programs that run it.
     pub runs: u32,
+    /// Its content was given to the kernel before its first open.
+    pub prefetched: bool,
     /// It is known to have no `security.capability`, which the kernel asks for at
     /// the first write and at each chown.
     pub no_capability: bool,
@@ -249,6 +259,7 @@ static NOTHING: Rare = Rare {
     io: IoMode::Closed,
     opens: 0,
     runs: 0,
+    prefetched: false,
     no_capability: false,
     lost_capability: false,
     shared_writer: false,

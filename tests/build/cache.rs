@@ -58,6 +58,40 @@ fn a_second_build_does_nothing_and_a_change_what_depends_on_it() {
 }
 
 #[test]
+fn proxies_of_dockers_file_are_for_commands_alone() {
+    let Some(g) = ground() else { return };
+    let docker = tempfile::tempdir().unwrap();
+    let build = |config: &str, args: &[&str]| {
+        std::fs::write(docker.path().join("config.json"), config).unwrap();
+        let text = "FROM box:1\nRUN echo \"$http_proxy $HTTPS_PROXY\" > /seen\n";
+        g.file("Dockerfile", text);
+        let context = g.context.to_str().unwrap();
+        let args = [&["build", "-t", "t:1"], args, &[context]].concat();
+        let mut command = g.cli.command(&args);
+        let out = command
+            .env("DOCKER_CONFIG", docker.path())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        cached(&String::from_utf8(out.stderr).unwrap())
+    };
+    let proxies =
+        r#"{"proxies": {"default": {"httpProxy": "http://p", "httpsProxy": "http://s"}}}"#;
+    assert_eq!(build(proxies, &[]), 0);
+    assert_eq!(g.see("t:1", "cat /seen"), "http://p http://s\n");
+    let config = g.told("t:1", "/Config").to_string();
+    assert!(!config.to_lowercase().contains("proxy"), "{config}");
+    // A step is not done again for them, and who gives one has that.
+    assert_eq!(build("{}", &[]), 1);
+    assert_eq!(
+        build(proxies, &["--no-cache", "--build-arg", "http_proxy=mine"]),
+        0
+    );
+    assert_eq!(g.see("t:1", "cat /seen"), "mine http://s\n");
+    g.assert_nothing_is_left();
+}
+
+#[test]
 fn what_was_done_before_an_error_is_known() {
     let Some(g) = ground() else { return };
     let (code, _, err) = g.try_build("FROM box:1\nRUN echo 1 > /1\nRUN false\n", &[]);

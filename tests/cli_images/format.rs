@@ -184,4 +184,45 @@ fn dockers_file_says_what_its_user_wants_to_see() {
         out == plain.0 && err.contains("is not read for its imagesFormat"),
         "{err}"
     );
+    // Containers are told of proxies, unless they are told otherwise.
+    let proxies = r#"{"proxies": {"default": {"httpProxy": "http://p:1", "noProxy": "a,b"},
+        "tcp://other": {"httpsProxy": "http://q:1"}}}"#;
+    let env = "{{range .Config.Env}}{{println .}}{{end}}";
+    let make = [
+        "create",
+        "--name",
+        "two",
+        "-e",
+        "http_proxy=mine",
+        "-e",
+        "NO_PROXY=",
+        "x:1",
+        "/bin/sh",
+    ];
+    run(proxies, &make);
+    let mut seen: Vec<String> = c
+        .ok(&["inspect", "-f", env, "two"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    seen.retain(|line| line.to_lowercase().contains("_proxy"));
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            "HTTP_PROXY=http://p:1",
+            "NO_PROXY=",
+            "http_proxy=mine",
+            "no_proxy=a,b"
+        ]
+    );
+    std::fs::write(dir.join("config.json"), r#"{"detachKeys": "odd"}"#).unwrap();
+    let odd = std::process::Command::new(env!("CARGO_BIN_EXE_capas"))
+        .env("CAPAS_ROOT", c.bench.store.root())
+        .env("DOCKER_CONFIG", &dir)
+        .args(["attach", "box"])
+        .output()
+        .unwrap();
+    let err = String::from_utf8(odd.stderr).unwrap();
+    assert!(err.contains("invalid detach keys"), "{err}");
 }

@@ -138,3 +138,31 @@ fn filters() {
         c.fails(&["images", "-f", filter], 1, &format!("Error: {error}\n"));
     }
 }
+
+#[test]
+fn flags_take_values_as_dockers_do() {
+    let c = Cli::new();
+    let id = image(&c, json!({}), &[layer("a", 1)], &["a:1"]);
+    let short = &id[..12];
+    let format = ["--format", "{{.ID}}"];
+    let shown = |args: &[&str]| c.ok(&[&["images"], args].concat());
+    let long = format!("sha256:{id}\n");
+    let short = format!("{short}\n");
+    for (args, out) in [
+        (&["-q", "--no-trunc=false"][..], &short),
+        (&["-q", "--no-trunc=true"], &long),
+        (&["-aq=1", "--no-trunc=T"], &long),
+        (&["-qa", "--no-trunc=0"], &short),
+        (&["-qa=false"], &short),
+    ] {
+        assert_eq!(&shown(args), out, "{args:?}");
+    }
+    assert_eq!(shown(&[&["-q=false"], &format[..]].concat()), short);
+    let table = shown(&["-q=false"]);
+    assert!(table.starts_with("REPOSITORY "), "{table}");
+    let wrong = c.run(&["images", "--no-trunc=maybe"]);
+    assert_eq!(wrong.code, 1);
+    let first = "error: invalid argument \"maybe\" for \"--no-trunc\" flag: strconv.ParseBool: \
+                 parsing \"maybe\": invalid syntax";
+    assert_eq!(wrong.err.lines().next(), Some(first));
+}

@@ -161,7 +161,7 @@ fn inspect_of_an_image() {
         ),
         (
             r#"{{join .Config.Cmd " "}} {{.Config.Env}} {{len .RootFS.Layers}}"#,
-            "/bin/sh <no value> 2\n".to_owned(),
+            "/bin/sh [] 2\n".to_owned(),
         ),
         (r"{{.Os}}\t{{.Architecture}}", "linux\\tarm\n".to_owned()),
     ] {
@@ -256,6 +256,73 @@ fn inspect_by_type_and_what_is_missing() {
         "yy",
     ]);
     assert_eq!(data, "LowerDir MergedDir UpperDir WorkDir \n");
+}
+
+#[test]
+fn templates_may_ask_for_what_an_image_does_not_have() {
+    let c = Cli::new();
+    let config = json!({"os": "linux", "config": {"Labels": {"l": "<no value>"}}});
+    image(&c, config, &[layer("a", 3), layer("b", 4)], &["full:1"]);
+    image(&c, json!({"os": "linux"}), &[layer("a", 3)], &["bare:1"]);
+    let shown = |format: &str, name: &str| c.ok(&["inspect", "-f", format, name]);
+    for (format, want) in [
+        ("<{{.Config.StopSignal}}>", "<>"),
+        (
+            "{{.Config.Healthcheck}} {{json .Config.Healthcheck}}",
+            "<nil> null",
+        ),
+        ("{{if .Config.Healthcheck}}yes{{else}}no{{end}}", "no"),
+        (
+            "{{.Config.Env}}{{.Config.Shell}}{{.Config.Labels}}",
+            "[][]map[]",
+        ),
+        (
+            "{{json .Config.Env}} {{json .Config.Shell}} {{json .Config.Labels}}",
+            "null null null",
+        ),
+        ("{{len .Config.Env}}{{range .Config.Env}}x{{end}}", "0"),
+        ("{{.Config.Healthcheck}} {{.ID | len}}", "<nil> 71"),
+        ("{{.Manifests}} {{.Identity}}", "[] <nil>"),
+    ] {
+        assert_eq!(shown(format, "bare:1"), format!("{want}\n"), "{format}");
+    }
+    // A text of the image's own stays what it is.
+    assert_eq!(shown("{{.Config.Labels.l}}", "full:1"), "<no value>\n");
+    // They are not made up where all is asked for.
+    let all = shown("{{json .Config}}", "bare:1");
+    assert!(
+        all.contains("\"Env\":null") && !all.contains("Healthcheck"),
+        "{all}"
+    );
+    let none = c.run(&["inspect", "-f", "{{.Config.StopSignals}}", "bare:1"]);
+    assert_eq!((none.code, none.out.as_str()), (1, ""));
+
+    // The topmost layer is the upper one, those below the lower ones.
+    let dirs = shown(
+        "{{.GraphDriver.Data.UpperDir}} {{.GraphDriver.Data.LowerDir}}",
+        "full:1",
+    );
+    let (upper, lower) = dirs.trim_end().split_once(' ').unwrap();
+    for (dir, file) in [(upper, "b"), (lower, "a")] {
+        assert!(std::path::Path::new(dir).join(file).is_file(), "{dirs}");
+    }
+    for (format, want) in [
+        (
+            "{{.GraphDriver.Data.LowerDir}}|{{.GraphDriver.Data.MergedDir}}",
+            "|",
+        ),
+        (
+            "{{range $k, $v := .GraphDriver.Data}}{{$k}} {{end}}",
+            "LowerDir MergedDir UpperDir WorkDir ",
+        ),
+    ] {
+        assert_eq!(shown(format, "bare:1"), format!("{want}\n"));
+    }
+    // And of containers.
+    let id = c.ok(&["create", "bare:1", "/bin/sh"]);
+    let format =
+        "{{.State.Health}} {{.Config.Healthcheck}} {{.Config.Entrypoint}} {{.Config.Volumes}}";
+    assert_eq!(shown(format, id.trim()), "<nil> <nil> [] map[]\n");
 }
 
 #[test]

@@ -76,6 +76,65 @@ fn the_store_is_where_the_nearest_word_says() {
 }
 
 #[test]
+fn the_systems_file_goes_before_nothing_but_the_default() {
+    if !root() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let at = |name: &str| tmp.path().join(name);
+    let home = at("home");
+    let own = home.join(".config/capas/config.toml");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    // Nobody else sees what is in /etc there; programs need no more of it.
+    let system = at("systems");
+    let etc = at("etc.toml");
+    std::fs::write(
+        &etc,
+        format!("root = {system:?}\nruntime = \"/bin/true\"\n"),
+    )
+    .unwrap();
+    let info = |environment: &[(&str, &Path)]| {
+        let script = format!(
+            "mount -t tmpfs none /etc && mkdir /etc/capas && cp {} /etc/capas/config.toml && exec {} info",
+            etc.display(),
+            env!("CARGO_BIN_EXE_capas")
+        );
+        let out = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", &home)
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
+        String::from_utf8([out.stdout, out.stderr].concat()).unwrap()
+    };
+    let says = |text: &str, store: &Path| {
+        let line = format!("Store Root: {}", store.display());
+        assert!(text.lines().any(|l| l.trim() == line), "{text}");
+    };
+    says(&info(&[]), &system);
+    // The user's own goes before, value by value.
+    std::fs::write(&own, format!("root = {:?}\n", at("mine"))).unwrap();
+    let mine = info(&[]);
+    says(&mine, &at("mine"));
+    assert!(mine.contains("/bin/true"), "{mine}");
+    // A file that is named is the only one.
+    let named = at("named.toml");
+    std::fs::write(&named, format!("root = {:?}\n", at("other"))).unwrap();
+    let other = info(&[("CAPAS_CONFIG", &named)]);
+    says(&other, &at("other"));
+    assert!(!other.contains("/bin/true"), "{other}");
+    // What is wrong with it is told with its name.
+    std::fs::write(&etc, "rot = 1\n").unwrap();
+    let bad = info(&[]);
+    assert!(
+        bad.starts_with("Error: bad configuration /etc/capas/config.toml: line 1: "),
+        "{bad}"
+    );
+}
+
+#[test]
 fn readers_wait_for_nobody() {
     let c = Cli::new();
     c.load("x", &["x:1"]);

@@ -1,5 +1,7 @@
 //! Many processes at once on one store.
 
+use super::images::{Pack, image, layer, noise};
+use super::served::{Content, Served, put};
 use super::*;
 use std::time::{Duration, Instant};
 
@@ -32,20 +34,29 @@ fn many_processes_get_nothing_but_answers_and_refusals() {
             (name, path)
         })
         .collect();
+    // And one that a registry has.
+    let remote = image(&[
+        (layer("a", &noise(50_000, 3)), Pack::Gzip),
+        (layer("b", b"2"), Pack::Zstd),
+    ]);
+    let mut content = Content::new();
+    put(&mut content, &remote, "app", "1");
+    let served = Served::start(content, |_, _| None);
+    let remote = format!("{}/app:1", served.host);
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut seed = Random::new("together");
     let counts: Vec<(u64, u64)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..PROCESSES)
             .map(|_| {
                 let mut random = Random(seed.below(u64::MAX));
-                let (root, archives) = (&root, &archives);
+                let (root, archives, remote) = (&root, &archives, &remote);
                 scope.spawn(move || {
                     let (mut done, mut refused) = (0, 0);
                     while Instant::now() < until {
                         let (name, path) = &archives[random.below(4) as usize];
                         let full = format!("{name}:1");
                         let path = path.to_str().unwrap();
-                        let args: Vec<&str> = match random.below(17) {
+                        let args: Vec<&str> = match random.below(20) {
                             0..4 => vec!["load", "-q", "-i", path],
                             4..6 => vec!["rmi", &full],
                             6 => vec!["rmi", "-f", &full],
@@ -58,6 +69,8 @@ fn many_processes_get_nothing_but_answers_and_refusals() {
                             13 => vec!["tag", &full, "other:1"],
                             14 => vec!["system", "df"],
                             15 => vec!["system", "df", "-v"],
+                            16..18 => vec!["pull", "-q", remote],
+                            18 => vec!["rmi", remote],
                             _ => vec!["create", "--pull", "never", &full, "/bin/true"],
                         };
                         let out = command(root, &args).output().unwrap();
@@ -97,5 +110,6 @@ fn many_processes_get_nothing_but_answers_and_refusals() {
         capas(&root, &["load", "-q", "-i", path.to_str().unwrap()]);
         assert!(listed(&root).contains(name));
     }
+    capas(&root, &["pull", "-q", &remote]);
     sound(&root, "with all images");
 }

@@ -177,3 +177,69 @@ fn a_damaged_layer_is_one_line() {
     }
     m.unmount();
 }
+
+/// A small lower file's content is there with its first open; who writes it then,
+/// or had it open before, sees what is written.
+#[test]
+fn small_lower_files_are_read_without_a_request() {
+    let text = "text".repeat(2000);
+    let fx = Fixture::new().lower(&format!(
+        "/small file data=\"{text}\"\n/empty file\n/large file size=40000 data=@1\n/w file data=\"old\"\n"
+    ));
+    let Some(mut m) = logged(&fx, "log_level=debug") else {
+        return;
+    };
+    for _ in 0..2 {
+        assert_eq!(fs::read_to_string(m.at("small")).unwrap(), text);
+        assert_eq!(fs::read(m.at("empty")).unwrap(), b"");
+    }
+    assert_eq!(fs::read(m.at("large")).unwrap().len(), 40_000);
+    let before = fs::File::open(m.at("w")).unwrap();
+    fs::write(m.at("w"), "newer").unwrap();
+    assert_eq!(std::io::read_to_string(before).unwrap(), "newer");
+    assert_eq!(fs::read_to_string(m.at("w")).unwrap(), "newer");
+    let [small, large] = ["small", "large"].map(|name| fs::metadata(m.at(name)).unwrap().ino());
+    m.unmount();
+    let all = log(&fx).join("\n");
+    let count = |what: &str, ino: u64| all.matches(&format!(" {what} {ino:#x}: ok")).count();
+    if count("open", small) == 0 {
+        return eprintln!("SKIPPED: the kernel opens files without asking");
+    }
+    let [small, large] = [small, large].map(|ino| count("read", ino));
+    assert!(small == 0 && large > 0, "{small} and {large} reads");
+    assert_eq!(all.matches("does not take content").count(), 0);
+}
+
+/// Many at once open, read and write small files that nobody has opened before.
+#[test]
+fn first_opens_beside_writes() {
+    let spec: String = (0..200)
+        .map(|n| format!("/f{n} file data=\"old\"\n"))
+        .collect();
+    let fx = Fixture::new().lower(&spec);
+    let Some(m) = logged(&fx, "threads=4") else {
+        return;
+    };
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                for n in 0..200 {
+                    let text = fs::read_to_string(m.at(&format!("f{n}"))).unwrap();
+                    assert!(text == "old" || text == "new", "{text:?}");
+                }
+            });
+        }
+        s.spawn(|| {
+            for n in 0..200 {
+                let file = fs::OpenOptions::new()
+                    .write(true)
+                    .open(m.at(&format!("f{n}")));
+                file.unwrap().write_all(b"new").unwrap();
+                assert_eq!(fs::read_to_string(m.at(&format!("f{n}"))).unwrap(), "new");
+            }
+        });
+    });
+    for n in 0..200 {
+        assert_eq!(fs::read_to_string(m.at(&format!("f{n}"))).unwrap(), "new");
+    }
+}

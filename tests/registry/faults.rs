@@ -7,11 +7,11 @@ use capas::store::Digest;
 use serde_json::json;
 use std::fs;
 
-fn sample() -> Image {
+pub fn sample() -> Image {
     image(&[(layer("f", &noise(300_000, 1)), Pack::Gzip)])
 }
 
-fn content(image: &Image) -> Content {
+pub fn content(image: &Image) -> Content {
     let mut content = Content::new();
     put(&mut content, image, "app", "1");
     content
@@ -59,7 +59,7 @@ fn assert_pulled(person: &Person, image: &Image, done: &Done, between: &str) {
 }
 
 /// It failed with one line that has this part, and left nothing.
-fn assert_refused(person: &Person, done: &Done, part: &str) {
+pub fn assert_refused(person: &Person, done: &Done, part: &str) {
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.err.starts_with("Error: "), "{done:?}");
     assert_eq!(done.err.lines().count(), 1, "{done:?}");
@@ -531,64 +531,4 @@ fn what_a_mirror_sends_wrongly_comes_from_the_next() {
         assert!(mirrors.iter().all(|m| m.count(&blob) > 0));
     }
     assert_eq!(real.count(&Digest::of(&image.layers[0]).to_string()), 3);
-}
-
-#[test]
-fn lists_have_an_end() {
-    let page = |size: usize| {
-        move |asked: &Asked, _: &Reply| {
-            let n = asked.what.len();
-            let link = format!("</v2/app/tags/list?n={}>; rel=\"next\"", "1".repeat(n));
-            let body = json!({"name": "app", "tags": ["t".repeat(size)]}).to_string();
-            Some(Reply::new(200, &[("link", &link)], body.as_bytes()))
-        }
-    };
-    let served = Served::start(Content::new(), page(15 << 20));
-    let person = Person::new();
-    let done = person.run(&["pull", "-a", &format!("{}/app", served.host)], "");
-    assert_refused(&person, &done, "the list has no end");
-    assert!(served.asked().len() < 10);
-    let served = Served::start(Content::new(), page(17 << 20));
-    let done = person.run(&["pull", "-a", &format!("{}/app", served.host)], "");
-    assert_refused(&person, &done, "answers with more than 16777216 bytes");
-    let served = Served::start(Content::new(), |_, _| {
-        let link = "<http://127.0.0.2:1/v2/app/tags/list?n=1>; rel=\"next\"";
-        Some(Reply::new(
-            200,
-            &[("link", link)],
-            br#"{"name":"app","tags":["1"]}"#,
-        ))
-    });
-    let done = person.run(&["pull", "-a", &format!("{}/app", served.host)], "");
-    assert_refused(&person, &done, "the list goes on at another host");
-}
-
-#[test]
-fn indexes_do_not_refer_to_indexes_without_end() {
-    let image = sample();
-    let host = capas::store::document::host_architecture();
-    for (depth, works) in [(4, true), (5, false)] {
-        let mut content = content(&image);
-        let platform = json!({"os": "linux", "architecture": host});
-        let mut top = index(&[(&image, platform.clone())]);
-        for _ in 1..depth {
-            put_top(&mut content, crate::images::INDEX, &top, "app", "inner");
-            top = json!({"schemaVersion": 2, "mediaType": crate::images::INDEX, "manifests": [{
-                "mediaType": crate::images::INDEX,
-                "digest": Digest::of(&top).to_string(),
-                "size": top.len(),
-                "platform": platform,
-            }]})
-            .to_string()
-            .into_bytes();
-        }
-        put_top(&mut content, crate::images::INDEX, &top, "app", "2");
-        let served = Served::start(content, |_, _| None);
-        let person = Person::new();
-        let done = person.run(&["pull", "-q", &format!("{}/app:2", served.host)], "");
-        match works {
-            true => assert_eq!((done.code, done.err.as_str()), (0, "")),
-            false => assert_refused(&person, &done, "indexes refer to indexes too deeply"),
-        }
-    }
 }

@@ -395,7 +395,13 @@ fn a_helper_ends_with_the_command() {
     let path = person.write("bin/docker-credential-slow", &script);
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     person.write(".docker/config.json", r#"{"credsStore":"slow"}"#);
-    for signal in ["INT", "TERM", "HUP"] {
+    for (signal, whole_group) in [
+        ("INT", true),
+        ("TERM", true),
+        ("HUP", true),
+        ("TERM", false),
+        ("KILL", false),
+    ] {
         let child = person
             .capas()
             .args(["pull", &name])
@@ -409,10 +415,13 @@ fn a_helper_ends_with_the_command() {
         let helper = fs::read_to_string(&pid).unwrap();
         let helper = Path::new("/proc").join(helper.trim());
         fs::remove_file(&pid).unwrap();
-        // As a terminal does: to the whole group.
-        let group = format!("-{}", child.id());
+        let whom = match whole_group {
+            // As a terminal does.
+            true => format!("-{}", child.id()),
+            false => child.id().to_string(),
+        };
         let kill = Command::new("kill")
-            .args(["-s", signal, "--", &group])
+            .args(["-s", signal, "--", &whom])
             .status();
         assert!(kill.unwrap().success());
         child.wait().unwrap();

@@ -194,6 +194,43 @@ fn all_tags_and_what_cannot_be_pushed() {
 }
 
 #[test]
+fn from_a_store_that_can_only_be_read_it_is_pushed_all_the_same() {
+    if !have(&["docker-registry"]) {
+        return;
+    }
+    let registry = Guarded::open();
+    let person = Person::new();
+    let image = image(&[(layer("a", b"1"), Pack::Gzip)]);
+    pulled(&person, &image);
+    let name = format!("{}/app:1", registry.host);
+    tag(&person, &image, &name);
+    let path = person.path("store/capas.json");
+    let format = fs::read_to_string(&path).unwrap();
+    let mut value: Value = serde_json::from_str(&format).unwrap();
+    value["ro_compatible"] = serde_json::json!(["of-tomorrow"]);
+    fs::write(&path, value.to_string()).unwrap();
+    let pushed = person.run(&["push", &name], "");
+    let last = format!(
+        "1: digest: {} size: {}\n",
+        image.digest(),
+        image.manifest.len()
+    );
+    assert!(pushed.out.ends_with(&last), "{pushed:?}");
+    let store = person.path("store").display().to_string();
+    let warning = format!(
+        "warning: {name} was pushed, but its digest is not noted here: the store {store} has \
+         \"of-tomorrow\", which this program does not know, and can only be read: use a newer capas\n"
+    );
+    assert_eq!((pushed.code, pushed.err), (0, warning));
+    let quiet = person.run(&["push", "-q", &name], "");
+    assert_eq!((quiet.code, quiet.out), (0, format!("{name}\n")));
+    fs::write(&path, format).unwrap();
+    // It is there.
+    let friend = Person::new();
+    assert_eq!(friend.run(&["pull", "-q", &name], "").code, 0);
+}
+
+#[test]
 fn a_layer_without_its_blob_is_compressed_again() {
     if !have(&["docker-registry", "skopeo"]) {
         return;

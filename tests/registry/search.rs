@@ -94,6 +94,20 @@ fn an_index_is_asked() {
             "{{\"Description\":\"A description that is much longer than forty…\",\"IsAutomated\":\"false\",\"IsOfficial\":\"true\",\"Name\":\"{host}/two\",\"StarCount\":\"1234\"}}\n"
         )
     );
+    // What nothing has any more is found nowhere.
+    let warning = "WARNING: the \"is-automated\" filter is deprecated, and searching for \
+                   \"is-automated=true\" will not yield any results in future.\n";
+    let heading = "NAME      DESCRIPTION   STARS     OFFICIAL\n";
+    assert_eq!(
+        person.run(&["search", "-f", "is-automated=true", &term], ""),
+        done(0, heading, warning)
+    );
+    assert_eq!(stub.asked().len(), 5);
+    let others = person.run(&["search", "-f", "is-automated=false", &term], "");
+    assert_eq!(
+        (others.out.lines().count(), others.err.as_str()),
+        (4, warning)
+    );
     for (args, err) in [
         (
             &["--limit", "0"],
@@ -104,6 +118,7 @@ fn an_index_is_asked() {
             "limit 101 is outside the range of [1, 100]",
         ),
         (&["-f", "stars=x"], "invalid filter 'stars=x'"),
+        (&["-f", "is-automated=x"], "invalid filter 'is-automated=x'"),
         (
             &["-f", "x"],
             "bad format of filter \"x\" (expected name=value)",
@@ -113,7 +128,7 @@ fn an_index_is_asked() {
         let want = done(1, "", &format!("Error: {err}\n"));
         assert_eq!(person.run(&args, ""), want);
     }
-    assert_eq!(stub.asked().len(), 5);
+    assert_eq!(stub.asked().len(), 6);
 }
 
 #[test]

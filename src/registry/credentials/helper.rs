@@ -3,7 +3,7 @@
 
 use crate::registry::{Credentials, Secret};
 use crate::store::error::{Context, Error, Result, invalid, show};
-use crate::sys::process::with_own_signals;
+use crate::sys::process::ending_with_us;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -166,8 +166,7 @@ impl Helper {
 
     fn run(&self, verb: &str, input: &[u8]) -> Result<Ended> {
         let say = || format!("cannot run {}", self.program);
-        // A Ctrl-C that ends us ends it too.
-        let spawned = with_own_signals(&mut Command::new(&self.program))
+        let spawned = ending_with_us(&mut Command::new(&self.program))
             .arg(verb)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -68,8 +68,8 @@ type Result<T> = std::result::Result<T, BuildError>;
 ///
 /// # Errors
 /// When the layers cannot be read, or a catalog cannot hold what they have.
-pub fn build(lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Result<Vec<u8>> {
-    let (lower, _) = seal(lower, allowed);
+pub fn build(mut lower: Vec<OpenDir>, options: &Options, allowed: Features) -> Result<Vec<u8>> {
+    seal(lower.iter_mut().collect(), allowed);
     let layers = OpenLayers {
         lower,
         upper: None,
