@@ -30,6 +30,8 @@ mod hostile;
 mod import;
 #[path = "store/killed.rs"]
 mod killed;
+#[path = "store/legacy.rs"]
+mod legacy;
 #[path = "store/load.rs"]
 mod load;
 #[path = "store/rebuild.rs"]

@@ -24,7 +24,7 @@ pub fn base() -> Vec<u8> {
         .end()
 }
 
-fn top() -> Vec<u8> {
+pub fn top() -> Vec<u8> {
     Tar::new()
         .dir("etc/")
         .file("etc/motd", "two")
