@@ -25,6 +25,7 @@ pub enum NetworkName {
     /// Loopback alone
     None,
     /// Its own, from which the machine's is reached
+    #[value(alias = "bridge")]
     Private,
 }
 
@@ -136,13 +137,18 @@ pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>
     Ok(0)
 }
 
-/// Refuse what is no setting of an environment.
+/// The settings of files, and after them those that were `given`.
 ///
 /// # Errors
-/// For the first such.
-pub fn check_env(env: &[String]) -> Result<()> {
+/// For the first that is none, and a file that cannot be read.
+pub fn environment(files: &[PathBuf], given: Vec<String>) -> Result<Vec<String>> {
+    let mut env = Vec::new();
+    for path in files {
+        env.extend(env_file(path)?);
+    }
+    env.extend(given);
     match env.iter().find(|e| e.starts_with('=') || e.is_empty()) {
-        None => Ok(()),
+        None => Ok(env),
         Some(bad) => invalid(format!(
             "invalid environment variable: {}",
             show(bad.as_bytes())
@@ -220,12 +226,7 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
             "ports are published from a private network only: leave --network out, or -p",
         );
     }
-    let mut env = Vec::new();
-    for path in &args.env_file {
-        env.extend(env_file(path)?);
-    }
-    env.extend(args.env);
-    check_env(&env)?;
+    let mut env = environment(&args.env_file, args.env)?;
     env.extend(dockerconf::proxies(&env));
     Ok(Wish {
         image: args.image,

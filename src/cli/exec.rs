@@ -1,10 +1,11 @@
 //! `exec`.
 
-use super::create::check_env;
+use super::create::environment;
 use super::{Outcome, Output};
 use crate::container::Containers;
 use crate::container::attach::check_terminal;
 use crate::container::exec::Exec;
+use std::path::PathBuf;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,9 @@ pub struct Args {
     /// Set a variable, or hand ours on
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
+    /// Set the variables of a file, a line each
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// Where the command runs
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
@@ -47,11 +51,11 @@ pub struct Args {
 pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) -> Outcome {
     let record = containers.find(&args.name)?;
     check_terminal(args.tty, args.interactive && !args.detach)?;
-    check_env(&args.env)?;
+    let env = environment(&args.env_file, args.env)?;
     output.out.flush()?;
     let wish = Exec {
         args: args.args,
-        env: args.env,
+        env,
         user: args.user,
         working_dir: args.workdir,
         tty: args.tty,

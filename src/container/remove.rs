@@ -24,15 +24,16 @@ impl Containers<'_> {
             match self.kill(record, signal::KILL) {
                 // It ended by itself just now.
                 Err(Error::Conflict(_)) if self.status(record).0 != Status::Running => {}
+                Err(Error::NotFound(_)) => return Ok(()),
                 killed => killed?,
             }
         }
         self.settle(record)?;
-        // One that is removed when it ends may be gone already.
-        if !self.dir(&record.id).exists() {
-            return Ok(());
-        }
-        let _held = self.hold(record)?;
+        let _held = match self.hold(record) {
+            // One that is removed when it ends may be gone already.
+            Err(Error::NotFound(_)) => return Ok(()),
+            held => held?,
+        };
         self.remove_held(record, volumes || record.auto_remove)
     }
 

@@ -16,6 +16,15 @@ const KILL_WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether the record says so.
 const POLL: Duration = Duration::from_millis(5);
 
+/// How a command is asked to end; else as its container says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// After how many seconds it is killed.
+    pub patience: Option<u64>,
+    /// By which signal.
+    pub signal: Option<i32>,
+}
+
 impl Containers<'_> {
     /// The first process of a container that runs, held.
     fn running(&self, record: &Record) -> Result<Option<Handle>> {
@@ -64,21 +73,37 @@ impl Containers<'_> {
         Ok(())
     }
 
-    /// Ask a container's command to end, and kill it if it does not within
-    /// `patience`, or what the container says. Fine if it does not run.
+    /// [`Containers::stop`] one that is to be started again: it stays, though it
+    /// would be removed.
+    ///
+    /// # Errors
+    /// As [`Containers::stop`].
+    pub fn stop_to_start(&self, record: &Record, how: How) -> Result<()> {
+        if record.auto_remove {
+            self.update(&record.id, |r| {
+                r.state.restarting = r.state.status == Status::Running;
+                Ok(())
+            })?;
+        }
+        self.stop(record, how)
+    }
+
+    /// Ask a container's command to end, and kill it if it does not. Fine if it
+    /// does not run.
     ///
     /// # Errors
     /// When it does not end even then.
-    pub fn stop(&self, record: &Record, patience: Option<u64>) -> Result<()> {
+    pub fn stop(&self, record: &Record, how: How) -> Result<()> {
         let Some(handle) = self.running(record)? else {
             return self.settle(record);
         };
         let settings = &record.settings;
-        let number = match &settings.stop_signal {
-            Some(text) => signal::parse(text)?,
-            None => signal::TERM,
+        let number = match (how.signal, &settings.stop_signal) {
+            (Some(number), _) => number,
+            (None, Some(text)) => signal::parse(text)?,
+            (None, None) => signal::TERM,
         };
-        let patience = patience.or(settings.stop_timeout).unwrap_or(STOP);
+        let patience = how.patience.or(settings.stop_timeout).unwrap_or(STOP);
         let send = |number| match handle.signal(number) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(e) => Err(e).context(|| format!("cannot signal container {}", record.name)),

@@ -23,6 +23,20 @@ fn commands_are_run_in_a_container_that_runs() {
         "exec", "-u", "web", "-w", "/var/www", "-e", "A=2", "-e", "B=3", "box", "sh", "-c", script,
     ];
     assert_eq!(c.ok(&all), "33\n/var/www\n23\n");
+    let file = c.bench.write("env", b"A=file\nB=file\n");
+    let file = file.to_str().unwrap();
+    let all = [
+        "exec",
+        "--env-file",
+        file,
+        "-e",
+        "B=3",
+        "box",
+        "sh",
+        "-c",
+        "echo $A$B",
+    ];
+    assert_eq!(c.ok(&all), "file3\n");
     let mut child = c.command(&["exec", "-i", "box", "cat"]);
     let mut child = child
         .stdin(Stdio::piped())

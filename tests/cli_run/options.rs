@@ -207,7 +207,7 @@ fn a_private_network_without_ports_and_udp() {
         "run",
         "--rm",
         "--network",
-        "private",
+        "bridge",
         "box:1",
         "sh",
         "-c",
