@@ -1,10 +1,17 @@
 //! A container goes away.
 
 use super::record::Status;
-use super::{Containers, Record, signal};
+use super::{Containers, Record};
 use crate::store::error::{Context, Error, Result};
 use crate::store::staging::Staging;
 use crate::sys::tree;
+
+fn is_running(record: &Record) -> Error {
+    Error::Conflict(format!(
+        "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+        record.name
+    ))
+}
 
 impl Containers<'_> {
     /// Remove a container; one that runs only with `force`. With `volumes` those
@@ -16,25 +23,29 @@ impl Containers<'_> {
         let running = self.status(record).0 == Status::Running;
         if running || force && self.is_busy(record) {
             if !force {
-                return Err(Error::Conflict(format!(
-                    "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                    record.name
-                )));
+                return Err(is_running(record));
             }
-            match self.kill(record, signal::KILL) {
+            match self.kill_to_remove(record) {
                 // It ended by itself just now.
                 Err(Error::Conflict(_)) if self.status(record).0 != Status::Running => {}
                 Err(Error::NotFound(_)) => return Ok(()),
                 killed => killed?,
             }
         }
-        self.settle(record)?;
-        let _held = match self.hold(record) {
+        let held = self.hold(record);
+        let (_held, now) = match held.and_then(|held| Ok((held, self.read(&record.id)?))) {
             // One that is removed when it ends may be gone already.
             Err(Error::NotFound(_)) => return Ok(()),
-            held => held?,
+            both => both?,
         };
-        self.remove_held(record, volumes || record.auto_remove)
+        if now.state.status == Status::Running {
+            if self.process(&now).is_some() {
+                return Err(is_running(&now));
+            }
+            // Its monitor died, or could not write down how it ended.
+            self.clean(&now.id)?;
+        }
+        self.remove_held(&now, volumes || now.auto_remove)
     }
 
     /// As [`Containers::remove`] for one that this process holds.

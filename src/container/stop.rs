@@ -55,6 +55,24 @@ impl Containers<'_> {
     /// # Errors
     /// When it does not run.
     pub fn kill(&self, record: &Record, number: i32) -> Result<()> {
+        self.send(record, number)?;
+        match number {
+            signal::KILL => self.wait_settled(record, KILL_WAIT),
+            _ => Ok(()),
+        }
+    }
+
+    /// Kill a container's command that is to be removed: nothing of it has to be
+    /// written down, for which there may be no room.
+    ///
+    /// # Errors
+    /// As [`Containers::kill`].
+    pub(super) fn kill_to_remove(&self, record: &Record) -> Result<()> {
+        self.send(record, signal::KILL)?;
+        self.wait_free(record, KILL_WAIT).map(drop)
+    }
+
+    fn send(&self, record: &Record, number: i32) -> Result<()> {
         let not_running = || {
             Error::Conflict(format!(
                 "cannot kill container: {}: container {} is not running",
@@ -68,7 +86,6 @@ impl Containers<'_> {
         }
         if number == signal::KILL {
             cgroup::thaw(&record.id);
-            self.wait_settled(record, KILL_WAIT)?;
         }
         Ok(())
     }
@@ -135,15 +152,24 @@ impl Containers<'_> {
     /// # Errors
     /// When that takes too long.
     pub fn wait_settled(&self, record: &Record, patience: Duration) -> Result<()> {
+        match self.wait_free(record, patience)? {
+            Some(now) => self.settle(&now),
+            None => Ok(()),
+        }
+    }
+
+    /// Wait until a container has ended and nobody holds it; what is written down
+    /// of it then, unless it is gone.
+    fn wait_free(&self, record: &Record, patience: Duration) -> Result<Option<Record>> {
         let begun = Instant::now();
         while begun.elapsed() < patience {
             let now = match self.read(&record.id) {
                 Ok(now) => now,
-                Err(Error::NotFound(_)) => return Ok(()),
+                Err(Error::NotFound(_)) => return Ok(None),
                 Err(e) => return Err(e),
             };
             if self.status(&now).0 != Status::Running && !self.is_held(&now) {
-                return self.settle(&now);
+                return Ok(Some(now));
             }
             std::thread::sleep(POLL);
         }

@@ -52,6 +52,8 @@ fn the_configuration_is_what_the_instructions_say() {
     assert_eq!(config["Cmd"], json!(["x"]));
     assert_eq!(config["WorkingDir"], "/a/b");
     assert_eq!(config["User"], "web:extra");
+    let check = json!({"Interval": 5_000_000_000_u64, "Test": ["CMD-SHELL", "true"]});
+    assert_eq!(config["Healthcheck"], check);
     assert_eq!(g.told("t:1", "/Author"), "me");
     assert_eq!(g.cli.ok(&["run", "--rm", "t:1"]), "x\n");
     // Directories of WORKDIR belong to the user.
