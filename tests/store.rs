@@ -34,6 +34,9 @@ mod killed;
 mod legacy;
 #[path = "store/load.rs"]
 mod load;
+#[path = "store/packed.rs"]
+#[allow(dead_code)]
+mod packed;
 #[path = "store/rebuild.rs"]
 mod rebuild;
 #[path = "store/save.rs"]

@@ -48,6 +48,7 @@ pub mod catalog;
 pub mod change;
 pub mod check;
 pub mod complete;
+pub mod compressed;
 pub mod digest;
 pub mod discard;
 pub mod document;
