@@ -1,11 +1,10 @@
 //! `exec`.
 
-use super::create::environment;
+use super::create::Around;
 use super::{Outcome, Output};
 use crate::container::Containers;
 use crate::container::attach::check_terminal;
 use crate::container::exec::Exec;
-use std::path::PathBuf;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -19,18 +18,9 @@ pub struct Args {
     /// Give it a terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Set a variable, or hand ours on
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Set the variables of a file, a line each
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Where the command runs
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// Who runs the command
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
+    /// What the command finds.
+    #[command(flatten)]
+    pub around: Around,
     /// Name or id of the container
     #[arg(value_name = "CONTAINER")]
     pub name: String,
@@ -51,13 +41,13 @@ pub struct Args {
 pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) -> Outcome {
     let record = containers.find(&args.name)?;
     check_terminal(args.tty, args.interactive && !args.detach)?;
-    let env = environment(&args.env_file, args.env)?;
+    let env = args.around.environment()?;
     output.out.flush()?;
     let wish = Exec {
         args: args.args,
         env,
-        user: args.user,
-        working_dir: args.workdir,
+        user: args.around.user,
+        working_dir: args.around.workdir,
         tty: args.tty,
         input: args.interactive,
         detach: args.detach,

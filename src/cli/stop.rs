@@ -7,7 +7,11 @@ use crate::container::runtime::Runtime;
 use crate::container::stop::How;
 use crate::container::{Containers, signal};
 use crate::store::Error;
+use crate::store::error::invalid;
 use std::path::Path;
+
+/// So many are stopped at once.
+const AT_ONCE: usize = 50;
 
 /// Arguments of `stop` and `restart`.
 #[derive(Debug, clap::Args)]
@@ -39,9 +43,23 @@ impl Args {
 /// When one does not end.
 pub fn stop(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
     let how = args.how()?;
+    let one = |name: &str| containers.stop(&containers.find(name)?, how);
+    // All are asked before any is waited for.
+    let mut done = Vec::new();
+    for names in args.names.chunks(AT_ONCE) {
+        done.extend(std::thread::scope(|scope| {
+            let all: Vec<_> = names.iter().map(|n| scope.spawn(|| one(n))).collect();
+            all.into_iter()
+                .map(|stopped| stopped.join())
+                .collect::<Vec<_>>()
+        }));
+    }
+    let mut done = done.into_iter();
     each(&args.names, output, |name, output| {
-        let record = containers.find(name)?;
-        containers.stop(&record, how)?;
+        match done.next() {
+            Some(Ok(stopped)) => stopped?,
+            _ => invalid(format!("stopping {name} came to no end"))?,
+        }
         writeln!(output.out, "{name}")?;
         Ok(())
     })

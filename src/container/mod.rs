@@ -171,7 +171,10 @@ impl<'a> Containers<'a> {
     }
 
     fn read(&self, id: &str) -> Result<Record> {
-        let data = read_file(&self.dir(id).join("config.json"), MAX_RECORD)?;
+        let data = match read_file(&self.dir(id).join("config.json"), MAX_RECORD) {
+            Err(Error::NotFound(_)) => return Err(gone(id)),
+            data => data?,
+        };
         let what = format!("record of container {}", show(id.as_bytes()));
         let mut record: Record = document::parse(&data, &what)?;
         if record.id != id {

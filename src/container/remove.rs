@@ -2,9 +2,8 @@
 
 use super::record::Status;
 use super::{Containers, Record};
-use crate::store::error::{Context, Error, Result};
-use crate::store::staging::Staging;
-use crate::sys::tree;
+use crate::store::error::{Error, Result};
+use crate::store::staging::Making;
 
 fn is_running(record: &Record) -> Error {
     Error::Conflict(format!(
@@ -56,20 +55,21 @@ impl Containers<'_> {
         self.move_away(record, volumes).map(drop)
     }
 
-    /// Make a container that this process holds to something in the making: the
-    /// staging directory whose one entry, by its id, it is.
+    /// Make a container that this process holds to something in the making.
     ///
     /// # Errors
     /// As [`Containers::remove_held`].
-    pub(super) fn move_away(&self, record: &Record, volumes: bool) -> Result<Staging> {
+    pub(super) fn move_away(&self, record: &Record, volumes: bool) -> Result<Making> {
         self.unmount(record)?;
-        let trash = Staging::new(&self.store.tmp())?;
         let lock = self.store.lock()?;
-        if volumes {
-            self.discard_anonymous(record, &trash, &lock)?;
-        }
-        tree::rename(&self.dir(&record.id), &trash.path().join(&record.id))
-            .context(|| format!("cannot remove container {}", record.name))?;
-        Ok(trash)
+        let volumes = match volumes {
+            true => self.discard_anonymous(record, &lock)?,
+            false => Vec::new(),
+        };
+        let gone = Making::again(&self.dir(&record.id), &self.store.tmp());
+        // What is only to be deleted can be so beside others.
+        drop(lock);
+        drop(volumes);
+        gone
     }
 }

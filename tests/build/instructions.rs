@@ -61,6 +61,19 @@ fn the_configuration_is_what_the_instructions_say() {
         g.see("t:1", "stat -c '%u:%g %a' /a /a/b"),
         "33:44 755\n33:44 755\n"
     );
+    // Of our own variables that which is named, and for another machine.
+    let text = "FROM scratch\nARG HOME\nARG USER=none\nLABEL of=$HOME-$USER\n";
+    let args = ["--platform", "linux/arm64/v8", "--build-arg", "HOME"];
+    g.build("t:2", text, &args);
+    let home = std::env::var("HOME").unwrap();
+    assert_eq!(g.told("t:2", "/Config/Labels/of"), format!("{home}-none"));
+    for (field, value) in [
+        ("Architecture", "arm64"),
+        ("Variant", "v8"),
+        ("Os", "linux"),
+    ] {
+        assert_eq!(g.told("t:2", &format!("/{field}")), value);
+    }
     let history = g.cli.ok(&[
         "history",
         "--no-trunc",

@@ -66,15 +66,17 @@ fn what_fills_the_disk_can_be_removed() {
     let small = c.bench.dir.path().join("small");
     std::fs::create_dir(&small).unwrap();
     let script = format!(
-        "mount -t tmpfs -o size=24m none {small}
+        "mount -t tmpfs -o size=24m,nr_inodes=1000 none {small}
         capas() {{ {capas} --root {small} \"$@\"; }}
         capas load -q -i {image} >/dev/null
         capas run -d --name one box:1 sleep 1000 >/dev/null
-        capas create --name two box:1 >/dev/null
+        capas create --name two -v /v box:1 >/dev/null
         capas create --name three box:1 >/dev/null
         dd if=/dev/zero of={small}/fill bs=64k 2>/dev/null
+        (cd {small}; seq 1000 | xargs touch 2>/dev/null)
+        ! mkdir {small}/none 2>/dev/null || echo there is room
         capas rm -f one
-        capas rm two
+        capas rm -v two
         capas container prune -f >/dev/null
         grep {small}/containers /proc/mounts",
         small = small.display(),

@@ -142,6 +142,9 @@ fn ps_shows_what_is_asked_for() {
     ] {
         assert_eq!(c.run(&["ps", "--filter", bad]).0, 1, "{bad}");
     }
+    let whole = c.ok(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}"]);
+    let id = c.told("runs", "/Id");
+    assert_eq!(whole, format!("{} \"sleep 1000\"\n", id.as_str().unwrap()));
     let json: serde_json::Value = serde_json::from_str(&c.ok(&["ps", "--format", "json"])).unwrap();
     assert_eq!(json["State"], "running");
 }
@@ -232,4 +235,35 @@ fn another_signal_asks_it_to_end() {
     let (code, _, err) = c.run(&["stop", "-s", "ODD", "box"]);
     assert_eq!((code, err.as_str()), (1, "Error: invalid signal: ODD\n"));
     c.ok(&["rm", "box"]);
+}
+
+/// Not one after the other: who does not listen keeps no other one waiting.
+#[test]
+fn several_are_asked_to_end_at_once() {
+    let Some(c) = ready() else { return };
+    for name in ["deaf", "good"] {
+        let script = "[ $0 = deaf ] || trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done";
+        c.ok(&[
+            "run", "-d", "--name", name, "box:1", "sh", "-c", script, name,
+        ]);
+        c.until("it is up", || c.ok(&["logs", name]) == "up\n");
+    }
+    let stop = c
+        .command(&["stop", "-t", "1000", "deaf", "none", "good"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    c.until("the other has ended", || {
+        let told = c.ok(&["ps", "-a", "-f", "name=good", "--format", "{{.Status}}"]);
+        told.starts_with("Exited (3)")
+    });
+    assert!(c.ok(&["ps"]).contains("deaf"));
+    c.ok(&["kill", "deaf"]);
+    let out = stop.wait_with_output().unwrap();
+    assert_eq!(out.stdout, b"deaf\ngood\n");
+    assert_eq!(out.stderr, b"Error: No such container: none\n");
+    assert_eq!(out.status.code(), Some(1));
+    c.ok(&["rm", "deaf", "good"]);
+    c.assert_nothing_is_left();
 }
