@@ -1,10 +1,11 @@
 //! `exec`.
 
 use super::create::Around;
-use super::{Outcome, Output};
+use super::{Failure, Outcome, Output};
 use crate::container::Containers;
 use crate::container::attach::check_terminal;
 use crate::container::exec::Exec;
+use crate::store::Error;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -43,6 +44,7 @@ pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) ->
     check_terminal(args.tty, args.interactive && !args.detach)?;
     let env = args.around.environment()?;
     output.out.flush()?;
+    let own_streams = !args.tty && !args.detach;
     let wish = Exec {
         args: args.args,
         env,
@@ -52,5 +54,11 @@ pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) ->
         input: args.interactive,
         detach: args.detach,
     };
-    Ok(containers.exec(&record, &wish)?)
+    match containers.exec(&record, &wish) {
+        // The runtime has said why, on the streams that were the command's.
+        Err(Error::Start { code, .. }) if own_streams && matches!(code, 126 | 127) => {
+            Err(Failure::Said(code))
+        }
+        code => Ok(code?),
+    }
 }
