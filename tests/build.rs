@@ -23,6 +23,8 @@ mod fixture;
 mod harness;
 #[path = "build/instructions.rs"]
 mod instructions;
+#[path = "store/packed.rs"]
+mod packed;
 #[path = "build/platforms.rs"]
 mod platforms;
 #[path = "build/secrets.rs"]

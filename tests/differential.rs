@@ -11,6 +11,7 @@ mod common;
 mod harness;
 
 use common::live::Target;
+use common::sys::in_user_namespace;
 use harness::report::check_all;
 use harness::run::Config;
 
@@ -31,9 +32,18 @@ fn run(target: Target, first: u64) {
             .collect(),
     };
     let each = total / seeds.len();
+    // With `userxattr` kernel overlayfs follows neither redirects nor metacopies, and
+    // in a user namespace it has no index.
+    let userxattr = in_user_namespace();
+    let options = match userxattr {
+        false => "",
+        true => "redirect_dir=nofollow,metacopy=off,index=off",
+    };
     let configs = seeds.into_iter().map(|seed| {
         let mut c = Config::new(seed, each, target);
         c.cross = true;
+        c.opts = options.to_string();
+        c.userxattr = userxattr;
         c.remount_every = 400;
         c
     });
@@ -49,4 +59,16 @@ fn kernel_overlayfs_mounts_what_capasfs_wrote() {
 #[test]
 fn capasfs_mounts_what_kernel_overlayfs_wrote() {
     run(Target::Overlay, 2000);
+}
+
+/// A tenth of both.
+#[test]
+fn both_in_a_user_namespace() {
+    if !common::able_to_mount() {
+        return;
+    }
+    let args = ["--nocapture", "--skip", "in_a_user_namespace"];
+    let count = std::env::var("CAPAS_COUNT").map_or(4_000, |n| n.parse::<u64>().unwrap() / 10);
+    let count = [("CAPAS_COUNT", count.to_string())];
+    println!("{}", common::namespace::succeeds(&args, &count));
 }

@@ -485,3 +485,14 @@ fn power_cuts_leave_old_or_new_content() {
     eprintln!("{} states: {new} new", points());
     assert!(new > 0 && new < points());
 }
+
+/// But for what needs a file system of its own.
+#[test]
+fn everything_in_a_user_namespace() {
+    if !common::able_to_mount() {
+        return;
+    }
+    let but = ["--skip", "in_a_user_namespace", "--skip", "power_cuts"];
+    let said = common::namespace::succeeds(&but, &[]);
+    assert!(said.contains("7 passed"), "{said}");
+}

@@ -526,17 +526,17 @@ fn what_is_mounted_below_a_layer_is_no_part_of_it() {
     if !able_to_mount() {
         return;
     }
-    let tree = Tree::new().unsealed();
+    let tree = Tree::new().prepared("mkdir l1/sub t");
     let out = tree.shell(
-        "mkdir l1/sub t; exec unshare -m sh -ec '\n\
+        "exec unshare -m sh -ec '\n\
          mount -t tmpfs t l1/sub; touch l1/sub/hidden; mount -t tmpfs t t; mkdir t/u t/w t/l; touch t/l/three\n\
          $capasfs -o lowerdir=.:t/l,upperdir=t/u,workdir=t/w m\n\
-         cd m; find . | sort; cd ..; echo new >m/l2/two; cat l2/two t/u/l2/two; umount m'",
+         cd m; find . | sort; cd ..; echo new >m/l2/two; cat t/u/l2/two; umount m'",
     );
     let want = ". ./l1 ./l1/one ./l1/sub ./l2 ./l2/two ./m ./t ./three ./u ./w";
     assert_eq!(
         ok(&out),
-        want.replace(' ', "\n") + "\ntwonew\n",
+        want.replace(' ', "\n") + "\nnew\n",
         "{}",
         stderr(&out)
     );

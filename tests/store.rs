@@ -30,8 +30,13 @@ mod hostile;
 mod import;
 #[path = "store/killed.rs"]
 mod killed;
+#[path = "store/legacy.rs"]
+mod legacy;
 #[path = "store/load.rs"]
 mod load;
+#[path = "store/packed.rs"]
+#[allow(dead_code)]
+mod packed;
 #[path = "store/rebuild.rs"]
 mod rebuild;
 #[path = "store/save.rs"]

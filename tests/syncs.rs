@@ -153,3 +153,12 @@ fn what_is_synced_before_a_name_appears() {
         assert_eq!(rig.lowers_changed(), None);
     }
 }
+
+#[test]
+fn the_same_in_a_user_namespace() {
+    if !common::able_to_mount() {
+        return;
+    }
+    let said = common::namespace::succeeds(&["--skip", "in_a_user_namespace"], &[]);
+    assert!(said.contains("1 passed"), "{said}");
+}

@@ -2,11 +2,11 @@
 //! `.dockerignore` leaves out, or an archive on standard input. And where its
 //! Dockerfile is.
 
-use super::compressed::{is_compressed, plain};
 use super::dockerfile::MAX_FILE;
 use super::pattern::Patterns;
 use super::tree::Tree;
 use crate::store::aside;
+use crate::store::compressed::{begin, is_compressed, plain};
 use crate::store::error::{Context as _, Error, Result, invalid, show};
 use crate::store::staging::Staging;
 use crate::store::tarball::Reader;
@@ -225,9 +225,7 @@ fn patterns(data: Vec<u8>, name: &Path) -> Result<Patterns> {
 /// When it is none, or holds what must not be made.
 pub fn unpack(stream: impl Read + Send, to: &Path) -> Result<()> {
     let say = || "cannot read the archive".to_owned();
-    let mut input = BufReader::with_capacity(256 << 10, stream);
-    let magic = std::io::BufRead::fill_buf(&mut input).context(say)?;
-    let magic = magic.get(..16).unwrap_or(magic).to_vec();
+    let (magic, input) = begin(stream).context(say)?;
     let mut plain = plain(&magic, input).context(say)?;
     let mut unpacker = aside::unpacker(to)?;
     let mut reader = Reader::new(move |mut buf: Vec<u8>| {

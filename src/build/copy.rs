@@ -33,7 +33,7 @@ pub struct How {
 /// One thing to be copied.
 #[derive(Debug)]
 pub enum From<'a> {
-    /// What is at this path of a tree; with patterns, all that fit.
+    /// What is at this path of a tree.
     Path(&'a Tree, String),
     /// All of a tree, as if it were the content of a directory.
     All(&'a Tree),
@@ -75,29 +75,19 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// When a source is not there or a target cannot be what it should.
     pub fn copy(&mut self, sources: Vec<From<'a>>, target: &str) -> Result<()> {
-        let mut all = Vec::new();
-        for source in sources {
-            match source {
-                From::Path(tree, path) => {
-                    let found = matching(tree, &path)?;
-                    all.extend(found.into_iter().map(|p| From::Path(tree, p)));
-                }
-                other => all.push(other),
-            }
-        }
         let names_dir = target.ends_with('/')
             || target.ends_with("/.")
             || target.ends_with("/..")
             || self.how.parents;
         let target_path = self.base.resolve(target, true)?;
         let is_dir = names_dir || target_path.stat.is_some_and(|s| s.is_dir());
-        if all.len() > 1 && !is_dir {
+        if sources.len() > 1 && !is_dir {
             return invalid(format!(
                 "several sources need a directory as their target: end {} with a /",
                 show(target.as_bytes())
             ));
         }
-        for source in all {
+        for source in sources {
             match source {
                 From::Path(tree, path) => {
                     let real = tree.resolve(&path, true)?;
@@ -393,7 +383,11 @@ fn tree_keeps(tree: &Tree, path: &[u8]) -> bool {
     !tree.leaves_all_out(path) && tree.find(path).is_ok_and(|s| s.is_some_and(|s| s.is_dir()))
 }
 
-fn missing<T>(tree: &Tree, path: &str) -> Result<T> {
+/// The error for a source that is not there.
+///
+/// # Errors
+/// Always.
+pub fn missing<T>(tree: &Tree, path: &str) -> Result<T> {
     let path = show(path.as_bytes());
     match tree {
         Tree::Directory { called, .. } if tree.leaves_out(path.trim_matches('/').as_bytes()) => {
@@ -404,10 +398,11 @@ fn missing<T>(tree: &Tree, path: &str) -> Result<T> {
     }
 }
 
-/// The paths of a tree that a source means, which may have patterns.
+/// The paths of a tree that a source means: its own, or all that its patterns
+/// fit.
 ///
 /// # Errors
-/// When there are none.
+/// When it cannot be looked at.
 pub fn matching(tree: &Tree, source: &str) -> Result<Vec<String>> {
     if !is_pattern(source) {
         return Ok(vec![source.to_owned()]);
@@ -454,8 +449,5 @@ pub fn matching(tree: &Tree, source: &str) -> Result<Vec<String>> {
             there.push(path);
         }
     }
-    match there.is_empty() {
-        true => missing(tree, source),
-        false => Ok(there),
-    }
+    Ok(there)
 }

@@ -1,7 +1,7 @@
 //! The instructions that put files into the image without running anything:
 //! `COPY`, `ADD` and `WORKDIR`.
 
-use super::copy::{From, How, Layer, matching};
+use super::copy::{From, How, Layer, matching, missing};
 use super::dockerfile::{Copy, Instruction, Source};
 use super::mode::Mode;
 use super::pattern::Patterns;
@@ -87,6 +87,7 @@ impl<'a> Build<'a> {
         // What is unpacked or comes from elsewhere, and which file of it is meant.
         let mut made: Vec<(Tree, Staging, Option<String>)> = Vec::new();
         let mut all = Vec::new();
+        let mut fits_nothing = None;
         for source in &copy.sources {
             match source {
                 Source::Document(document) => {
@@ -124,7 +125,11 @@ impl<'a> Build<'a> {
                         ));
                     }
                     let unpacks = copy.add && unpack != Some(false);
-                    for path in matching(tree, &path)? {
+                    let found = matching(tree, &path)?;
+                    if found.is_empty() {
+                        fits_nothing.get_or_insert(path);
+                    }
+                    for path in found {
                         match unpacks.then(|| self.archive(tree, &path)).transpose()? {
                             Some(Some((tree, staging))) => {
                                 made.push((tree, staging, None));
@@ -135,6 +140,10 @@ impl<'a> Build<'a> {
                     }
                 }
             }
+        }
+        // A pattern that fits nothing is one that need not, beside what is there.
+        if let (Some(path), true) = (fits_nothing, all.is_empty()) {
+            return missing(tree, &path);
         }
         let mut made = made.iter().map(|(tree, _, name)| match name {
             Some(name) => From::Path(tree, name.clone()),

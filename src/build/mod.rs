@@ -12,7 +12,6 @@
 //! modes and owners of what is copied. What it has made is found by that
 //! ([`crate::store::steps`]).
 
-pub mod compressed;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;

@@ -62,6 +62,9 @@ pub struct Wish {
 /// Where secrets are that name no place.
 const SECRETS: &str = "/run/secrets";
 
+/// Permission bits of a cache that names none.
+pub const CACHE_MODE: u32 = 0o755;
+
 /// What the kinds may be given besides their type and place.
 const ALLOWED: [(&str, &[&str]); 4] = [
     ("bind", &["source", "from", "readonly"]),
@@ -183,7 +186,7 @@ pub fn parse(text: &str, dir: &str) -> Result<Wish> {
         "cache" => Kind::Cache {
             id: id.unwrap_or_else(|| target.clone()),
             locked,
-            mode: mode.unwrap_or(0o755),
+            mode: mode.unwrap_or(CACHE_MODE),
             owner,
             read_only: writable == Some(false),
         },

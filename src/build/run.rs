@@ -311,8 +311,13 @@ impl<'a> Build<'a> {
         paths.into_iter().map(lock).collect()
     }
 
+    /// The directory of a cache: one for each of its owners and modes.
     fn cache(&self, id: &str, mode: u32, (uid, gid): (u32, u32)) -> Result<PathBuf> {
-        let name = Digest::of(&[b"cache:", id.as_bytes()].concat());
+        let name = match (mode, uid, gid) {
+            (mounts::CACHE_MODE, 0, 0) => format!("cache:{id}"),
+            _ => format!("cache:{id}\0{mode:o}:{uid}:{gid}"),
+        };
+        let name = Digest::of(name.as_bytes());
         let store = self.containers.store();
         let is_new = !store.steps().join("mounts").join(name.hex()).exists();
         let path = store.step_mount(&name)?;

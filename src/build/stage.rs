@@ -125,9 +125,13 @@ impl<'a> Build<'a> {
         let store = self.containers.store();
         if let Some(earlier) = base.and_then(|at| self.built.get(&at)) {
             let (image, layers) = (earlier.image.branch()?, earlier.layers.clone());
+            // The variables that it knows are known here too.
+            let mut changer = self.changer();
+            changer.args = earlier.scope.set();
             return Ok(Built {
                 run: earlier.run.clone(),
-                ..Built::new(image, layers, self.changer())
+                scope: earlier.scope.clone(),
+                ..Built::new(image, layers, changer)
             });
         }
         let (image, layers) = if name == "scratch" {

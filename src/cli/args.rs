@@ -169,6 +169,29 @@ impl Command {
             other => other,
         }
     }
+
+    /// Does it nothing but print what there is, and says nothing by its exit
+    /// code.
+    pub fn only_shows(&self) -> bool {
+        match self {
+            Command::Layers(args) => !args.check,
+            Command::Volume { command } => command.only_shows(),
+            Command::Completion(_)
+            | Command::Diff(_)
+            | Command::Doctor
+            | Command::History(_)
+            | Command::Images(_)
+            | Command::Info(_)
+            | Command::Inspect(_)
+            | Command::Logs(_)
+            | Command::Port(_)
+            | Command::Ps(_)
+            | Command::Search(_)
+            | Command::SystemDf(_)
+            | Command::Version(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Arguments of `load`.

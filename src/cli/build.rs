@@ -54,6 +54,12 @@ pub struct Build {
     /// Print nothing but the image's id
     #[arg(short, long)]
     pub quiet: bool,
+    /// Docker's choice of how this is shown, which is always as plain text here
+    #[arg(long, value_name = "HOW", hide = true)]
+    pub progress: Option<String>,
+    /// Docker's word for what is done here in any case
+    #[arg(long, alias = "force-rm", hide = true)]
+    pub rm: bool,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,

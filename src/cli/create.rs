@@ -25,6 +25,7 @@ pub enum NetworkName {
     /// Loopback alone
     None,
     /// Its own, from which the machine's is reached
+    #[value(alias = "bridge")]
     Private,
 }
 
@@ -37,6 +38,44 @@ pub enum Pull {
     Missing,
     /// Not at all
     Never,
+}
+
+/// What a command finds, as `create` and `exec` take it.
+#[derive(Debug, clap::Args)]
+pub struct Around {
+    /// Set a variable, or hand ours on
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Set the variables of a file, a line each
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Where the command runs
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Who runs the command
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+}
+
+impl Around {
+    /// The settings of its files, and after them those that were given.
+    ///
+    /// # Errors
+    /// For the first that is none, and a file that cannot be read.
+    pub fn environment(&self) -> Result<Vec<String>> {
+        let mut env = Vec::new();
+        for path in &self.env_file {
+            env.extend(env_file(path)?);
+        }
+        env.extend_from_slice(&self.env);
+        match env.iter().find(|e| e.starts_with('=') || e.is_empty()) {
+            None => Ok(env),
+            Some(bad) => invalid(format!(
+                "invalid environment variable: {}",
+                show(bad.as_bytes())
+            )),
+        }
+    }
 }
 
 /// Arguments of `create`.
@@ -52,18 +91,9 @@ pub struct Create {
     /// Give it a terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Set a variable, or hand ours on
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Set the variables of a file, a line each
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Where the command runs
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// Who runs the command
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
+    /// What the command finds.
+    #[command(flatten)]
+    pub around: Around,
     /// Mount a directory or file of the machine, or a new directory
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volume: Vec<String>,
@@ -136,20 +166,6 @@ pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>
     Ok(0)
 }
 
-/// Refuse what is no setting of an environment.
-///
-/// # Errors
-/// For the first such.
-pub fn check_env(env: &[String]) -> Result<()> {
-    match env.iter().find(|e| e.starts_with('=') || e.is_empty()) {
-        None => Ok(()),
-        Some(bad) => invalid(format!(
-            "invalid environment variable: {}",
-            show(bad.as_bytes())
-        )),
-    }
-}
-
 /// Make a container; its image is pulled where that is asked for. Nothing is
 /// made of what could not be started here anyway. `detached`: nobody is attached
 /// when it is started, so its input does not end with the first who is.
@@ -220,12 +236,7 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
             "ports are published from a private network only: leave --network out, or -p",
         );
     }
-    let mut env = Vec::new();
-    for path in &args.env_file {
-        env.extend(env_file(path)?);
-    }
-    env.extend(args.env);
-    check_env(&env)?;
+    let mut env = args.around.environment()?;
     env.extend(dockerconf::proxies(&env));
     Ok(Wish {
         image: args.image,
@@ -233,8 +244,8 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
         args: args.args,
         entrypoint: args.entrypoint,
         env,
-        user: args.user,
-        working_dir: args.workdir,
+        user: args.around.user,
+        working_dir: args.around.workdir,
         network,
         auto_remove: args.rm,
         settings,

@@ -1,10 +1,11 @@
 //! `exec`.
 
-use super::create::check_env;
-use super::{Outcome, Output};
+use super::create::Around;
+use super::{Failure, Outcome, Output};
 use crate::container::Containers;
 use crate::container::attach::check_terminal;
 use crate::container::exec::Exec;
+use crate::store::Error;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -18,15 +19,9 @@ pub struct Args {
     /// Give it a terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Set a variable, or hand ours on
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Where the command runs
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// Who runs the command
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
+    /// What the command finds.
+    #[command(flatten)]
+    pub around: Around,
     /// Name or id of the container
     #[arg(value_name = "CONTAINER")]
     pub name: String,
@@ -47,16 +42,23 @@ pub struct Args {
 pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) -> Outcome {
     let record = containers.find(&args.name)?;
     check_terminal(args.tty, args.interactive && !args.detach)?;
-    check_env(&args.env)?;
+    let env = args.around.environment()?;
     output.out.flush()?;
+    let own_streams = !args.tty && !args.detach;
     let wish = Exec {
         args: args.args,
-        env: args.env,
-        user: args.user,
-        working_dir: args.workdir,
+        env,
+        user: args.around.user,
+        working_dir: args.around.workdir,
         tty: args.tty,
         input: args.interactive,
         detach: args.detach,
     };
-    Ok(containers.exec(&record, &wish)?)
+    match containers.exec(&record, &wish) {
+        // The runtime has said why, on the streams that were the command's.
+        Err(Error::Start { code, .. }) if own_streams && matches!(code, 126 | 127) => {
+            Err(Failure::Said(code))
+        }
+        code => Ok(code?),
+    }
 }

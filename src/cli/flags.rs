@@ -25,9 +25,13 @@ pub(super) fn parse(args: &[OsString]) -> Result<Cli, Error> {
         })
 }
 
-/// The command and those below it, whose flags take a value after `=`.
+/// The command and those below it, whose flags take a value after `=`. Of what
+/// is given twice and can be had once the last is meant.
 fn with_values(command: Command) -> Command {
-    command.mut_args(with_value).mut_subcommands(with_values)
+    command
+        .args_override_self(true)
+        .mut_args(with_value)
+        .mut_subcommands(with_values)
 }
 
 fn with_value(arg: Arg) -> Arg {

@@ -13,7 +13,13 @@ pub struct Args {
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last lines
-    #[arg(short = 'n', long, default_value = "all", value_name = "NUMBER")]
+    #[arg(
+        short = 'n',
+        long,
+        default_value = "all",
+        value_name = "NUMBER",
+        allow_negative_numbers = true
+    )]
     pub tail: String,
     /// Only from this time on, or since so long ago: 2024-05-01T10:00:00, 10m
     #[arg(long, value_name = "TIME")]
@@ -36,8 +42,9 @@ pub struct Args {
 pub fn logs(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -> Outcome {
     let tail = match args.tail.as_str() {
         "all" => None,
-        text => match text.parse() {
-            Ok(lines) => Some(lines),
+        text => match text.parse::<i64>() {
+            // As for docker less than none is all.
+            Ok(lines) => usize::try_from(lines).ok(),
             Err(_) => invalid(format!(
                 "invalid value for \"tail\": {}",
                 show(text.as_bytes())

@@ -124,13 +124,15 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
         Err(e) => return usage(&e, &args, output),
     };
     let runs = matches!(cli.command, Command::Run(_));
+    let only_shows = cli.command.only_shows();
     match dispatch(cli, output).and_then(|code| {
         output.out.flush()?;
         Ok(code)
     }) {
         Ok(code) => code,
-        // Whoever read our output has seen enough.
-        Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        // Whoever read our output has seen enough. Of what was to be done, though,
+        // it is not known whether all was.
+        Err(Failure::Output(e)) if only_shows && e.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(failure) => {
             let (code, text) = match failure {
                 Failure::Said(code) => return code,

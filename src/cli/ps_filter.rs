@@ -2,8 +2,9 @@
 
 use super::filter::Filters;
 use crate::container::{Containers, Record, Status};
+use crate::store::Digest;
 use crate::store::error::{Result, invalid, show};
-use crate::store::{Digest, Error};
+use regex::Regex;
 
 /// What can be asked for.
 const KEYS: &[&str] = &[
@@ -16,8 +17,9 @@ const KEYS: &[&str] = &[
 pub struct Filter {
     filters: Filters,
     ancestors: Vec<Digest>,
-    states: Vec<Status>,
+    states: Vec<State>,
     exited: Vec<u8>,
+    names: Vec<Regex>,
     before: Option<i64>,
     since: Option<i64>,
 }
@@ -39,8 +41,10 @@ impl Filter {
             Err(_) => invalid(format!("invalid exit code '{}'", show(text.as_bytes()))),
         };
         let exited: Result<Vec<u8>> = filters.of("exited").map(code).collect();
-        let states: Result<Vec<Status>> = filters.of("status").map(state).collect();
+        let states: Result<Vec<State>> = filters.of("status").map(state).collect();
+        let names: Result<Vec<Regex>> = filters.of("name").map(expression).collect();
         Ok(Filter {
+            names: names?,
             ancestors: ancestors?,
             states: states?,
             exited: exited?,
@@ -68,16 +72,14 @@ impl Filter {
         };
         let network = record.network.name();
         (self.ancestors.is_empty() || self.ancestors.contains(&record.image))
-            && (self.states.is_empty() || self.states.contains(&status))
+            && (self.states.is_empty() || self.states.contains(&State::Here(status)))
             && (self.exited.is_empty()
                 || status == Status::Exited && code.is_some_and(|c| self.exited.contains(&c)))
             && self.before.is_none_or(|b| record.created < b)
             && self.since.is_none_or(|s| record.created > s)
             && self.filters.labels_fit(labels.as_ref())
             && any("id", &|id| record.id.starts_with(id))
-            && any("name", &|name| {
-                record.name.contains(name.trim_start_matches('/'))
-            })
+            && (self.names.is_empty() || self.names.iter().any(|n| named(n, &record.name)))
             && any("network", &|name| name == network)
             && any("volume", &|path| {
                 let mut mounts = settings.mounts.iter();
@@ -96,18 +98,38 @@ impl Filter {
     }
 }
 
-fn state(text: &str) -> Result<Status> {
+/// A state that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Here(Status),
+    /// One of docker's in which no container is here.
+    Elsewhere,
+}
+
+fn state(text: &str) -> Result<State> {
     match text {
-        "created" => Ok(Status::Created),
-        "running" => Ok(Status::Running),
-        "exited" => Ok(Status::Exited),
-        // Docker's others, in which no container is here.
-        "paused" | "restarting" | "removing" | "dead" => {
-            Err(Error::Invalid(format!("containers are never {text} here")))
-        }
+        "created" => Ok(State::Here(Status::Created)),
+        "running" => Ok(State::Here(Status::Running)),
+        "exited" => Ok(State::Here(Status::Exited)),
+        "paused" | "restarting" | "removing" | "dead" => Ok(State::Elsewhere),
         other => invalid(format!(
             "invalid filter 'status={}': it is created, running or exited",
             show(other.as_bytes())
         )),
     }
+}
+
+fn expression(text: &str) -> Result<Regex> {
+    Regex::new(text).or_else(|_| {
+        invalid(format!(
+            "invalid filter 'name={}': it is no regular expression",
+            show(text.as_bytes())
+        ))
+    })
+}
+
+/// Does an expression fit somewhere in a name, which for docker may begin with a
+/// slash.
+fn named(expression: &Regex, name: &str) -> bool {
+    expression.is_match(name) || expression.is_match(&format!("/{name}"))
 }

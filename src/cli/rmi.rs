@@ -28,22 +28,20 @@ pub fn rmi(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) ->
     let store = containers.store();
     let mut code = 0;
     let mut gone = false;
+    // Told when all is done: that does not depend on who reads of it.
+    let mut told = String::new();
     for name in &args.names {
         match store.remove_image(name, args.force, || containers.users()) {
             Ok(removed) => {
                 for what in removed {
-                    match what {
-                        Removed::Name(name) => {
-                            writeln!(output.out, "Untagged: {}", name.familiar_tagged())?;
-                        }
-                        Removed::Digest(digest) => {
-                            writeln!(output.out, "Untagged: {}", digest.familiar())?;
-                        }
+                    told.push_str(&match what {
+                        Removed::Name(name) => format!("Untagged: {}\n", name.familiar_tagged()),
+                        Removed::Digest(digest) => format!("Untagged: {}\n", digest.familiar()),
                         Removed::Image(id) => {
                             gone = true;
-                            writeln!(output.out, "Deleted: {id}")?;
+                            format!("Deleted: {id}\n")
                         }
-                    }
+                    });
                 }
             }
             // As `rm -f`, which is not surprised either.
@@ -54,9 +52,12 @@ pub fn rmi(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) ->
             }
         }
     }
-    if gone {
-        store.sweep(|| containers.users())?;
-    }
+    let swept = match gone {
+        true => store.sweep(|| containers.users()),
+        false => Ok(()),
+    };
+    output.out.write_all(told.as_bytes())?;
+    swept?;
     match code {
         0 => Ok(0),
         code => Err(Failure::Said(code)),

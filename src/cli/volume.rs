@@ -34,6 +34,13 @@ pub enum Command {
     Rm(Rm),
 }
 
+impl Command {
+    /// As [`super::args::Command::only_shows`].
+    pub fn only_shows(&self) -> bool {
+        matches!(self, Command::Inspect(_) | Command::Ls(_))
+    }
+}
+
 /// Arguments of `volume create`.
 #[derive(Debug, Args)]
 pub struct Create {

@@ -68,6 +68,7 @@ use crate::store::{Digest, Store, document, read_file, replace_volatile, to_json
 use process::Process;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -104,6 +105,10 @@ fn warn_once(id: &str, e: &Error) {
     if WARNED.lock().is_ok_and(|mut all| all.insert(id.to_owned())) {
         log::warn!("a container is left out: {e}");
     }
+}
+
+fn gone(name: &str) -> Error {
+    Error::NotFound(format!("No such container: {}", show(name.as_bytes())))
 }
 
 /// A container's directory, held against others.
@@ -166,7 +171,10 @@ impl<'a> Containers<'a> {
     }
 
     fn read(&self, id: &str) -> Result<Record> {
-        let data = read_file(&self.dir(id).join("config.json"), MAX_RECORD)?;
+        let data = match read_file(&self.dir(id).join("config.json"), MAX_RECORD) {
+            Err(Error::NotFound(_)) => return Err(gone(id)),
+            data => data?,
+        };
         let what = format!("record of container {}", show(id.as_bytes()));
         let mut record: Record = document::parse(&data, &what)?;
         if record.id != id {
@@ -199,10 +207,7 @@ impl<'a> Containers<'a> {
                 "several containers begin with {}: give more of the id",
                 show(text.as_bytes())
             )),
-            (None, _) => Err(Error::NotFound(format!(
-                "No such container: {}",
-                show(text.as_bytes())
-            ))),
+            (None, _) => Err(gone(text)),
         }
     }
 
@@ -225,10 +230,14 @@ impl<'a> Containers<'a> {
     /// Hold a container against others.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when another process holds it.
+    /// [`Error::Conflict`] when another process holds it, [`Error::NotFound`]
+    /// when it is gone.
     pub fn hold(&self, record: &Record) -> Result<Held> {
         let dir = self.dir(&record.id);
-        let file = File::open(&dir).context(|| format!("cannot open {}", dir.display()))?;
+        let file = match File::open(&dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(gone(&record.name)),
+            file => file.context(|| format!("cannot open {}", dir.display()))?,
+        };
         // Those who only look whether somebody has it are soon done.
         for _ in 0..10 {
             match file.try_lock() {

@@ -73,6 +73,9 @@ pub struct State {
     /// Ports as they are published while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Publish>,
+    /// It is stopped to be started again: so it stays, though it would go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restarting: bool,
     /// Something in it was killed for want of memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub oom_killed: bool,
@@ -172,6 +175,11 @@ impl Record {
     /// The first 12 digits of the id.
     pub fn short(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Is it removed when its command ends.
+    pub fn goes_when_it_ends(&self) -> bool {
+        self.auto_remove && !self.state.restarting
     }
 
     /// Is it a step of a build that has ended.

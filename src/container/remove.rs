@@ -1,10 +1,16 @@
 //! A container goes away.
 
 use super::record::Status;
-use super::{Containers, Record, signal};
-use crate::store::error::{Context, Error, Result};
-use crate::store::staging::Staging;
-use crate::sys::tree;
+use super::{Containers, Record};
+use crate::store::error::{Error, Result};
+use crate::store::staging::Making;
+
+fn is_running(record: &Record) -> Error {
+    Error::Conflict(format!(
+        "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+        record.name
+    ))
+}
 
 impl Containers<'_> {
     /// Remove a container; one that runs only with `force`. With `volumes` those
@@ -16,24 +22,29 @@ impl Containers<'_> {
         let running = self.status(record).0 == Status::Running;
         if running || force && self.is_busy(record) {
             if !force {
-                return Err(Error::Conflict(format!(
-                    "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                    record.name
-                )));
+                return Err(is_running(record));
             }
-            match self.kill(record, signal::KILL) {
+            match self.kill_to_remove(record) {
                 // It ended by itself just now.
                 Err(Error::Conflict(_)) if self.status(record).0 != Status::Running => {}
+                Err(Error::NotFound(_)) => return Ok(()),
                 killed => killed?,
             }
         }
-        self.settle(record)?;
-        // One that is removed when it ends may be gone already.
-        if !self.dir(&record.id).exists() {
-            return Ok(());
+        let held = self.hold(record);
+        let (_held, now) = match held.and_then(|held| Ok((held, self.read(&record.id)?))) {
+            // One that is removed when it ends may be gone already.
+            Err(Error::NotFound(_)) => return Ok(()),
+            both => both?,
+        };
+        if now.state.status == Status::Running {
+            if self.process(&now).is_some() {
+                return Err(is_running(&now));
+            }
+            // Its monitor died, or could not write down how it ended.
+            self.clean(&now.id)?;
         }
-        let _held = self.hold(record)?;
-        self.remove_held(record, volumes || record.auto_remove)
+        self.remove_held(&now, volumes || now.auto_remove)
     }
 
     /// As [`Containers::remove`] for one that this process holds.
@@ -44,20 +55,21 @@ impl Containers<'_> {
         self.move_away(record, volumes).map(drop)
     }
 
-    /// Make a container that this process holds to something in the making: the
-    /// staging directory whose one entry, by its id, it is.
+    /// Make a container that this process holds to something in the making.
     ///
     /// # Errors
     /// As [`Containers::remove_held`].
-    pub(super) fn move_away(&self, record: &Record, volumes: bool) -> Result<Staging> {
+    pub(super) fn move_away(&self, record: &Record, volumes: bool) -> Result<Making> {
         self.unmount(record)?;
-        let trash = Staging::new(&self.store.tmp())?;
         let lock = self.store.lock()?;
-        if volumes {
-            self.discard_anonymous(record, &trash, &lock)?;
-        }
-        tree::rename(&self.dir(&record.id), &trash.path().join(&record.id))
-            .context(|| format!("cannot remove container {}", record.name))?;
-        Ok(trash)
+        let volumes = match volumes {
+            true => self.discard_anonymous(record, &lock)?,
+            false => Vec::new(),
+        };
+        let gone = Making::again(&self.dir(&record.id), &self.store.tmp());
+        // What is only to be deleted can be so beside others.
+        drop(lock);
+        drop(volumes);
+        gone
     }
 }

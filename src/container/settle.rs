@@ -23,18 +23,18 @@ impl Containers<'_> {
             }
             Status::Created => return Ok(()),
         }
-        let _held = self.hold(record)?;
-        let now = match self.read(&record.id) {
-            Ok(now) => now,
+        // Its monitor may have settled it meanwhile, and removed it.
+        let held = self.hold(record);
+        let (_held, now) = match held.and_then(|held| Ok((held, self.read(&record.id)?))) {
             Err(Error::NotFound(_)) => return Ok(()),
-            Err(e) => return Err(e),
+            both => both?,
         };
         // Held by us, it can only be written by us.
         if now.state.status != Status::Running || self.process(&now).is_some() {
             return Ok(());
         }
         self.clean(&now.id)?;
-        match now.auto_remove {
+        match now.goes_when_it_ends() {
             true => self.remove_held(&now, true),
             false => {
                 let why = "its monitor died".to_owned();

@@ -11,10 +11,10 @@ use super::process::Process;
 use super::record::{Network, Settings, State};
 use super::runtime::Runtime;
 use super::volume::Mount;
-use super::{Containers, Record, now_ns};
+use super::{Containers, Held, Record, now_ns};
 use crate::store::error::{Error, Result, invalid};
 use crate::store::layer::{LayerRecord, mounted};
-use crate::store::staging::{Staging, random_hex};
+use crate::store::staging::{Making, Staging, random_hex};
 use crate::store::{Digest, Store};
 use std::io::Write;
 use std::path::PathBuf;
@@ -46,7 +46,9 @@ pub struct Done {
     /// Its writable layer, in the making.
     pub upper: PathBuf,
     /// As long as this lives.
-    _kept: Staging,
+    _kept: Making,
+    /// Else others would take it for garbage.
+    _held: Held,
 }
 
 impl Done {
@@ -138,13 +140,13 @@ impl Containers<'_> {
             self.place(&staging, &record, layers)?;
         }
         let ended = self.follow(&record, runtime, hear).and_then(|code| {
-            let _held = self.hold(&record)?;
+            let held = self.hold(&record)?;
             let kept = self.move_away(&record, true)?;
-            let upper = kept.path().join(&record.id).join("upper");
             Ok(Done {
                 code,
-                upper,
+                upper: kept.path().join("upper"),
                 _kept: kept,
+                _held: held,
             })
         });
         if ended.is_err()

@@ -16,6 +16,15 @@ const KILL_WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether the record says so.
 const POLL: Duration = Duration::from_millis(5);
 
+/// How a command is asked to end; else as its container says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// After how many seconds it is killed.
+    pub patience: Option<u64>,
+    /// By which signal.
+    pub signal: Option<i32>,
+}
+
 impl Containers<'_> {
     /// The first process of a container that runs, held.
     fn running(&self, record: &Record) -> Result<Option<Handle>> {
@@ -46,6 +55,24 @@ impl Containers<'_> {
     /// # Errors
     /// When it does not run.
     pub fn kill(&self, record: &Record, number: i32) -> Result<()> {
+        self.send(record, number)?;
+        match number {
+            signal::KILL => self.wait_settled(record, KILL_WAIT),
+            _ => Ok(()),
+        }
+    }
+
+    /// Kill a container's command that is to be removed: nothing of it has to be
+    /// written down, for which there may be no room.
+    ///
+    /// # Errors
+    /// As [`Containers::kill`].
+    pub(super) fn kill_to_remove(&self, record: &Record) -> Result<()> {
+        self.send(record, signal::KILL)?;
+        self.wait_free(record, KILL_WAIT).map(drop)
+    }
+
+    fn send(&self, record: &Record, number: i32) -> Result<()> {
         let not_running = || {
             Error::Conflict(format!(
                 "cannot kill container: {}: container {} is not running",
@@ -59,26 +86,41 @@ impl Containers<'_> {
         }
         if number == signal::KILL {
             cgroup::thaw(&record.id);
-            self.wait_settled(record, KILL_WAIT)?;
         }
         Ok(())
     }
 
-    /// Ask a container's command to end, and kill it if it does not within
-    /// `patience`, or what the container says. Fine if it does not run.
+    /// [`Containers::stop`] one that is to be started again: it stays, though it
+    /// would be removed.
+    ///
+    /// # Errors
+    /// As [`Containers::stop`].
+    pub fn stop_to_start(&self, record: &Record, how: How) -> Result<()> {
+        if record.auto_remove {
+            self.update(&record.id, |r| {
+                r.state.restarting = r.state.status == Status::Running;
+                Ok(())
+            })?;
+        }
+        self.stop(record, how)
+    }
+
+    /// Ask a container's command to end, and kill it if it does not. Fine if it
+    /// does not run.
     ///
     /// # Errors
     /// When it does not end even then.
-    pub fn stop(&self, record: &Record, patience: Option<u64>) -> Result<()> {
+    pub fn stop(&self, record: &Record, how: How) -> Result<()> {
         let Some(handle) = self.running(record)? else {
             return self.settle(record);
         };
         let settings = &record.settings;
-        let number = match &settings.stop_signal {
-            Some(text) => signal::parse(text)?,
-            None => signal::TERM,
+        let number = match (how.signal, &settings.stop_signal) {
+            (Some(number), _) => number,
+            (None, Some(text)) => signal::parse(text)?,
+            (None, None) => signal::TERM,
         };
-        let patience = patience.or(settings.stop_timeout).unwrap_or(STOP);
+        let patience = how.patience.or(settings.stop_timeout).unwrap_or(STOP);
         let send = |number| match handle.signal(number) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(e) => Err(e).context(|| format!("cannot signal container {}", record.name)),
@@ -110,15 +152,24 @@ impl Containers<'_> {
     /// # Errors
     /// When that takes too long.
     pub fn wait_settled(&self, record: &Record, patience: Duration) -> Result<()> {
+        match self.wait_free(record, patience)? {
+            Some(now) => self.settle(&now),
+            None => Ok(()),
+        }
+    }
+
+    /// Wait until a container has ended and nobody holds it; what is written down
+    /// of it then, unless it is gone.
+    fn wait_free(&self, record: &Record, patience: Duration) -> Result<Option<Record>> {
         let begun = Instant::now();
         while begun.elapsed() < patience {
             let now = match self.read(&record.id) {
                 Ok(now) => now,
-                Err(Error::NotFound(_)) => return Ok(()),
+                Err(Error::NotFound(_)) => return Ok(None),
                 Err(e) => return Err(e),
             };
             if self.status(&now).0 != Status::Running && !self.is_held(&now) {
-                return self.settle(&now);
+                return Ok(Some(now));
             }
             std::thread::sleep(POLL);
         }

@@ -13,7 +13,7 @@
 
 use super::{Containers, Record, name, volume::Kind};
 use crate::store::error::{Context, Error, Result, invalid, show};
-use crate::store::staging::Staging;
+use crate::store::staging::{Making, Staging};
 use crate::store::{Lock, document, read_file, sync_dir, to_json};
 use crate::sys::{Errno, tree};
 use serde::{Deserialize, Serialize};
@@ -176,7 +176,6 @@ impl Containers<'_> {
     /// # Errors
     /// When there is none, or a container uses it.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
-        let trash = Staging::new(&self.store.tmp())?;
         let lock = self.store.lock()?;
         self.volume(name)?;
         let users = self.volume_users(name)?;
@@ -187,7 +186,9 @@ impl Containers<'_> {
                 ids.join(", ")
             )));
         }
-        self.discard_volume(name, &trash, &lock)
+        let gone = self.discard_volume(name, &lock);
+        drop(lock);
+        gone.map(drop)
     }
 
     /// Remove the volumes of a container that nobody has named and no other
@@ -195,26 +196,35 @@ impl Containers<'_> {
     ///
     /// # Errors
     /// When a record is damaged, or one cannot be moved away.
-    pub(super) fn discard_anonymous(
-        &self,
-        record: &Record,
-        trash: &Staging,
-        lock: &Lock,
-    ) -> Result<()> {
+    pub(super) fn discard_anonymous(&self, record: &Record, lock: &Lock) -> Result<Vec<Discarded>> {
+        let mut gone = Vec::new();
         for mount in record.settings.mounts.iter().filter(|m| m.anonymous) {
             let others = self.volume_users(&mount.source)?;
             if others.iter().all(|r| r.id == record.id) {
-                match self.discard_volume(&mount.source, trash, lock) {
+                match self.discard_volume(&mount.source, lock) {
                     Err(Error::System(_, e)) if e.kind() == std::io::ErrorKind::NotFound => {}
-                    done => done?,
+                    volume => gone.push(volume?),
                 }
             }
         }
-        Ok(())
+        Ok(gone)
     }
 
-    fn discard_volume(&self, name: &str, trash: &Staging, _lock: &Lock) -> Result<()> {
-        tree::rename(&self.volume_dir(name), &trash.path().join(name))
-            .context(|| format!("cannot remove volume {name}"))
+    fn discard_volume(&self, name: &str, _lock: &Lock) -> Result<Discarded> {
+        let place = self.volume_dir(name);
+        let dir = File::open(&place).context(|| format!("cannot remove volume {name}"))?;
+        // Nobody uses it: who holds it just looks.
+        let _ = dir.try_lock();
+        let made = Making::again(&place, &self.store.tmp())?;
+        Ok(Discarded {
+            _made: made,
+            _dir: dir,
+        })
     }
+}
+
+/// A volume that goes with this, and is nobody else's garbage before.
+pub(super) struct Discarded {
+    _made: Making,
+    _dir: File,
 }

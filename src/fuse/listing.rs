@@ -111,14 +111,16 @@ impl Adapter {
         let mut empty = true;
         let listed = self.union.readdir_plus(dir.0, offset, |entry, attr| {
             let simple = |attr: &&Attr| attr.id == attr.stat.ino && !attr.volatile;
-            let (stat, taken) = match (attr.filter(simple), entry.is_dot()) {
-                (Some(attr), _) if bare.is_none() => (attr.stat, Taken::Node),
+            // The number is the node's, also where a listing cannot know it: in an
+            // upper directory that lost its impure mark.
+            let (id, stat, taken) = match (attr.filter(simple), entry.is_dot()) {
+                (Some(attr), _) if bare.is_none() => (attr.id, attr.stat, Taken::Node),
                 // The kernel takes no node of these two.
-                (_, true) => (of_kind(entry), Taken::Name),
+                (_, true) => (entry.ino, of_kind(entry), Taken::Name),
                 _ if empty => return bare.get_or_insert_with(Bare::new).add(entry),
                 _ => return Taken::No,
             };
-            let (ino, file) = (INodeNo(entry.ino), file_attr(&stat, entry.ino));
+            let (ino, file) = (INodeNo(id), file_attr(&stat, id));
             let (name, next) = (&entry.name, entry.next);
             if reply.add(ino, next, name, &self.ttl, &file, Generation(0)) {
                 return Taken::No;

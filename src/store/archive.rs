@@ -1,8 +1,8 @@
 //! What `load` reads: an archive file, a stream, or a directory; as a table of
 //! members by name. Names are keys only and never become paths.
 
+use super::compressed::{begin, is_compressed, plain};
 use super::error::{Context, Error, Result, invalid, show};
-use super::pipeline::{Encoding, decoder};
 use super::staging::Staging;
 use super::tarball::{Found, Headers, Kind, MAX_HEADER, padding};
 use crate::sys::fs as sfs;
@@ -10,7 +10,7 @@ use crate::sys::tree::{self, Links};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -101,11 +101,11 @@ impl Archive {
         if !meta.is_file() {
             return Archive::from_stream(file, staging);
         }
-        let mut magic = [0; 4];
+        let mut magic = [0; 6];
         let n = file.read_at(&mut magic, 0).context(say)?;
-        match Encoding::of(magic.get(..n).unwrap_or_default()) {
-            Encoding::Plain => index(file),
-            _ => Archive::from_stream(file, staging),
+        match is_compressed(magic.get(..n).unwrap_or_default()) {
+            false => index(file),
+            true => Archive::from_stream(file, staging),
         }
     }
 
@@ -114,10 +114,9 @@ impl Archive {
     /// # Errors
     /// When it cannot be read or stored, or is no archive.
     pub fn from_stream(stream: impl Read + Send, staging: &Staging) -> Result<Archive> {
-        let mut input = BufReader::with_capacity(1 << 20, stream);
         let say = || "cannot read the archive".to_owned();
-        let encoding = Encoding::of(std::io::BufRead::fill_buf(&mut input).context(say)?);
-        index(spool(decoder(encoding, input).context(say)?, staging)?)
+        let (magic, input) = begin(stream).context(say)?;
+        index(spool(plain(&magic, input).context(say)?, staging)?)
     }
 
     /// An archive of which nothing is looked at: the whole file is its only

@@ -5,6 +5,7 @@
 //! or the shell's, quotes, `\` and variables in the words of the others. What
 //! would need a build is refused.
 
+mod pattern;
 mod words;
 
 use super::error::{Result, invalid, show};

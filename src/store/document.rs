@@ -339,15 +339,24 @@ impl ImageConfig {
     /// For bad JSON, or too many layers.
     pub fn parse(data: &[u8]) -> Result<ImageConfig> {
         let config: ImageConfig = parse(data, "image configuration")?;
-        if config.diff_ids().len() > MAX_LAYERS {
-            return invalid(format!("the image has more than {MAX_LAYERS} layers"));
-        }
+        check_layers(config.diff_ids().len())?;
         Ok(config)
     }
 
     /// The layers' digests, bottom first.
     pub fn diff_ids(&self) -> &[Digest] {
         self.rootfs.diff_ids.as_deref().unwrap_or_default()
+    }
+}
+
+/// May an image have so many layers.
+///
+/// # Errors
+/// When it may not.
+pub fn check_layers(number: usize) -> Result<()> {
+    match number > MAX_LAYERS {
+        true => invalid(format!("the image has more than {MAX_LAYERS} layers")),
+        false => Ok(()),
     }
 }
 

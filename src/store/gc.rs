@@ -176,15 +176,26 @@ impl Store {
         live.layers
             .extend(users.iter().flat_map(|u| u.layers.iter()));
         live.catalogs.extend(users.iter().filter_map(|u| u.chain));
+        let index = self.read_index()?;
+        self.reach(index.manifests.iter().filter(|d| counts(d)), &mut live)?;
+        Ok(live)
+    }
+
+    /// Add to `live` what entries of an index reach.
+    pub(super) fn reach<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Descriptor>,
+        live: &mut Live,
+    ) -> Result<()> {
         let mut indexes = Vec::new();
-        for descriptor in self.read_index()?.manifests.iter().filter(|d| counts(d)) {
-            self.mark(descriptor, &mut live)?;
+        for descriptor in entries {
+            self.mark(descriptor, live)?;
             // Indexes that images were chosen from; other platforms are not here.
             let digests = digests_of(descriptor);
             indexes.extend(digests.iter().map(|d| d.digest));
         }
         live.blobs.extend(indexes);
-        Ok(live)
+        Ok(())
     }
 
     /// Add to `live` what the entry of an index refers to.

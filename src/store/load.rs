@@ -2,6 +2,7 @@
 
 mod child;
 mod import;
+mod legacy;
 mod plan;
 mod source;
 mod told;
@@ -97,8 +98,12 @@ impl Store {
             plan_oci(&archive, base, wish.platform)?
         } else if archive.has("manifest.json")? {
             plan_docker(&archive)?
+        } else if archive.has(legacy::REPOSITORIES)? {
+            legacy::plan_legacy(&archive)?
         } else {
-            return invalid("no image archive: it has neither index.json nor manifest.json");
+            return invalid(
+                "no image archive: it has neither index.json nor manifest.json nor repositories",
+            );
         };
         if plans.is_empty() {
             return invalid("the archive holds no image");

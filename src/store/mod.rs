@@ -48,6 +48,7 @@ pub mod catalog;
 pub mod change;
 pub mod check;
 pub mod complete;
+pub mod compressed;
 pub mod digest;
 pub mod discard;
 pub mod document;
@@ -329,7 +330,14 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be used.
     pub fn lock_reading(&self) -> Result<Lock> {
-        let file = self.lock_file("gc.lock")?;
+        let file = match self.lock_file("gc.lock") {
+            // Where nothing can be written nothing needs to be made.
+            Err(Error::System(_, e)) if e.kind() == ErrorKind::ReadOnlyFilesystem => {
+                let path = self.root.join("gc.lock");
+                File::open(&path).context(|| format!("cannot open {}", path.display()))?
+            }
+            file => file?,
+        };
         file.lock_shared()
             .context(|| "cannot lock the store".to_owned())?;
         Ok(Lock(file))

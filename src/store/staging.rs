@@ -84,6 +84,19 @@ impl Making {
         Ok((Making(path.to_owned()), made))
     }
 
+    /// What is at `from`, in the making again: it goes without another directory,
+    /// for which a full disk has no room. A directory is nobody else's garbage
+    /// as long as somebody holds its lock.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn again(from: &Path, tmp: &Path) -> Result<Making> {
+        let path = tmp.join(random_hex(8)?);
+        let moved = Making::new(&path, |path| tree::rename(from, path));
+        let moved = moved.context(|| format!("cannot move {} away", from.display()));
+        Ok(moved?.0)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0

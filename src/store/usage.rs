@@ -2,12 +2,14 @@
 
 use super::Store;
 use super::catalog::SUFFIX;
+use super::digest::Digest;
+use super::document::Descriptor;
 use super::error::Result;
 use super::gc::{self, Live};
 use super::image::{Image, images};
 use super::remove::User;
 use super::walk::Taken;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Bytes on the disk, as `du -x` counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,12 +90,18 @@ impl Store {
     }
 
     fn image_usage_now(&self) -> Result<(Vec<ImageUsage>, Live)> {
-        let all = images(&self.read_index()?);
+        let index = self.read_index()?;
+        let mut by_manifest: HashMap<Digest, Vec<&Descriptor>> = HashMap::new();
+        for entry in &index.manifests {
+            by_manifest.entry(entry.digest).or_default().push(entry);
+        }
         let mut all_live = Live::default();
         let mut needs = Vec::new();
         let mut count: BTreeMap<String, usize> = BTreeMap::new();
-        for image in all {
-            let mut live = self.live(&[], |d| d.digest == image.manifest.digest)?;
+        for image in images(&index) {
+            let mut live = Live::default();
+            let entries = by_manifest.get(&image.manifest.digest);
+            self.reach(entries.into_iter().flatten().copied(), &mut live)?;
             let mut own = Vec::new();
             let kinds: [(_, &[&str], _); 3] = [
                 ("blobs/sha256", &[""], &live.blobs),

@@ -56,6 +56,11 @@ fn a_build_that_is_killed_or_interrupted_takes_its_command_along() {
     let Some(g) = ground() else { return };
     for signal in [SIGKILL, 2, 15] {
         let (child, _) = building(&g);
+        // What it writes is synced when it becomes a layer, and not before.
+        let id = std::fs::read_dir(g.cli.bench.store.containers()).unwrap();
+        let id = id.flatten().next().unwrap().file_name();
+        let driver = ["volatile,", id.to_str().unwrap()];
+        assert_eq!(g.cli.processes(&driver).len(), 1);
         // Nobody else sees it.
         assert_eq!(g.cli.ok(&["ps", "-aq"]), "");
         kill(child.id(), signal).unwrap();

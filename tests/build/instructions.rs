@@ -52,6 +52,8 @@ fn the_configuration_is_what_the_instructions_say() {
     assert_eq!(config["Cmd"], json!(["x"]));
     assert_eq!(config["WorkingDir"], "/a/b");
     assert_eq!(config["User"], "web:extra");
+    let check = json!({"Interval": 5_000_000_000_u64, "Test": ["CMD-SHELL", "true"]});
+    assert_eq!(config["Healthcheck"], check);
     assert_eq!(g.told("t:1", "/Author"), "me");
     assert_eq!(g.cli.ok(&["run", "--rm", "t:1"]), "x\n");
     // Directories of WORKDIR belong to the user.
@@ -59,6 +61,19 @@ fn the_configuration_is_what_the_instructions_say() {
         g.see("t:1", "stat -c '%u:%g %a' /a /a/b"),
         "33:44 755\n33:44 755\n"
     );
+    // Of our own variables that which is named, and for another machine.
+    let text = "FROM scratch\nARG HOME\nARG USER=none\nLABEL of=$HOME-$USER\n";
+    let args = ["--platform", "linux/arm64/v8", "--build-arg", "HOME"];
+    g.build("t:2", text, &args);
+    let home = std::env::var("HOME").unwrap();
+    assert_eq!(g.told("t:2", "/Config/Labels/of"), format!("{home}-none"));
+    for (field, value) in [
+        ("Architecture", "arm64"),
+        ("Variant", "v8"),
+        ("Os", "linux"),
+    ] {
+        assert_eq!(g.told("t:2", &format!("/{field}")), value);
+    }
     let history = g.cli.ok(&[
         "history",
         "--no-trunc",
@@ -127,6 +142,23 @@ fn files_are_copied_as_docker_does() {
         "in 's \"place\"\n$HOME\nat /h $HOME\n"
     );
     g.assert_nothing_is_left();
+}
+
+#[test]
+fn patterns_may_fit_nothing_and_names_may_look_like_one() {
+    let Some(g) = ground() else { return };
+    g.file("package.json", "{}")
+        .file("p/[id].js", "id")
+        .file("p/i.js", "i");
+    g.build(
+        "t:1",
+        "FROM box:1\nCOPY package.json yarn.lock* none/*.x /app/\nCOPY p/* /p/\nCOPY p/[[]id].js /q/\nADD p/[i]* /r/\nCOPY p /s\nRUN --mount=target=/m,source=p/[id].js cat /m > /t\n",
+        &[],
+    );
+    assert_eq!(
+        g.see("t:1", "ls /app /p /q /r /s; cat /t"),
+        "/app:\npackage.json\n\n/p:\n[id].js\ni.js\n\n/q:\n[id].js\n\n/r:\ni.js\n\n/s:\n[id].js\ni.js\nid"
+    );
 }
 
 #[test]
@@ -210,6 +242,11 @@ fn stages_are_built_when_they_are_needed() {
     );
     g.build("t:2", text, &["--target", "BUILDER"]);
     assert_eq!(g.see("t:2", "cat /out/tool"), "made\n");
+    // A stage knows the variables of the one that it begins with.
+    let text = "FROM box:1 AS a\nARG A=1\nARG B=2\nENV C=3\nARG C=4\nFROM a AS b\nARG B\nARG A=5\nFROM b\nRUN echo $A $B $C > /v\nLABEL v=$A$B$C\n";
+    g.build("t:4", text, &["--build-arg", "B=6"]);
+    assert_eq!(g.see("t:4", "cat /v"), "5 6 3\n");
+    assert_eq!(g.told("t:4", "/Config/Labels/v"), "563");
     // FROM an image by its id or digest.
     let id = g.id("t:2");
     g.build("t:3", &format!("FROM {id}\nCMD id\n"), &[]);
@@ -240,6 +277,10 @@ fn mounts_of_commands_are_no_part_of_the_image() {
     );
     g.build("t:1", text, &["--no-cache"]);
     assert_eq!(g.see("t:1", "cat /log"), "run\nrun\n");
+    // Another owner or mode is another cache, as whoever else could not write it.
+    let text = "FROM box:1\nUSER web\nRUN --mount=type=cache,target=/root/.cache/pip,id=pip,uid=33,mode=0700 cd /root/.cache/pip && echo web >> log && stat -c '%u %a' . > /tmp/log && cat log >> /tmp/log\n";
+    g.build("t:2", text, &[]);
+    assert_eq!(g.see("t:2", "cat /tmp/log"), "33 700\nweb\n");
     g.assert_nothing_is_left();
 }
 

@@ -1,18 +1,12 @@
 //! What `ADD` and `COPY` take besides files and directories as they are.
 
 use super::fixture::{Ground, ground, mode};
-use base64::Engine as _;
+use super::packed::{bzip2, xz};
 use capas::store::Digest;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-/// An archive with a file `f`, in the ways that people compress one.
-const XZ: &str = "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jM4Cf/AHZdADMAM1AYaImDAdziU5IPeaU/FeEquUE4DidhuApR6j6qjXJriDbQkD9dL9YKkXQzZ2NLmaVArPKgpoN9kAm84qsTKK9GimL873gFUT59lcQ/zwBCt5NgPmMk6M9/pRrNmCF75xdb5jRIzYo5+3tjx0JjmCICTAAAAAAcPzQpbN/YEgABkgGAUAAArtJ+L7HEZ/sCAAAAAARZWg==";
-const BZIP2: &str = "QlpoOTFBWSZTWQOMFcEAAH57kNkQAMRAAG+AAADnqx5QBAAACCAAdRE0ZI9QANNBpgg2qEGgBoAAHGv2lUrhCU0oIFC6EjuXtZIJCYL1qXV8SB7AU81biAMB3IvywQ+CJrHIaLCEupeNrGEZjNdCp3XQBL8XckU4UJADjBXB";
-
-fn archive(g: &Ground, name: &str, text: &str) -> Vec<u8> {
-    let data = base64::engine::general_purpose::STANDARD.decode(text);
-    let data = data.unwrap();
+fn archive(g: &Ground, name: &str, data: Vec<u8>) -> Vec<u8> {
     std::fs::write(g.at(name), &data).unwrap();
     data
 }
@@ -47,8 +41,8 @@ fn serve(files: Vec<(&'static str, Vec<u8>)>) -> String {
 #[test]
 fn archives_are_unpacked_however_they_are_compressed() {
     let Some(g) = ground() else { return };
-    archive(&g, "a.tar.xz", XZ);
-    archive(&g, "b.tbz2", BZIP2);
+    archive(&g, "a.tar.xz", xz());
+    archive(&g, "b.tbz2", bzip2());
     g.build(
         "t:1",
         "FROM box:1\nADD a.tar.xz /a\nADD b.tbz2 /b/\nADD --unpack=false b.tbz2 /c/\nCOPY a.tar.xz /d/\n",
@@ -64,13 +58,13 @@ fn archives_are_unpacked_however_they_are_compressed() {
     // A whole build context may be so too.
     std::fs::write(g.at("x"), "").unwrap();
     let context = g.cli.bench.dir.path().join("context.tar.xz");
-    archive(&g, context.to_str().unwrap(), XZ);
+    archive(&g, context.to_str().unwrap(), xz());
     let mut command = g.cli.command(&["build", "-t", "t:2", "-f", "f", "-"]);
     command.stdin(std::fs::File::open(&context).unwrap());
     let err = String::from_utf8(command.output().unwrap().stderr).unwrap();
     assert!(err.contains("f:1: unknown instruction"), "{err}");
     // One that is cut off is an error, not half of it.
-    let whole = archive(&g, "a.tar.xz", XZ);
+    let whole = archive(&g, "a.tar.xz", xz());
     std::fs::write(g.at("a.tar.xz"), &whole[..whole.len() - 8]).unwrap();
     let (code, _, err) = g.try_build("FROM box:1\nADD a.tar.xz /a\n", &[]);
     assert!(
@@ -83,7 +77,7 @@ fn archives_are_unpacked_however_they_are_compressed() {
 #[test]
 fn files_come_from_urls() {
     let Some(g) = ground() else { return };
-    let packed = archive(&g, "a.tar.xz", XZ);
+    let packed = archive(&g, "a.tar.xz", xz());
     let right = Digest::of(b"of a server\n");
     let address = serve(vec![
         ("/d/file.txt?v=1", b"of a server\n".to_vec()),

@@ -154,6 +154,11 @@ fn flags_take_values_as_dockers_do() {
         (&["-aq=1", "--no-trunc=T"], &long),
         (&["-qa", "--no-trunc=0"], &short),
         (&["-qa=false"], &short),
+        (
+            &["-q", "-q=false", "-q", "--no-trunc", "--no-trunc=0"],
+            &short,
+        ),
+        (&["--format", "{{.Tag}}", "--format", "{{.ID}}"], &short),
     ] {
         assert_eq!(&shown(args), out, "{args:?}");
     }

@@ -254,3 +254,52 @@ fn it_is_installed_with_its_pages_and_completions() {
     assert!(share("zsh/site-functions/_capas").starts_with("#compdef capas"));
     assert!(share("fish/vendor_completions.d/capas.fish").contains("complete -c capas"));
 }
+
+/// A command whose output nobody reads: its exit code and its complaints.
+fn unread(c: &Cli, args: &[&str]) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let out = Command::new(env!("CARGO_BIN_EXE_capas"))
+        .env("CAPAS_ROOT", c.bench.store.root())
+        .args(args)
+        .stdout(writer)
+        .output()
+        .unwrap();
+    (out.status.code(), String::from_utf8(out.stderr).unwrap())
+}
+
+#[test]
+fn what_is_done_does_not_depend_on_who_reads_of_it() {
+    let c = Cli::new();
+    // More than a buffer holds.
+    let names: Vec<String> = (0..300)
+        .map(|n| format!("a-name-that-is-long:{n}"))
+        .collect();
+    let given: Vec<&str> = names.iter().map(String::as_str).collect();
+    c.load("x", &given);
+    c.load("y", &["y:1"]);
+    for args in [
+        &["images"][..],
+        &["inspect", "y:1"],
+        &["history", "y:1"],
+        &["ps", "-a"],
+        &["system", "df"],
+        &["volume", "ls"],
+    ] {
+        assert_eq!(unread(&c, args), (Some(0), String::new()), "{args:?}");
+    }
+    let lost = "Error: cannot write the result: Broken pipe (os error 32)\n";
+    let (code, err) = unread(&c, &[&["rmi"], &given[..]].concat());
+    assert_eq!((code, err.as_str()), (Some(1), lost));
+    assert_eq!(c.ok(&["images", "--format", "{{.Repository}}"]), "y\n");
+    assert_eq!(c.ok(&["gc"]), "Total reclaimed space: 0B (0 bytes)\n");
+    assert_eq!(unread(&c, &["check"]), (Some(1), lost.to_owned()));
+    // Damage is told by the exit code, whoever reads.
+    let tree = std::fs::read_dir(c.bench.store.root().join("layers")).unwrap();
+    let tree = tree
+        .map(|e| e.unwrap().path())
+        .find(|p| p.is_dir())
+        .unwrap();
+    std::fs::remove_file(tree.join("file")).unwrap();
+    assert_eq!(unread(&c, &["check"]), (Some(1), String::new()));
+}

@@ -135,6 +135,49 @@ fn the_systems_file_goes_before_nothing_but_the_default() {
 }
 
 #[test]
+fn a_store_on_a_disk_that_is_only_read_is_read() {
+    if !root() {
+        return;
+    }
+    let c = Cli::new();
+    c.load("x", &["x:1"]);
+    c.ok(&["create", "--name", "box", "x:1", "/bin/sh"]);
+    let saved = c.bench.dir.path().join("saved");
+    let store = c.bench.store.root().display();
+    let run = |args: &str| {
+        let script = format!(
+            "mount --bind {store} {store} && mount -o remount,bind,ro {store} && exec {} {args}",
+            env!("CARGO_BIN_EXE_capas")
+        );
+        let out = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .env("CAPAS_ROOT", c.bench.store.root())
+            .stdout(std::fs::File::create(&saved).unwrap())
+            .output()
+            .unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    for args in [
+        "images",
+        "inspect x:1 box",
+        "history x:1",
+        "layers x:1",
+        "ps -a",
+        "system df -v",
+        "save x:1",
+    ] {
+        assert_eq!(run(args), (Some(0), String::new()), "{args}");
+    }
+    let other = Cli::new();
+    assert_eq!(other.load_path(&saved), "Loaded image: x:1\n");
+    let (code, err) = run("tag x:1 y:1");
+    assert!(
+        code == Some(1) && err.contains("Read-only file system"),
+        "{err}"
+    );
+}
+
+#[test]
 fn readers_wait_for_nobody() {
     let c = Cli::new();
     c.load("x", &["x:1"]);

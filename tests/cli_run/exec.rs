@@ -23,6 +23,20 @@ fn commands_are_run_in_a_container_that_runs() {
         "exec", "-u", "web", "-w", "/var/www", "-e", "A=2", "-e", "B=3", "box", "sh", "-c", script,
     ];
     assert_eq!(c.ok(&all), "33\n/var/www\n23\n");
+    let file = c.bench.write("env", b"A=file\nB=file\n");
+    let file = file.to_str().unwrap();
+    let all = [
+        "exec",
+        "--env-file",
+        file,
+        "-e",
+        "B=3",
+        "box",
+        "sh",
+        "-c",
+        "echo $A$B",
+    ];
+    assert_eq!(c.ok(&all), "file3\n");
     let mut child = c.command(&["exec", "-i", "box", "cat"]);
     let mut child = child
         .stdin(Stdio::piped())
@@ -55,13 +69,23 @@ fn commands_are_run_in_a_container_that_runs() {
     let id = c.told("box", "/Id");
     let keepers = || c.processes(&["keep-terminal", id.as_str().unwrap()]);
     assert_eq!(keepers().len(), 1);
-    for (args, code) in [
-        (&["nosuch"][..], 127),
-        (&["/etc/motd"], 126),
-        (&["sh", "-c", "kill -9 $$"], 137),
+    for (args, code, why) in [
+        (&["nosuch"][..], 127, "executable file not found"),
+        (&["/etc/motd"], 126, "permission denied"),
+        (&["sh", "-c", "kill -9 $$"], 137, ""),
     ] {
-        let all = [&["exec", "box"][..], args].concat();
-        assert_eq!(c.run(&all).0, code, "{args:?}");
+        for more in [&[][..], &["-t"], &["-d"]] {
+            let all = [&["exec"], more, &["box"], args].concat();
+            let (got, _, err) = c.run(&all);
+            if why.is_empty() && more == ["-d"] {
+                continue;
+            }
+            assert_eq!(got, code, "{all:?}");
+            // Said once, by whoever can.
+            let lines = usize::from(!why.is_empty());
+            let said = err.lines().count() == lines && err.contains(why);
+            assert!(said, "{all:?}: {err}");
+        }
     }
     for args in [
         &["exec", "-u", "nobody", "box", "true"][..],

@@ -57,6 +57,39 @@ fn without_pasta_it_is_told_what_to_install() {
     c.assert_nothing_is_left();
 }
 
+/// Else there would be no way to get room again.
+#[test]
+fn what_fills_the_disk_can_be_removed() {
+    let Some(c) = ready() else { return };
+    let image = c.bench.dir.path().join("box.tar");
+    c.ok(&["save", "-o", image.to_str().unwrap(), "box:1"]);
+    let small = c.bench.dir.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=24m,nr_inodes=1000 none {small}
+        capas() {{ {capas} --root {small} \"$@\"; }}
+        capas load -q -i {image} >/dev/null
+        capas run -d --name one box:1 sleep 1000 >/dev/null
+        capas create --name two -v /v box:1 >/dev/null
+        capas create --name three box:1 >/dev/null
+        dd if=/dev/zero of={small}/fill bs=64k 2>/dev/null
+        (cd {small}; seq 1000 | xargs touch 2>/dev/null)
+        ! mkdir {small}/none 2>/dev/null || echo there is room
+        capas rm -f one
+        capas rm -v two
+        capas container prune -f >/dev/null
+        grep {small}/containers /proc/mounts",
+        small = small.display(),
+        image = image.display(),
+        capas = env!("CARGO_BIN_EXE_capas"),
+    );
+    let args = ["--root", small.to_str().unwrap(), "ps", "-aq"];
+    let (code, out, err) = c.run_where(&script, &args);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(out, "one\ntwo\n");
+    c.assert_nothing_is_left();
+}
+
 #[test]
 fn a_damaged_record_stops_nobody_else() {
     let Some(c) = ready() else { return };

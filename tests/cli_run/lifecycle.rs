@@ -118,6 +118,11 @@ fn ps_shows_what_is_asked_for() {
         ("status=created", &["made"]),
         ("exited=4", &["failed"]),
         ("name=one", &["done"]),
+        ("name=^/?runs$", &["runs"]),
+        ("name=^/made", &["made"]),
+        ("name=^(made|done)$", &["done", "made"]),
+        ("name=^un", &[]),
+        ("status=dead", &[]),
         ("label=k=v", &["made"]),
         ("before=done", &["made"]),
         ("since=done", &["runs", "failed"]),
@@ -126,9 +131,20 @@ fn ps_shows_what_is_asked_for() {
     ] {
         assert_eq!(names(&["-a", "--filter", filter]), wanted, "{filter}");
     }
-    for bad in ["status=odd", "colour=red", "exited=x", "since=none"] {
+    let two = ["-f", "status=created", "-f", "status=paused"];
+    assert_eq!(names(&two), ["made"]);
+    for bad in [
+        "status=odd",
+        "colour=red",
+        "exited=x",
+        "since=none",
+        "name=[",
+    ] {
         assert_eq!(c.run(&["ps", "--filter", bad]).0, 1, "{bad}");
     }
+    let whole = c.ok(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}"]);
+    let id = c.told("runs", "/Id");
+    assert_eq!(whole, format!("{} \"sleep 1000\"\n", id.as_str().unwrap()));
     let json: serde_json::Value = serde_json::from_str(&c.ok(&["ps", "--format", "json"])).unwrap();
     assert_eq!(json["State"], "running");
 }
@@ -175,5 +191,79 @@ fn the_end_of_a_short_command_is_waited_for() {
     assert_eq!(c.ok(&["wait", "box"]), "7\n");
     assert_eq!(c.mounts(), 0);
     c.ok(&["rm", "box"]);
+    c.assert_nothing_is_left();
+}
+
+/// Whoever removes it: its monitor when it ends, or who asks for it by force.
+#[test]
+fn one_that_goes_when_it_ends_is_removed_by_force_too() {
+    let Some(c) = ready() else { return };
+    for n in 0..4 {
+        c.ok(&[
+            "run", "-d", "--rm", "--name", "box", "box:1", "sleep", "1000",
+        ]);
+        let end = match n % 2 {
+            0 => &["rm", "-f", "box"][..],
+            _ => &["stop", "-t", "0", "box"],
+        };
+        let said = c.run(end);
+        assert_eq!(said, (0, "box\n".into(), String::new()), "{end:?}");
+        c.assert_nothing_is_left();
+    }
+    // Started again it is the same, and goes at its end all the same.
+    let script = "[ ! -e /first ] || echo again; echo x > /first; exec sleep 1000";
+    let args = [
+        "run", "-d", "--rm", "--name", "box", "box:1", "sh", "-c", script,
+    ];
+    let id = c.ok(&args);
+    c.until("it has begun", || c.ok(&["diff", "box"]).contains("/first"));
+    assert_eq!(c.ok(&["restart", "-t", "0", "box"]), "box\n");
+    c.until("it is up again", || c.ok(&["logs", "box"]) == "again\n");
+    assert_eq!(c.told("box", "/Id"), id.trim_end());
+    c.ok(&["stop", "-t", "0", "box"]);
+    c.assert_nothing_is_left();
+}
+
+#[test]
+fn another_signal_asks_it_to_end() {
+    let Some(c) = ready() else { return };
+    let script = "trap 'exit 6' USR1; echo up; while :; do sleep 0.1; done";
+    c.ok(&["run", "-d", "--name", "box", "box:1", "sh", "-c", script]);
+    c.until("it is up", || c.ok(&["logs", "box"]) == "up\n");
+    c.ok(&["stop", "-s", "USR1", "box"]);
+    assert_eq!(c.ok(&["wait", "box"]), "6\n");
+    let (code, _, err) = c.run(&["stop", "-s", "ODD", "box"]);
+    assert_eq!((code, err.as_str()), (1, "Error: invalid signal: ODD\n"));
+    c.ok(&["rm", "box"]);
+}
+
+/// Not one after the other: who does not listen keeps no other one waiting.
+#[test]
+fn several_are_asked_to_end_at_once() {
+    let Some(c) = ready() else { return };
+    for name in ["deaf", "good"] {
+        let script = "[ $0 = deaf ] || trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done";
+        c.ok(&[
+            "run", "-d", "--name", name, "box:1", "sh", "-c", script, name,
+        ]);
+        c.until("it is up", || c.ok(&["logs", name]) == "up\n");
+    }
+    let stop = c
+        .command(&["stop", "-t", "1000", "deaf", "none", "good"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    c.until("the other has ended", || {
+        let told = c.ok(&["ps", "-a", "-f", "name=good", "--format", "{{.Status}}"]);
+        told.starts_with("Exited (3)")
+    });
+    assert!(c.ok(&["ps"]).contains("deaf"));
+    c.ok(&["kill", "deaf"]);
+    let out = stop.wait_with_output().unwrap();
+    assert_eq!(out.stdout, b"deaf\ngood\n");
+    assert_eq!(out.stderr, b"Error: No such container: none\n");
+    assert_eq!(out.status.code(), Some(1));
+    c.ok(&["rm", "deaf", "good"]);
     c.assert_nothing_is_left();
 }

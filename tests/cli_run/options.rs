@@ -104,6 +104,9 @@ fn what_the_image_says() {
         ],
     );
     assert_eq!(c.ok(&["run", "--rm", "told:1"]), "y\n/var/www\n33\n");
+    // Its arguments are its entry point's, and no other's.
+    let echo = ["run", "--rm", "--entrypoint", "echo", "told:1"];
+    assert_eq!(c.ok(&echo), "\n");
     let script = "trap 'exit 8' USR1; echo up; while :; do sleep 0.1; done";
     c.ok(&["run", "-d", "--name", "told", "told:1", script]);
     c.until("it is up", || c.ok(&["logs", "told"]) == "up\n");
@@ -207,7 +210,7 @@ fn a_private_network_without_ports_and_udp() {
         "run",
         "--rm",
         "--network",
-        "private",
+        "bridge",
         "box:1",
         "sh",
         "-c",

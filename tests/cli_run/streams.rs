@@ -43,6 +43,7 @@ fn logs_are_kept_and_chosen_from() {
     );
     assert_eq!(c.ok(&["logs", "--tail", "2", "log"]), "two\nthree");
     assert_eq!(c.ok(&["logs", "--tail", "0", "log"]), "");
+    assert_eq!(c.run(&["logs", "--tail", "-1", "log"]).1, out);
     assert_eq!(c.ok(&["logs", "-n", "1", "--since", "1h", "log"]), "three");
     assert_eq!(c.ok(&["logs", "--since", "2199-01-01", "log"]), "");
     assert_eq!(c.ok(&["logs", "--until", "2000-01-01", "log"]), "");

@@ -7,7 +7,7 @@ use rustix::termios::{Termios, tcgetattr};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ pub struct Typed {
 
 impl Typed {
     pub fn new(c: &Cli, args: &[&str]) -> Typed {
+        Typed::at(c.command(args))
+    }
+
+    pub fn at(mut command: Command) -> Typed {
         let (mut master, mut slave) = (-1, -1);
         let null = std::ptr::null_mut();
         // SAFETY: both numbers are written by the call; the rest is left out.
@@ -41,8 +45,7 @@ impl Typed {
         set_size(&slave, (33, 77)).unwrap();
         let before = tcgetattr(&slave).unwrap();
         let stream = || slave.try_clone().unwrap();
-        let child = c
-            .command(args)
+        let child = command
             .stdin(stream())
             .stdout(stream())
             .stderr(stream())
@@ -153,6 +156,17 @@ fn the_keys_that_leave_it_running() {
     t.type_("echo is $x\n");
     t.sees("is kept\r\n");
     t.type_("\x01d");
+    assert_eq!(t.ends(), 0);
+    // Those that somebody has chosen for docker.
+    let config = c
+        .bench
+        .write("config.json", br#"{"detachKeys":"ctrl-b,x"}"#);
+    let mut attach = c.command(&["attach", "tt"]);
+    attach.env("DOCKER_CONFIG", config.parent().unwrap());
+    let mut t = Typed::at(attach);
+    t.type_("echo is $x\n");
+    t.sees("is kept\r\n");
+    t.type_("\x02x");
     assert_eq!(t.ends(), 0);
     let mut t = Typed::new(&c, &["attach", "tt"]);
     t.type_("exit 7\n");

@@ -46,3 +46,12 @@ pub fn again(args: &[&str], env: &[(&str, String)]) -> Output {
     holder.wait().unwrap();
     out.unwrap()
 }
+
+/// The same, which must succeed; what it printed.
+pub fn succeeds(args: &[&str], env: &[(&str, String)]) -> String {
+    let out = again(args, env);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}{errors}");
+    format!("in a user namespace: {said}{errors}")
+}

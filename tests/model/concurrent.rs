@@ -22,14 +22,15 @@ const OWN: [&str; 4] = ["/t0", "/t1", "/t2", "/t3"];
 /// remount after every `config.remount_every` of each.
 pub fn run(config: &Config) -> Result<Stats, Failure> {
     let bases = [OWN[0], OWN[1], OWN[2], OWN[3], "/shared", "/chaos"];
-    let setup = setup(config.seed * 3, config.target, &bases);
+    let layers = Config::new(config.seed * 3, config.ops, config.target);
+    let setup = setup(&layers, &bases);
     let fail = |what: String| Failure {
         what,
         log: Vec::new(),
     };
     let mut mounted = setup
         .fixture
-        .try_mount(config.target, &config.opts)
+        .try_mount(config.target, &layers.opts)
         .map_err(fail)?;
     let options = DumpOptions {
         mtime: Mtime::NowFrom(setup.start),
@@ -40,7 +41,7 @@ pub fn run(config: &Config) -> Result<Stats, Failure> {
         mtime: Mtime::Exact,
         ..DumpOptions::default()
     };
-    let mut numbers = Numbers::default();
+    let mut numbers = Numbers::new(&layers.opts);
     let mut workers: Vec<Worker> = OWN
         .iter()
         .enumerate()

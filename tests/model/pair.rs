@@ -44,6 +44,8 @@ pub struct Pair {
     mapped: [Option<(OwnedFd, OwnedFd)>; MAPS],
     kernel: bool,
     fuse: bool,
+    /// Lower directories can be renamed, whatever the length of their path.
+    pub redirects: bool,
     /// How many operations the target refused as it may.
     pub declined: usize,
 }
@@ -69,6 +71,7 @@ impl Pair {
             mapped: [const { None }; MAPS],
             kernel: matches!(server, Target::Overlay | Target::OverlayBare),
             fuse: server.is_fuse(),
+            redirects: !matches!(server, Target::Overlay | Target::OverlayBare),
             declined: 0,
         }
     }
@@ -114,8 +117,8 @@ impl Pair {
             // A metacopied file with several names keeps its origin's path too,
             // and what lies below a renamed directory that one's: how long the
             // kernel's redirects get is not to be seen from the operation.
-            (Verb::Rename | Verb::Link, Err(Errno::XDEV)) => long || self.kernel,
-            (Verb::LinkFd, Err(Errno::XDEV)) => self.kernel,
+            (Verb::Rename | Verb::Link, Err(Errno::XDEV)) => long || !self.redirects,
+            (Verb::LinkFd, Err(Errno::XDEV)) => !self.redirects,
             // Kernel overlayfs cannot copy up what no directory holds any more.
             (
                 Verb::Fchmod | Verb::Fchown | Verb::Futimens | Verb::Fsetxattr,

@@ -27,6 +27,29 @@ pub struct Config {
     pub remount_every: usize,
     /// At every remount, let kernel overlayfs serve the layers in between.
     pub cross: bool,
+    /// Only what kernel overlayfs can keep with `userxattr`: no hard links, and
+    /// renames of lower directories may be refused.
+    pub userxattr: bool,
+}
+
+/// Abilities that runs do without, in turn: of a simple upper, whiteout devices,
+/// ways to find files again, trusted marks.
+const WITHOUT: [&str; 4] = [
+    "disable=tmpfile+whiteout_rename+exchange+reflink",
+    "disable=mknod",
+    "disable=open_handles+openat2",
+    "disable=trusted+mknod",
+];
+
+/// The options of a seed: of every six, two have all abilities. Only the layers of
+/// every third seed (`setup`) have no trusted marks.
+fn options(seed: u64, target: Target) -> &'static str {
+    let turn = (seed / 3 % 6) as usize;
+    match (target, seed % 3, turn) {
+        (Target::Capasfs, 0 | 2, 3) => "",
+        (Target::Capasfs, ..) => WITHOUT.get(turn).copied().unwrap_or_default(),
+        _ => "",
+    }
 }
 
 impl Config {
@@ -36,10 +59,11 @@ impl Config {
             seed,
             ops,
             target,
-            opts: String::new(),
+            opts: options(seed, target).to_string(),
             check_every: 250,
             remount_every: 900,
             cross: false,
+            userxattr: false,
         }
     }
 }
@@ -103,7 +127,7 @@ struct Run<'a> {
 
 /// Runs it on new layers.
 pub fn run(config: &Config, source: &Source) -> Result<Stats, Failure> {
-    let setup = setup(config.seed, config.target, &[""]);
+    let setup = setup(config, &[""]);
     let fail = |what| Failure {
         what,
         log: Vec::new(),
@@ -118,13 +142,14 @@ pub fn run(config: &Config, source: &Source) -> Result<Stats, Failure> {
         }
         t => setup.fixture.try_mount(t, &config.opts).map_err(fail)?,
     };
-    let pair = Pair::new(mounted.path(), &setup.reference, setup.start, config.target);
+    let mut pair = Pair::new(mounted.path(), &setup.reference, setup.start, config.target);
+    pair.redirects &= !config.userxattr;
     let mut run = Run {
         config,
         setup: &setup,
         mounted,
         pair,
-        numbers: Numbers::default(),
+        numbers: Numbers::new(&config.opts),
         options: DumpOptions {
             mtime: Mtime::NowFrom(setup.start),
             ..DumpOptions::default()
@@ -160,6 +185,7 @@ impl Run<'_> {
     fn generate(&mut self) -> Result<(), String> {
         let scope = Scope {
             no_user_marks: self.config.cross && self.config.target == Target::Overlay,
+            no_links: self.config.userxattr,
             ..Scope::default()
         };
         let mut generator = Generator::new(self.config.seed, scope);
@@ -262,12 +288,16 @@ impl Run<'_> {
             &self.setup.reference,
             self.mounted.path(),
             &self.options,
-            &mut Numbers::default(),
+            &mut Numbers::new(&self.config.opts),
             (other, own),
         )
         .map_err(|e| format!("mounted by {other:?}: {e}"))?;
         self.mounted.remount_as(own);
         self.stats.remounts += 1;
+        if self.config.userxattr && own == Target::Overlay {
+            // It finds no lower file again in a user namespace.
+            self.numbers = Numbers::new(&self.config.opts);
+        }
         self.check().map_err(|e| format!("after {other:?}: {e}"))
     }
 

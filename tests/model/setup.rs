@@ -4,6 +4,7 @@ use super::exec::Executor;
 use super::generate::{Generator, Scope};
 use super::layers::{Layers, Marks};
 use super::rng::Rng;
+use super::run::Config;
 use crate::common::fixture::Fixture;
 use crate::common::flatten::{copy_tree, flatten};
 use crate::common::live::Target;
@@ -32,7 +33,8 @@ pub fn now() -> i64 {
 /// Makes the layers of a seed: two to four of them, every third seed with
 /// `.wh.` marks (where the target reads them), every third with a layer that
 /// kernel overlayfs wrote.
-pub fn setup(seed: u64, target: Target, bases: &[&str]) -> Setup {
+pub fn setup(config: &Config, bases: &[&str]) -> Setup {
+    let Config { seed, target, .. } = *config;
     let start = now();
     let mut rng = Rng::new(seed ^ 0x5e7);
     let mut fixture = Fixture::new();
@@ -47,7 +49,7 @@ pub fn setup(seed: u64, target: Target, bases: &[&str]) -> Setup {
         Marks::Kernel
     };
     let by_kernel = variant == 2 && target != Target::FuseOverlayfs && bases == [""];
-    let mut layers = Layers::new(seed, marks, !by_kernel);
+    let mut layers = Layers::new(seed, marks, !by_kernel && !config.userxattr);
     let count = 2 + rng.below(3);
     for n in 0..count {
         let dir = fixture.add_lower();

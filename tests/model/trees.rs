@@ -24,10 +24,22 @@ pub fn bumped(want: &str, got: &str) -> bool {
 }
 
 /// Follows inode numbers: one file keeps its number, two never share one.
-#[derive(Default)]
-pub struct Numbers(HashMap<Identity, u64>);
+pub struct Numbers {
+    seen: HashMap<Identity, u64>,
+    /// Marks are `user.*` attributes, which only files and directories can have: the
+    /// others get a number of their own when they are copied up and looked up again.
+    user_marks: bool,
+}
 
 impl Numbers {
+    /// Of a mount with these further options.
+    pub fn new(opts: &str) -> Self {
+        Numbers {
+            seen: HashMap::new(),
+            user_marks: in_user_namespace() || opts.contains("trusted"),
+        }
+    }
+
     /// Takes in two equal trees; what broke the rule, if anything.
     pub fn check(&mut self, reference: &Dump, target: &Dump) -> Option<String> {
         let mut now: HashMap<Identity, u64> = HashMap::new();
@@ -38,17 +50,14 @@ impl Numbers {
                 continue;
             };
             let name = tree::escape(path);
-            // In a user namespace only files and directories carry marks: the
-            // others get a number of their own when they are copied up and
-            // looked up again.
-            let marked = !in_user_namespace()
+            let marked = !self.user_marks
                 || ["dir ", "file "].iter().any(|kind| {
                     reference
                         .lines
                         .get(path)
                         .is_some_and(|line| line.starts_with(kind))
                 });
-            if let Some(was) = self.0.get(id).filter(|was| marked && **was != t.ino) {
+            if let Some(was) = self.seen.get(id).filter(|was| marked && **was != t.ino) {
                 odd.push(format!("{name}: st_ino was {was} and is {}", t.ino));
             }
             if let Some(other) = back.insert((t.dev, t.ino), *id).filter(|o| o != id) {
@@ -59,7 +68,7 @@ impl Numbers {
             }
             now.insert(*id, t.ino);
         }
-        self.0 = now;
+        self.seen = now;
         (!odd.is_empty()).then(|| odd.join("\n"))
     }
 }

@@ -20,7 +20,7 @@ pub const CAPASFS: &str = env!("CARGO_BIN_EXE_capasfs");
 /// after which the layers `l1` and `l2` must be what they were at the first call.
 pub struct Tree {
     dir: tempfile::TempDir,
-    before: OnceCell<Option<[Fingerprint; 2]>>,
+    before: OnceCell<[Fingerprint; 2]>,
 }
 
 impl Tree {
@@ -52,13 +52,17 @@ impl Tree {
             for name in ["l1", "l2"] {
                 age(&self.path(name));
             }
-            Some(self.lowers())
+            self.lowers()
         });
     }
 
-    /// The test changes the layers itself.
-    pub fn unsealed(self) -> Tree {
-        assert!(self.before.set(None).is_ok());
+    /// After a script that changes the layers.
+    pub fn prepared(self, script: &str) -> Tree {
+        let done = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(self.dir.path())
+            .status();
+        assert!(done.unwrap().success(), "{script}");
         self
     }
 
@@ -156,7 +160,7 @@ impl Drop for Tree {
                 break;
             }
         }
-        if let (Some(Some(before)), false) = (self.before.get(), std::thread::panicking()) {
+        if let (Some(before), false) = (self.before.get(), std::thread::panicking()) {
             for (was, is) in before.iter().zip(&self.lowers()) {
                 assert_eq!(was.changes(is), None, "a lower layer was changed");
             }

@@ -538,11 +538,9 @@ fn protected_lower_files_are_not_changed() {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
     let spec = "/i file data=\"x\"\n/a file data=\"x\"\n/d dir\n/d/f file\n/d/s/f file\n/f file data=\"x\"";
     let why = "copies what is protected";
-    let Some((mut fx, mut m)) = mounted(&[spec], &[(Target::FuseOverlayfs, why)]) else {
+    let Some((fx, mut m)) = mounted(&[spec], &[(Target::FuseOverlayfs, why)]) else {
         return;
     };
-    // This test sets flags there itself.
-    fx.no_lower_check();
     let low = fx.lowers()[0].clone();
     let protect = |on: bool| {
         for (name, flag) in [
@@ -558,6 +556,7 @@ fn protected_lower_files_are_not_changed() {
     };
     m.unmount();
     protect(true);
+    fx.seal_as_they_are();
     m.start().unwrap();
     let refused = std::panic::catch_unwind(|| {
         let denied = |r: std::io::Result<()>, what: &str| {
@@ -584,7 +583,10 @@ fn protected_lower_files_are_not_changed() {
         fs::write(m.at("f"), "not protected").unwrap();
     });
     m.unmount();
+    let changed = fx.lower_changes();
     protect(false);
+    fx.seal_as_they_are();
+    assert_eq!(changed, None);
     m.start().unwrap();
     refused.unwrap();
     fs::remove_file(m.at("i")).unwrap();

@@ -230,7 +230,6 @@ fn memory_is_bounded_by_what_the_kernel_knows() {
             fs::File::create(dir.join(format!("f{n}"))).unwrap();
         }
     }
-    fx.no_lower_check();
     let m = fx.mount(Target::Capasfs, "");
     // Its own memory, in KiB: what it has mapped of its program is not counted.
     let own = || m.daemon_status("RssAnon:");

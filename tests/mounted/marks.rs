@@ -1,10 +1,12 @@
 //! Nothing that is done through the mount changes how the next mount reads it.
 
-use super::{Target, mounted, names};
+use super::{Target, mounted, names, ours};
+use crate::common::fixture::Fixture;
 use crate::common::sys::{xattr, xattr_names};
 use crate::common::tree::{DumpOptions, Mtime, compare, dump};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
 #[test]
@@ -86,6 +88,40 @@ fn private_xattrs_set_by_a_caller_are_plain_attributes_or_refused() {
     assert_eq!(fs::read_to_string(m.at("new")).unwrap(), "12345");
     let st = fs::metadata(m.at("new")).unwrap();
     assert_eq!((st.uid(), st.gid(), st.mode() & 0o7777), (0, 0, 0o644));
+}
+
+/// Kernel overlayfs takes the mark away where it cannot find lower files again (in a
+/// user namespace): numbers in a listing are then others than those of the files.
+#[test]
+fn a_directory_that_lost_its_impure_mark() {
+    let files: String = (0..20)
+        .map(|i| format!("/a/f{i} file data=\"{i}\"\n/b/f{i} file data=\"{i}\"\n"))
+        .collect();
+    let Some((fx, mut m)) = ours(|| Fixture::new().lower(&files), "") else {
+        return;
+    };
+    fs::create_dir(m.at("n")).unwrap();
+    for i in 0..20 {
+        fs::rename(m.at(&format!("b/f{i}")), m.at(&format!("n/f{i}"))).unwrap();
+    }
+    m.unmount();
+    // One of them, or none where nothing is found again.
+    for mark in ["user.overlay.impure", "trusted.overlay.impure"] {
+        let _ = rustix::fs::removexattr(fx.upper().join("n"), mark);
+    }
+    m.start().unwrap();
+    // From the second directory on attributes come with the listing.
+    for dir in ["a", "n"] {
+        for entry in fs::read_dir(m.at(dir)).unwrap() {
+            let entry = entry.unwrap();
+            let number = entry.metadata().unwrap().ino();
+            let mut file = fs::File::open(entry.path()).unwrap();
+            assert_eq!(file.metadata().unwrap().ino(), number);
+            let mut data = String::new();
+            file.read_to_string(&mut data).unwrap();
+            assert_eq!(format!("f{data}").as_str(), entry.file_name());
+        }
+    }
 }
 
 #[test]

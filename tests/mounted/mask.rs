@@ -1,5 +1,6 @@
-//! Every other test of this program again without abilities of the kernel, and
-//! with other options. (Abilities of the upper's file system: `tests/features.rs`.)
+//! Every other test of this program again without abilities of the kernel or of
+//! the upper's file system, and with other options. (More combinations of the
+//! latter, straight on the union: `tests/features.rs`.)
 
 use crate::common::live::Target;
 use crate::common::namespace::again;
@@ -141,13 +142,50 @@ fn everything_with_files_opened_without_a_message() {
     again_with("open=zero", &[CACHED, APPENDS]);
 }
 
-/// The kernel then clears set-id bits itself, and lets a setgid bit be that has
-/// no right to execute for the group beside it (or none left by an ACL).
+/// As on a kernel and an upper of old times. The kernel then clears set-id bits
+/// itself, and lets a setgid bit be that has no right to execute for the group
+/// beside it (or none left by an ACL).
 #[test]
-fn everything_without_killpriv_no_opendir_and_openat2() {
+fn everything_without_what_kernels_and_uppers_came_to_have() {
     let setgid = [
         "set_id_bits_stay_when_root_writes_and_setgid_without_x_stays",
         "every_user_mode_and_operation_as_on_a_plain_directory",
     ];
-    again_with("disable=killpriv+no_opendir+openat2", &setgid);
+    let kernel = "killpriv+no_opendir+openat2";
+    let upper = "tmpfile+whiteout_rename+exchange+reflink";
+    again_with(&format!("disable={kernel}+{upper}"), &setgid);
+}
+
+/// What needs file handles: which lower file one was copied up from (the index
+/// of hard links).
+#[test]
+fn everything_without_file_handles() {
+    let linked = [
+        "a_descriptor_of_another_name_sees_the_write",
+        "a_new_link_joins_the_lower_group",
+        "a_write_through_one_name_shows_under_all_live_and_after_remount",
+        "names_of_a_large_file_are_counted_while_its_lower_is_read",
+        "rename_of_one_name_onto_another_of_the_same_file_does_nothing",
+        "unlinking_names_counts_down_over_remounts",
+        "layers_that_kernel_overlayfs_wrote_are_read",
+        "with_userxattr_kernel_overlayfs_reads_ours_and_we_read_its",
+        // Their files that have another name.
+        "a_new_a_small_and_a_large_lower_file_are_used_without_their_names",
+        "attributes_through_a_path_descriptor_of_an_unlinked_file",
+    ];
+    again_with("disable=handles+open_handles", &linked);
+}
+
+/// Marks are `user.overlay.*` then, which symlinks and devices cannot have.
+#[test]
+fn everything_without_whiteout_devices_and_trusted_attributes() {
+    let trusted = [
+        "inode_numbers_stay_over_every_change",
+        "layers_that_kernel_overlayfs_wrote_are_read",
+        "private_xattrs_of_the_layers_are_not_shown",
+        // These count warnings, and find the one that says so.
+        "a_failure_that_is_not_the_callers_is_one_warning_with_its_path",
+        "an_upper_without_attributes_is_served_after_one_warning",
+    ];
+    again_with("disable=mknod+trusted", &trusted);
 }

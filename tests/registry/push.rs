@@ -228,6 +228,25 @@ fn from_a_store_that_can_only_be_read_it_is_pushed_all_the_same() {
     // It is there.
     let friend = Person::new();
     assert_eq!(friend.run(&["pull", "-q", &name], "").code, 0);
+    if !root() {
+        return;
+    }
+    // On a file system that can only be read.
+    let other = format!("{}/other:1", registry.host);
+    tag(&person, &image, &other);
+    let script = format!(
+        "mount --bind {store} {store} && mount -o remount,bind,ro {store} && exec {} push -q {other}",
+        env!("CARGO_BIN_EXE_capas")
+    );
+    let mut command = person.command("unshare");
+    let pushed = crate::accounts::finish(command.args(["-m", "sh", "-c", &script]), "");
+    assert_eq!((pushed.code, pushed.out), (0, format!("{other}\n")));
+    assert!(
+        pushed.err.starts_with("warning: ") && pushed.err.lines().count() == 1,
+        "{}",
+        pushed.err
+    );
+    assert_eq!(friend.run(&["pull", "-q", &other], "").code, 0);
 }
 
 #[test]

@@ -311,3 +311,49 @@ fn a_token_is_got_anew_before_it_runs_out() {
     // The question, a token, one answer with it; a new token before the next.
     assert_eq!(keys[..5], [None, None, bearer(0), None, bearer(1)]);
 }
+
+/// A token server that leads elsewhere does not get our secrets there.
+#[test]
+fn secrets_do_not_follow_a_token_server_elsewhere() {
+    let image = image(&[(layer("a", b"1"), Pack::Gzip)]);
+    let elsewhere = Served::start(Content::new(), |_, _| {
+        Some(Reply::new(200, &[], br#"{"token": "for-all"}"#))
+    });
+    let to = format!("http://{}/token", elsewhere.host);
+    let server = Served::start(Content::new(), move |_, _| {
+        Some(Reply::new(307, &[("location", &to)], b""))
+    });
+    let realm = format!("Bearer realm=\"http://{}/token\"", server.host);
+    let mut content = Content::new();
+    put(&mut content, &image, "app", "1");
+    let registry = Served::start(content, move |asked, _| {
+        let known = asked.authorization.as_deref() == Some("Bearer for-all");
+        (!known).then(|| Reply::new(401, &[("www-authenticate", &realm)], b""))
+    });
+    let name = format!("{}/app:1", registry.host);
+    for (entry, works) in [
+        (json!({"auth": BASE64_STANDARD.encode("me:hidden")}), true),
+        (json!({"identitytoken": "hidden"}), false),
+    ] {
+        let person = Person::new();
+        let auths = json!({"auths": {registry.host.as_str(): entry}});
+        person.write(".docker/config.json", &auths.to_string());
+        let done = person.run(&["pull", "-q", &name], "");
+        assert_eq!(done.code == 0, works, "{done:?}");
+    }
+    let asked = server.asked();
+    assert!(
+        asked[0]
+            .authorization
+            .as_deref()
+            .unwrap()
+            .starts_with("Basic ")
+    );
+    assert!(String::from_utf8_lossy(&asked.last().unwrap().body).contains("refresh_token=hidden"));
+    let others = elsewhere.asked();
+    assert!(!others.is_empty());
+    for asked in others {
+        assert!(asked.what.starts_with("GET ") && asked.authorization.is_none());
+        assert!(asked.body.is_empty() && !asked.what.contains("hidden"));
+    }
+}

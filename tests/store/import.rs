@@ -131,6 +131,63 @@ fn the_image_says_what_was_asked_for() {
     assert_eq!(config["history"][0]["comment"], "a message");
 }
 
+/// An archive in xz that wants 4 GiB of memory to be read.
+fn greedy() -> Vec<u8> {
+    let crc = |data: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(data);
+        crc.sum().to_le_bytes()
+    };
+    let mut out = super::packed::xz();
+    // The size of the dictionary stands in the header of the block, behind that
+    // of the stream; a checksum ends that.
+    let block = &mut out[12..24];
+    assert_eq!(block[..5], [2, 0, 0x21, 1, 0x1c]);
+    block[4] = 40;
+    let sum = crc(&block[..8]);
+    block[8..].copy_from_slice(&sum);
+    out
+}
+
+#[test]
+fn what_layers_are_not_compressed_with_is_read_too() {
+    let b = Bench::new();
+    let tar = rootfs();
+    let mut packed = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    packed.write_all(&tar).unwrap();
+    let packed = packed.finish().unwrap();
+    let path = b.write("a.tar.bz2", &packed);
+    let (read, mut write) = std::io::pipe().unwrap();
+    let piped = std::thread::scope(|scope| {
+        // Byte by byte, as slow pipes give it.
+        scope.spawn(move || {
+            for byte in packed {
+                write.write_all(&[byte]).unwrap();
+            }
+        });
+        import(&b, &["-"], read.into())
+    });
+    let diff = format!("sha256:{}", hex(&tar));
+    for id in [
+        import(&b, &["a.tar.bz2"], Stdio::null()),
+        import(&b, &["-"], file(&path)),
+        piped,
+    ] {
+        let config = config(&b, &id);
+        assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!([diff]));
+        // The blob is one that every program reads.
+        let (image, _) = b.store.find_image(&id).unwrap();
+        let layers = b.store.described_layers(&image).unwrap();
+        assert_eq!(layers[0].blob.digest.hex(), hex(&tar));
+    }
+    b.write("b.tar.xz", &super::packed::xz());
+    let id = import(&b, &["b.tar.xz", "packed:1"], Stdio::null());
+    assert_eq!(config(&b, &id)["os"], "linux");
+    let layers = capas(&b, &["layers", "--tree", "packed:1"], Stdio::null());
+    let text = String::from_utf8(layers.stdout).unwrap();
+    assert!(text.lines().any(|l| l.ends_with(" f")), "{text}");
+}
+
 #[test]
 fn what_is_no_root_filesystem_is_refused() {
     let b = Bench::new();
@@ -139,6 +196,8 @@ fn what_is_no_root_filesystem_is_refused() {
     b.write("empty", b"");
     b.write("a.tar.xz", b"\xfd7zXZ\0\0\0");
     b.write("a.tar.bz2", b"BZh91AY&SY");
+    b.write("a.tar.lz4", b"\x04\x22\x4d\x18");
+    b.write("greedy.tar.xz", &greedy());
     b.write("cut.tar.gz", &gzip(&rootfs())[..60]);
     b.write("evil.tar", &Tar::new().file("../outside/canary", "x").end());
     b.write("device.tar", &Tar::new().add(&entry("d", b'3'), b"").end());
@@ -149,8 +208,10 @@ fn what_is_no_root_filesystem_is_refused() {
         (&["outside"], "Is a directory"),
         (&["text"], "truncated"),
         (&["empty"], "is empty"),
-        (&["a.tar.xz"], "xz -dc FILE | capas import -"),
-        (&["a.tar.bz2"], "bzip2 -dc FILE"),
+        (&["a.tar.xz"], "cannot read the archive"),
+        (&["a.tar.bz2"], "cannot read the archive"),
+        (&["a.tar.lz4"], "lz4 -dc FILE | capas import -"),
+        (&["greedy.tar.xz"], "memory"),
         (&["cut.tar.gz"], "cannot read the archive"),
         (&["evil.tar"], "leads out of the layer"),
         (&["device.tar"], "would be a whiteout"),

@@ -24,7 +24,7 @@ pub fn base() -> Vec<u8> {
         .end()
 }
 
-fn top() -> Vec<u8> {
+pub fn top() -> Vec<u8> {
     Tar::new()
         .dir("etc/")
         .file("etc/motd", "two")
@@ -50,7 +50,7 @@ fn every_format_gives_the_same_layers() {
         let tar = tar.end();
         let again = b.store.load(&b.write("debian.tar", &tar)).unwrap();
         assert_eq!(again[0].id, loaded[0].id);
-        for stream in [tar.clone(), gzip(&tar), zstd(&tar)] {
+        for stream in [tar.clone(), gzip(&tar), zstd(&tar), bzip2(&tar)] {
             let b = Bench::new();
             let loaded = b
                 .store
@@ -77,6 +77,12 @@ fn every_format_gives_the_same_layers() {
         );
     }
     assert!(ids.iter().all(|id| *id == ids[0]));
+}
+
+fn bzip2(data: &[u8]) -> Vec<u8> {
+    let mut out = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    std::io::Write::write_all(&mut out, data).unwrap();
+    out.finish().unwrap()
 }
 
 /// gzip of several members, as eStargz has one for each file.

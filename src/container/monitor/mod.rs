@@ -137,7 +137,11 @@ fn run(
     let (code, why) = (ended.code, ended.why);
     // A step without its build is of no use to anybody.
     let forsaken = record.builder.is_some() && clients.is_empty();
-    let written = match record.auto_remove || forsaken {
+    let goes = match containers.read(&record.id) {
+        Ok(now) => now.goes_when_it_ends(),
+        Err(_) => record.auto_remove,
+    };
+    let written = match goes || forsaken {
         true => containers.remove_held(record, true),
         false => containers
             .update(&record.id, |r| {

@@ -107,7 +107,7 @@ fn what_is_no_such_instruction_is_refused() {
         ("ENV A='1", "no end"),
         ("ENV A=${B", "are read here"),
         ("ENV A=${B:-c", "has no }"),
-        ("ENV A=${B#c}", "are read here"),
+        ("ENV A=${B#c", "has no }"),
         ("ENV A=${B:}", "are read here"),
         ("ENV A=${B:?}", "B is not set"),
         ("ENV A=${B?give it}", "B: give it"),
@@ -148,6 +148,34 @@ fn variables_in_words() {
         words.fill_in("it's \"$A\" `$A `x\n").unwrap(),
         "it's \"1\" $A `x\n"
     );
+    let edits = Words {
+        variables: vec!["P=linux/arm64".into(), "F=a.tar.gz".into(), "S=*x".into()],
+        escape: '\\',
+    };
+    for (text, got) in [
+        ("${P#linux/}-${P##*/}-${P%/*}", "arm64-arm64-linux"),
+        ("${F%.gz} ${F%%.*} ${F#*.} ${F##*.}", "a.tar a tar.gz gz"),
+        (
+            "${F/./_} ${F//./_} ${F/.tar/} ${F//[.]/x}",
+            "a_tar.gz a_tar_gz a.gz a.tar.gz",
+        ),
+        (
+            r"${S#\*} ${S#*} ${S/\*/\}} ${P//\//:}",
+            "x *x }x linux:arm64",
+        ),
+        ("${P%${N:-/arm64}} ${N%x} '${P#l}'", "linux  ${P#l}"),
+        ("${P/linux/${F%%.*}}", "a/arm64"),
+    ] {
+        assert_eq!(edits.expand(text).unwrap(), got, "{text}");
+    }
+    for (bad, why) in [
+        ("${P%x", "\"${P\" has no }"),
+        ("${P/x}", "\"${P\" has no /"),
+        ("${P:%x}", "are read here"),
+    ] {
+        let e = edits.expand(bad).unwrap_err().to_string();
+        assert!(e.contains(why), "{bad}: {e}");
+    }
     let deep = "${N:-".repeat(40) + &"}".repeat(40);
     let e = words.expand(&deep).unwrap_err().to_string();
     assert!(e.contains("too deeply"), "{e}");

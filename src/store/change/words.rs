@@ -1,5 +1,6 @@
 //! Words as a Dockerfile has them.
 
+use super::pattern::{replaced, without_prefix, without_suffix};
 use crate::store::error::{Result, invalid, show};
 use std::iter::Peekable;
 use std::str::Chars;
@@ -29,6 +30,8 @@ enum Mode {
     Text,
     /// The word of a substitution, which ends at its brace.
     Braces,
+    /// The pattern of one, which ends at this and keeps its escapes, as `\`.
+    Pattern(char),
 }
 
 type Input<'a> = Peekable<Chars<'a>>;
@@ -74,6 +77,7 @@ impl Words {
         let ends = |c: char| match mode {
             Mode::Word => c.is_whitespace(),
             Mode::Braces => c == '}',
+            Mode::Pattern(end) => c == end,
             Mode::Line | Mode::Text => false,
         };
         while let Some(c) = chars.next_if(|c| quote.is_some() || !ends(*c)) {
@@ -83,6 +87,10 @@ impl Words {
                     true => out.push(chars.next_if_eq(&'$').unwrap_or(c)),
                     false => out.push(c),
                 },
+                (c, _) if c == self.escape && matches!(mode, Mode::Pattern(_)) => {
+                    out.push('\\');
+                    out.extend(chars.next());
+                }
                 ('\'' | '"', None) => quote = Some(c),
                 (c, Some(q)) if c == q => quote = None,
                 (c, None) if c == self.escape => out.extend(chars.next()),
@@ -109,6 +117,41 @@ impl Words {
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
+    /// A part of a substitution, to the character that ends it.
+    fn part(&self, chars: &mut Input<'_>, name: &str, mode: Mode, depth: usize) -> Result<String> {
+        let end = match mode {
+            Mode::Pattern(end) => end,
+            _ => '}',
+        };
+        let part = self.word(chars, mode, depth + 1)?;
+        match chars.next() == Some(end) {
+            true => Ok(part),
+            false => invalid(format!("\"${{{name}\" has no {end}")),
+        }
+    }
+
+    /// What `#PATTERN`, `%PATTERN` or `/PATTERN/TEXT` make of a variable.
+    fn edited(
+        &self,
+        chars: &mut Input<'_>,
+        name: &str,
+        operator: char,
+        depth: usize,
+    ) -> Result<String> {
+        let value = self.value(name).unwrap_or_default();
+        let twice = chars.next_if_eq(&operator).is_some();
+        let end = if operator == '/' { '/' } else { '}' };
+        let pattern = self.part(chars, name, Mode::Pattern(end), depth)?;
+        match operator {
+            '#' => without_prefix(value, &pattern, twice),
+            '%' => without_suffix(value, &pattern, twice),
+            _ => {
+                let with = self.part(chars, name, Mode::Braces, depth)?;
+                replaced(value, &pattern, &with, twice, MAX_LENGTH)
+            }
+        }
+    }
+
     /// `NAME`, `{NAME}` or `{NAME:-WORD}` and its kin after a `$`.
     fn variable(&self, chars: &mut Input<'_>, depth: usize) -> Result<String> {
         if depth > MAX_DEPTH {
@@ -130,12 +173,9 @@ impl Words {
         let set = value.filter(|v| !colon || !v.is_empty());
         let operator = chars.next();
         let word = match operator {
-            Some('-' | '+' | '?') => {
-                let word = self.word(chars, Mode::Braces, depth + 1)?;
-                if chars.next() != Some('}') {
-                    return invalid(format!("\"${{{name}\" has no }}"));
-                }
-                word
+            Some('-' | '+' | '?') => self.part(chars, &name, Mode::Braces, depth)?,
+            Some(edits @ ('#' | '%' | '/')) if !colon => {
+                return self.edited(chars, &name, edits, depth);
             }
             _ => String::new(),
         };
@@ -147,7 +187,7 @@ impl Words {
             (Some('?'), None) if word.is_empty() => invalid(format!("{name} is not set")),
             (Some('?'), None) => invalid(format!("{name}: {}", show(word.as_bytes()))),
             _ => invalid(format!(
-                "of variables $NAME, ${{NAME}} and ${{NAME:-WORD}} with one of :- - :+ + :? ? are read here, see \"${{{}\"",
+                "of variables $NAME, ${{NAME}} and ${{NAME:-WORD}} with one of :- - :+ + :? ? # ## % %% / // are read here, see \"${{{}\"",
                 show(name.as_bytes())
             )),
         }

@@ -7,6 +7,7 @@ use super::Loaded;
 use super::plan::{Plan, PlannedLayer};
 use crate::store::archive::{Archive, WHOLE, spool};
 use crate::store::change::{self, Config};
+use crate::store::compressed;
 use crate::store::digest::{Digest, Hasher};
 use crate::store::document::{ImageConfig, Platform};
 use crate::store::error::{Context, Result, invalid};
@@ -17,6 +18,7 @@ use crate::store::{Store, to_json};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
+use std::os::unix::fs::FileExt;
 
 /// What the image of an archive is to be.
 #[derive(Debug)]
@@ -40,9 +42,9 @@ impl Store {
     /// For an archive or an instruction that is not as it must be, and when
     /// the store cannot be written.
     pub fn import(&self, mut file: File, wish: Import) -> Result<Loaded> {
-        self.import_with(wish, |staging| match is_whole(&mut file) {
+        self.import_with(wish, |staging| match is_whole(&mut file)? {
             true => Ok(file),
-            false => spool(file, staging),
+            false => spooled(file, staging),
         })
     }
 
@@ -50,8 +52,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::import`].
-    pub fn import_stream(&self, stream: impl Read, wish: Import) -> Result<Loaded> {
-        self.import_with(wish, |staging| spool(stream, staging))
+    pub fn import_stream(&self, stream: impl Read + Send, wish: Import) -> Result<Loaded> {
+        self.import_with(wish, |staging| spooled(stream, staging))
     }
 
     fn import_with(
@@ -73,9 +75,29 @@ impl Store {
     }
 }
 
-/// Can the file be read again, and from its beginning.
-fn is_whole(file: &mut File) -> bool {
-    file.metadata().is_ok_and(|m| m.is_file()) && file.stream_position().is_ok_and(|at| at == 0)
+/// Can the file be read again, from its beginning, and be a layer's blob.
+fn is_whole(file: &mut File) -> Result<bool> {
+    let again = file.metadata().is_ok_and(|m| m.is_file())
+        && file.stream_position().is_ok_and(|at| at == 0);
+    let mut magic = [0; 16];
+    let n = match again {
+        true => file
+            .read_at(&mut magic, 0)
+            .context(|| "cannot read the archive".to_owned())?,
+        false => 0,
+    };
+    Ok(again && !compressed::is_foreign(magic.get(..n).unwrap_or_default()))
+}
+
+/// The stream as a file in staging; without a compression that layers do not
+/// have.
+fn spooled(stream: impl Read + Send, staging: &Staging) -> Result<File> {
+    let say = || "cannot read the archive".to_owned();
+    let (magic, input) = compressed::begin(stream).context(say)?;
+    match compressed::is_foreign(&magic) {
+        true => spool(compressed::plain(&magic, input).context(say)?, staging),
+        false => spool(input, staging),
+    }
 }
 
 /// The digest of what the file holds uncompressed, which must look like a tar
@@ -88,16 +110,10 @@ fn diff_id(file: &mut File) -> Result<Digest> {
     if magic.is_empty() {
         return invalid("the archive is empty: nothing was read");
     }
-    for (known, program) in [
-        (b"\xfd7zXZ\0".as_slice(), "xz"),
-        (b"BZh", "bzip2"),
-        (b"\x04\x22\x4d\x18", "lz4"),
-    ] {
-        if magic.starts_with(known) {
-            return invalid(format!(
-                "the archive is compressed with {program}, which is not read here: try \"{program} -dc FILE | capas import -\""
-            ));
-        }
+    if magic.starts_with(b"\x04\x22\x4d\x18") {
+        return invalid(
+            "the archive is compressed with lz4, which is not read here: try \"lz4 -dc FILE | capas import -\"",
+        );
     }
     let mut plain = decoder(Encoding::of(magic), input).context(say)?;
     let mut hasher = Hasher::default();

@@ -114,7 +114,7 @@ pub(super) fn plan_oci(
         chosen.extend(nameless);
     }
     let mut plans: Vec<Plan> = Vec::new();
-    let mut left = MAX_DOCUMENTS;
+    let mut documents = Documents::default();
     let mut by_manifest: HashMap<Digest, usize> = HashMap::new();
     for top in chosen {
         let Some((descriptor, data, manifest)) = read_manifest(archive, top, wish, 0)? else {
@@ -129,7 +129,7 @@ pub(super) fn plan_oci(
             continue;
         }
         let config_data = read_verified(archive, &manifest.config, MAX_CONFIG)?;
-        count_documents(&mut left, data.len() + config_data.len())?;
+        documents.count(data.len() + config_data.len())?;
         let config = ImageConfig::parse(&config_data)?;
         let layers = planned_layers(&manifest, &config)?;
         by_manifest.insert(descriptor.digest, plans.len());
@@ -145,17 +145,32 @@ pub(super) fn plan_oci(
     Ok(plans)
 }
 
-/// So many bytes of documents more are kept.
-fn count_documents(left: &mut usize, bytes: usize) -> Result<()> {
-    match left.checked_sub(bytes) {
-        Some(rest) => *left = rest,
-        None => {
-            return invalid(format!(
-                "the documents of the images take more than {MAX_DOCUMENTS} bytes: put fewer images into one archive"
-            ));
+/// Counts the documents that are kept in memory.
+pub(super) struct Documents {
+    left: usize,
+}
+
+impl Default for Documents {
+    fn default() -> Documents {
+        Documents {
+            left: MAX_DOCUMENTS,
         }
     }
-    Ok(())
+}
+
+impl Documents {
+    /// So many bytes more are kept.
+    pub(super) fn count(&mut self, bytes: usize) -> Result<()> {
+        match self.left.checked_sub(bytes) {
+            Some(rest) => self.left = rest,
+            None => {
+                return invalid(format!(
+                    "the documents of the images take more than {MAX_DOCUMENTS} bytes: put fewer images into one archive"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn blob_name(digest: &Digest) -> String {
@@ -287,10 +302,10 @@ pub(super) fn plan_docker(archive: &Archive) -> Result<Vec<Plan>> {
     let data = archive.read("manifest.json", MAX_MANIFEST)?;
     let images: Vec<DockerImage> = parse(&data, "manifest.json")?;
     let mut plans = Vec::new();
-    let mut left = MAX_DOCUMENTS;
+    let mut documents = Documents::default();
     for image in images {
         let config_data = archive.read(&image.config, MAX_CONFIG)?;
-        count_documents(&mut left, config_data.len())?;
+        documents.count(config_data.len())?;
         let config = ImageConfig::parse(&config_data)?;
         let members = image.layers.unwrap_or_default();
         if members.len() != config.diff_ids().len() {
