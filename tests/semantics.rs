@@ -232,6 +232,36 @@ fn descriptors_are_given_back() {
     assert_eq!(open(), 0);
 }
 
+/// Kernel overlayfs with `nfs_export=on` marks in the index what is gone.
+#[test]
+fn a_whiteout_in_the_index_is_no_file() {
+    if !direct::able() {
+        return;
+    }
+    let Bed { _dir, rig } = bed("/a file data=\"low\"\n/b link /a\n", "");
+    rig.open().unwrap();
+    rig.op("chmod /a 0600").unwrap();
+    rig.op("unlink /a").unwrap();
+    let entries = rig.index();
+    assert_eq!(entries.len(), 1);
+    rig.close();
+    let entry = rig.dir.join("work/index").join(&entries[0]);
+    std::fs::remove_file(&entry).unwrap();
+    let device = std::process::Command::new("mknod")
+        .arg(&entry)
+        .args(["c", "0", "0"])
+        .status();
+    assert!(device.unwrap().success());
+    rig.open().unwrap();
+    let view = tree::escape(format!("{:?}", rig.view().lines).as_bytes());
+    assert!(view.contains("low") && view.contains("file"), "{view}");
+    rig.op("write /b 0 \"new\"").unwrap();
+    assert_eq!(rig.index(), entries);
+    rig.remount();
+    rig.op("open L /b").unwrap();
+    rig.op("read L 0 \"new\"").unwrap();
+}
+
 /// A large lower file is hidden, not copied.
 #[test]
 fn unlink_copies_nothing() {

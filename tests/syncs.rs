@@ -1,14 +1,21 @@
 //! What reaches the disk before a name appears, by the calls that are made for
-//! it. A program of its own: the recorder is the process's.
+//! it; and what listings count when a call fails. A program of its own: the
+//! recorder is the process's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::print_stderr, missing_docs)]
 
 mod common;
 mod direct;
 
+use capas::sys::Errno;
 use capas::sys::fail::{self, Action};
+use capas::union::Taken;
 use capas::union::options::Fsync;
 use direct::{Rig, variant::Variant};
+use std::sync::{Mutex, PoisonError};
+
+/// Who arms the recorder has it alone.
+static ARMED: Mutex<()> = Mutex::new(());
 
 const LOWER: &str = r#"
 /f file 0644 data="0123456789"
@@ -129,6 +136,7 @@ fn what_is_synced_before_a_name_appears() {
     if !direct::able() {
         return;
     }
+    let _alone = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
     for fsync in [Fsync::Auto, Fsync::Strict, Fsync::Volatile] {
         let dir = tempfile::tempdir().unwrap();
         Rig::build(dir.path(), &[LOWER.to_owned()], Some(""));
@@ -154,11 +162,59 @@ fn what_is_synced_before_a_name_appears() {
     }
 }
 
+/// Each node of a listing with attributes is counted once, and only if the listing
+/// told of it: also where a layer fails in its midst.
+#[test]
+fn a_listing_with_attributes_counts_what_it_tells() {
+    if !direct::able() {
+        return;
+    }
+    let files: String = (0..30)
+        .map(|i| format!("/d/f{i} file\n/e/f{i} file\n"))
+        .collect();
+    let _alone = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    Rig::build(dir.path(), &[files], Some("/d/up file"));
+    let variant = Variant::default_one();
+    let rig = Rig::new(dir.path(), variant.options, variant.features);
+    let mut failed = 0;
+    for nth in 1.. {
+        rig.open().unwrap();
+        let mut told = Vec::new();
+        let d = rig.id("/d").unwrap();
+        fail::arm_reads(nth, Action::Error(Errno::IO));
+        let listed = rig.with(|u| {
+            u.readdir_plus(d, 0, |_, attr| match attr {
+                // As where there is no more room.
+                _ if told.len() == 20 => Taken::No,
+                Some(attr) => {
+                    told.push(attr.id);
+                    Taken::Node
+                }
+                None => Taken::Name,
+            })
+        });
+        let calls = fail::disarm();
+        failed += usize::from(listed.is_err() || told.len() < 20);
+        for id in told {
+            rig.with(|u| u.forget(id, 1));
+        }
+        rig.forget();
+        let left = rig.with(capas::union::Union::nodes);
+        assert_eq!(left, 1, "call {nth}: nodes but the root");
+        rig.close();
+        if calls < nth {
+            break;
+        }
+    }
+    assert!(failed > 2, "{failed} listings failed");
+}
+
 #[test]
 fn the_same_in_a_user_namespace() {
     if !common::able_to_mount() {
         return;
     }
     let said = common::namespace::succeeds(&["--skip", "in_a_user_namespace"], &[]);
-    assert!(said.contains("1 passed"), "{said}");
+    assert!(said.contains("2 passed"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! Removing trees that strangers made.
 
 use super::walk::names;
-use crate::sys::fs::{self as sfs, Replace};
+use crate::sys::fs::{self as sfs, Replace, absent};
 use crate::sys::{At, Errno, Result, dir};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -25,7 +25,8 @@ pub fn remove_tree(path: &Path) -> std::io::Result<()> {
         }
         for name in names {
             if !remove_one(&top, &name)? {
-                empty(&top, &name, &mut moved)?;
+                // Somebody else may be removing from it: a driver that ends.
+                absent(empty(&top, &name, &mut moved))?;
             }
         }
     }
@@ -56,13 +57,18 @@ fn empty(top: &File, name: &OsStr, moved: &mut u64) -> Result<()> {
             continue;
         }
         // It gets another parent, which changes what is in it.
-        open_up(At::Name(fd.as_fd(), &inner))?;
+        if absent(open_up(At::Name(fd.as_fd(), &inner)))?.is_none() {
+            continue;
+        }
         loop {
             *moved += 1;
             let new = OsString::from(format!("moved-{moved}"));
             match sfs::rename(&fd, &inner, top, &new, Replace::No) {
                 Err(Errno::EXIST) => {}
-                done => break done?,
+                done => {
+                    absent(done)?;
+                    break;
+                }
             }
         }
     }
@@ -106,5 +112,25 @@ mod tests {
         remove_tree(&tree).unwrap();
         assert!(!tree.exists());
         assert!(kept.join("sub").exists());
+    }
+
+    #[test]
+    fn several_remove_one_tree() {
+        let tmp = tempfile::tempdir().unwrap();
+        let tree = tmp.path().join("tree");
+        for _ in 0..10 {
+            for n in 0..200 {
+                std::fs::create_dir_all(tree.join(format!("{n}/a/b/c"))).unwrap();
+            }
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..3).map(|_| scope.spawn(|| remove_tree(&tree))).collect();
+                for one in all {
+                    // Nobody gives up before it is gone.
+                    let done = one.join().unwrap();
+                    assert!(done.is_ok() || !tree.exists(), "{done:?}");
+                }
+            });
+            assert!(!tree.exists());
+        }
     }
 }

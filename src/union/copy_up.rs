@@ -298,7 +298,7 @@ impl Union {
         }
         let naming = node.naming.write();
         if let Some((links, name)) = indexed_as {
-            staged.install(&links.dir, &name, Onto::Nothing)?;
+            staged.install(&links.dir, &name, links.onto(&name))?;
             links.added(name.clone());
             {
                 let mut state = node.state.lock();

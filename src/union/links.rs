@@ -2,7 +2,7 @@
 //! hex form of the lower inode's origin, the upper inode that all its names
 //! share.
 
-use crate::layer::marks::origin;
+use crate::layer::{marks::origin, work::Onto};
 use crate::sys::{At, Errno, Result, dir, fs::stat_at, handle};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -17,6 +17,8 @@ pub(super) struct Links {
     pub dir: Arc<OwnedFd>,
     /// Leaf lock.
     names: Mutex<HashSet<OsString>>,
+    /// Where whiteouts were when it was read.
+    whiteouts: HashSet<OsString>,
 }
 
 /// The index name of an origin.
@@ -34,7 +36,7 @@ impl Links {
     /// # Errors
     /// As getdents64(2) and fstatat(2).
     pub(super) fn open(index: OwnedFd) -> Result<Links> {
-        let mut names = HashSet::new();
+        let (mut names, mut whiteouts) = (HashSet::new(), HashSet::new());
         let mut result = Ok(());
         dir::read(dir::open(&index)?, 0, |e| {
             // A whiteout tells, of a mount with `nfs_export`, that a file is gone.
@@ -43,7 +45,7 @@ impl Links {
                 _ => Ok(false),
             };
             match gone {
-                Ok(true) => {}
+                Ok(true) => drop(whiteouts.insert(e.name.to_owned())),
                 Ok(false) => drop(names.insert(e.name.to_owned())),
                 Err(e) => result = Err(e),
             }
@@ -53,6 +55,7 @@ impl Links {
         Ok(Links {
             dir: Arc::new(index),
             names: Mutex::new(names),
+            whiteouts,
         })
     }
 
@@ -90,6 +93,14 @@ impl Links {
     /// The name that an origin's entry gets.
     pub(super) fn new_name(origin: &[u8]) -> OsString {
         hex(origin)
+    }
+
+    /// What a new entry may replace.
+    pub(super) fn onto(&self, name: &OsStr) -> Onto {
+        match self.whiteouts.contains(name) {
+            true => Onto::File,
+            false => Onto::Nothing,
+        }
     }
 
     /// An entry has been made.
