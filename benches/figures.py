@@ -107,19 +107,19 @@ class Figures:
         known = [got <= limit for got, limit in reached if got is not None]
         return "" if not known else "yes" if all(known) else "NO"
 
-    def in_table(self):
-        """Rows with figures; without the points of curves that have no goal and are
-        no other's measure."""
+    def in_table(self, points=False):
+        """Rows with figures; of curves' points those that have a goal or are another's
+        measure, if not all are wanted."""
         measures = {goal.row for row in self.rows.values() for goal in row.goals}
         for name, row in self.rows.items():
-            if self.values[name] and (row.goals or not row.curve or name in measures):
+            if self.values[name] and (points or row.goals or not row.curve or name in measures):
                 yield row
 
-    def table(self):
+    def table(self, points=False):
         kinds = [k for k in KINDS if any(k in values for values in self.values.values())]
         titles = [TITLES[kind] for kind in kinds]
         lines = ["| work | " + " | ".join(titles) + " | goal | met |", "|---|" + "---|" * (len(kinds) + 2)]
-        for row in self.in_table():
+        for row in self.in_table(points):
             cells = [self.cell(row, kind) for kind in kinds]
             goals = "; ".join(self.goal_text(row, goal) for goal in row.goals)
             extra = [f"{EXTRA[kind]}: {self.cell(row, kind)}" for kind in row.extra if self.median(row.name, kind)]

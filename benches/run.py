@@ -89,7 +89,7 @@ def main():
         for turn in range(args.rounds):
             one_round(bench, figures, rows, turn)
             say(f"round {turn + 1} of {args.rounds} done")
-    print("\n\n".join([figures.table(), *figures.left_out()]))
+    print("\n\n".join([figures.table(points=True), *figures.left_out()]))
     if args.json:
         write_json(figures, args.json)
     if args.plots:
