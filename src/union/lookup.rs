@@ -277,11 +277,24 @@ impl Union {
             }
             if index.is_some() {
                 let value = marks.nlink.as_deref();
-                found.nlink = value.and_then(|v| Count::decode(v, lower_nlink));
+                let decode = |below| value.and_then(|v| Count::decode(v, below));
+                found.nlink = decode(lower_nlink);
+                if found.nlink.is_none() && value.is_some() && lower_nlink.is_none() {
+                    found.nlink = decode(self.nlink_below(parent, name, found.ino)?);
+                }
                 found.index = index;
             }
         }
         Ok(found)
+    }
+
+    /// The link count of a lower inode that cannot be opened by its handle: a name that
+    /// was linked up, and whose count is not yet the upper's, hides it.
+    fn nlink_below(&self, parent: &Arc<Node>, name: &OsStr, ino: u64) -> Result<Option<u32>> {
+        Ok(match self.find_below(parent, Search::Name(name.to_owned()))? {
+            InLowers::File(stat, _) if self.inos.map(stat.dev, stat.ino) == ino => Some(stat.nlink),
+            _ => None,
+        })
     }
 
     /// Search the lowers of a directory. Where its listing is known, that says
