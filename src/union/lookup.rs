@@ -291,10 +291,14 @@ impl Union {
     /// The link count of a lower inode that cannot be opened by its handle: a name that
     /// was linked up, and whose count is not yet the upper's, hides it.
     fn nlink_below(&self, parent: &Arc<Node>, name: &OsStr, ino: u64) -> Result<Option<u32>> {
-        Ok(match self.find_below(parent, Search::Name(name.to_owned()))? {
-            InLowers::File(stat, _) if self.inos.map(stat.dev, stat.ino) == ino => Some(stat.nlink),
-            _ => None,
-        })
+        Ok(
+            match self.find_below(parent, Search::Name(name.to_owned()))? {
+                InLowers::File(stat, _) if self.inos.map(stat.dev, stat.ino) == ino => {
+                    Some(stat.nlink)
+                }
+                _ => None,
+            },
+        )
     }
 
     /// Search the lowers of a directory. Where its listing is known, that says
