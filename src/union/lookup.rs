@@ -280,7 +280,7 @@ impl Union {
                 let decode = |below| value.and_then(|v| Count::decode(v, below));
                 found.nlink = decode(lower_nlink);
                 if found.nlink.is_none() && value.is_some() && lower_nlink.is_none() {
-                    found.nlink = decode(self.nlink_below(parent, name, found.ino)?);
+                    found.nlink = decode(self.nlink_below(parent, name, found.ino));
                 }
                 found.index = index;
             }
@@ -290,15 +290,17 @@ impl Union {
 
     /// The link count of a lower inode that cannot be opened by its handle: a name that
     /// was linked up, and whose count is not yet the upper's, hides it.
-    fn nlink_below(&self, parent: &Arc<Node>, name: &OsStr, ino: u64) -> Result<Option<u32>> {
-        Ok(
-            match self.find_below(parent, Search::Name(name.to_owned()))? {
-                InLowers::File(stat, _) if self.inos.map(stat.dev, stat.ino) == ino => {
-                    Some(stat.nlink)
-                }
-                _ => None,
-            },
-        )
+    fn nlink_below(&self, parent: &Arc<Node>, name: &OsStr, ino: u64) -> Option<u32> {
+        match self.find_below(parent, Search::Name(name.to_owned())) {
+            Ok(InLowers::File(stat, _)) => {
+                (self.inos.map(stat.dev, stat.ino) == ino).then_some(stat.nlink)
+            }
+            Ok(_) => None,
+            Err(e) => {
+                log::debug!("the link count of {name:?}, which a lower layer has: {e}");
+                None
+            }
+        }
     }
 
     /// Search the lowers of a directory. Where its listing is known, that says

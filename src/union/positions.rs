@@ -45,6 +45,9 @@ const DOTS: u64 = 2;
 /// More names than any upper directory ever has.
 const ROOM: u32 = 40;
 
+/// Where all cookies are less, positions of ours can be so, too.
+const FEW: u64 = 1 << 30;
+
 /// Takes down the cookies of a directory in the order of its entries.
 #[derive(Debug, Default)]
 pub(super) struct Taking {
@@ -76,9 +79,16 @@ impl Taking {
 
     pub(super) fn done(mut self) -> Positions {
         let cookies = &mut self.cookies;
-        let taken: HashSet<u64> = cookies.known.iter().map(|(c, ..)| c >> ROOM).collect();
-        let free = (1..).find(|part| !taken.contains(part)).unwrap_or(1);
-        cookies.base = free << ROOM;
+        let last = cookies.known.iter().map(|(c, ..)| *c).max();
+        cookies.base = match last.unwrap_or_default() {
+            // Old 32-bit programs take no position from 2^31 on.
+            last if last < FEW => last,
+            _ => {
+                let parts = cookies.known.iter().map(|(c, ..)| c >> ROOM);
+                let taken: HashSet<u64> = parts.collect();
+                (1..).find(|part| !taken.contains(part)).unwrap_or(1) << ROOM
+            }
+        };
         // Not every file system lists `.` and `..`, and none a directory that was
         // removed: then they come first, at positions of ours.
         let unseen = self.shown.map(|seen| !seen);
@@ -202,6 +212,23 @@ mod tests {
             let start = positions.start(behind, 3);
             assert_eq!((start.place, start.shown), (place + 1, [true; 2]));
         }
+    }
+
+    #[test]
+    fn small_cookies_have_small_positions_behind_them() {
+        let mut taking = Taking::default();
+        taking.dot(0, 1);
+        taking.dot(1, 2);
+        taking.name(40);
+        taking.name(FEW - 1);
+        let positions = taking.done();
+        for place in 2..10 {
+            let behind = positions.behind(place, 2);
+            assert!((FEW..FEW + 20).contains(&behind), "{behind}");
+            let start = positions.start(behind, 2);
+            assert_eq!((start.place, start.shown), (place + 1, [true; 2]));
+        }
+        assert_eq!(positions.start(FEW - 1, 2).place, 2);
     }
 
     #[test]
