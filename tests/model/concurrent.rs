@@ -41,7 +41,7 @@ pub fn run(config: &Config) -> Result<Stats, Failure> {
         mtime: Mtime::Exact,
         ..DumpOptions::default()
     };
-    let mut numbers = Numbers::new(&layers.opts);
+    let mut numbers = Numbers::new(&layers);
     let mut workers: Vec<Worker> = OWN
         .iter()
         .enumerate()

@@ -149,7 +149,7 @@ pub fn run(config: &Config, source: &Source) -> Result<Stats, Failure> {
         setup: &setup,
         mounted,
         pair,
-        numbers: Numbers::new(&config.opts),
+        numbers: Numbers::new(config),
         options: DumpOptions {
             mtime: Mtime::NowFrom(setup.start),
             ..DumpOptions::default()
@@ -288,7 +288,7 @@ impl Run<'_> {
             &self.setup.reference,
             self.mounted.path(),
             &self.options,
-            &mut Numbers::new(&self.config.opts),
+            &mut Numbers::new(self.config),
             (other, own),
         )
         .map_err(|e| format!("mounted by {other:?}: {e}"))?;
@@ -296,7 +296,7 @@ impl Run<'_> {
         self.stats.remounts += 1;
         if self.config.userxattr && own == Target::Overlay {
             // It finds no lower file again in a user namespace.
-            self.numbers = Numbers::new(&self.config.opts);
+            self.numbers = Numbers::new(self.config);
         }
         self.check().map_err(|e| format!("after {other:?}: {e}"))
     }
