@@ -3,7 +3,7 @@
 use super::{cgroup, rootfs};
 use crate::store::error::{Context, Error, Result, show};
 use crate::store::remove_if_there;
-use crate::sys::creds;
+use crate::sys::{creds, process::ending_with_us};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -109,7 +109,8 @@ impl Runtime {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         adjust(&mut command);
-        let status = command
+        // What it made after us would be nobody's.
+        let status = ending_with_us(&mut command)
             .status()
             .context(|| format!("cannot run {}", self.program.display()))?;
         // The streams are the command's; nobody else may keep them open.
