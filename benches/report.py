@@ -21,11 +21,12 @@ def arguments():
     return parser.parse_args()
 
 
-def about(run):
-    """What was measured where."""
+def about(run, all_rounds):
+    """What was measured where, in how many rounds."""
     date, memory = run["date"].split("T")[0], round(run["memory"] / 2**30)
     kernel = ".".join(run["kernel"].split("-")[0].split(".")[:2])
-    rounds = f"{run['rounds']} round{'s' * (run['rounds'] != 1)}"
+    few, many = min(all_rounds), max(all_rounds)
+    rounds = f"{few} round{'s' * (few != 1)}" if few == many else f"{few} to {many} rounds"
     small = ", small and short (`--quick`)" if run["quick"] else ""
     options = f", capasfs with `{run['capasfs_options']}`" if run["capasfs_options"] else ""
     return (
@@ -51,7 +52,7 @@ def main():
         with open(path, encoding="utf-8") as file:
             documents.append(json.load(file))
     figures = from_json(documents)
-    parts = [about(figures.about), figures.table(), *figures.left_out()]
+    parts = [about(figures.about, [one["rounds"] for one in documents]), figures.table(), *figures.left_out()]
     if args.plots:
         made = plots(figures, rows_layers.CURVES, args.plots)
         if args.readme:
