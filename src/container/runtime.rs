@@ -132,7 +132,12 @@ impl Runtime {
     /// When it cannot be run, or something stays.
     pub fn delete(&self, id: &str) -> Result<()> {
         let forgotten = match state_dir()?.join(id).exists() {
-            true => self.do_to(&["delete", "--force"], id, "clean up"),
+            true => {
+                let delete = || self.do_to(&["delete", "--force"], id, "clean up");
+                // Who was killed meanwhile has left the rest, of which nobody else knows
+                // once it is written down that the container has ended.
+                delete().or_else(|_| delete())
+            }
             false => Ok(()),
         };
         forgotten.and(cgroup::remove(id))

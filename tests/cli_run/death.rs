@@ -201,6 +201,27 @@ fn a_runtime_ends_with_the_monitor_that_asked_it() {
     c.assert_nothing_is_left();
 }
 
+#[test]
+fn a_runtime_that_dies_while_it_cleans_up_is_asked_again() {
+    let Some(c) = ready() else { return };
+    let text = "#!/bin/sh\ncase \" $* \" in *\" delete \"*) [ -e $0.died ] || { >$0.died; kill -9 $$; };; esac\nexec runc \"$@\"\n";
+    let runtime = c.bench.write("dying-runtime", text.as_bytes());
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let runtime = runtime.to_str().unwrap();
+    c.run(&[
+        "--runtime",
+        runtime,
+        "run",
+        "--name",
+        "box",
+        "box:1",
+        "true",
+    ]);
+    assert!(Path::new(&format!("{runtime}.died")).exists());
+    c.ok(&["rm", "box"]);
+    c.assert_nothing_is_left();
+}
+
 /// As if the way had been changed behind the check, by a runtime that lets
 /// itself be led.
 #[test]
