@@ -43,6 +43,12 @@ pub enum Pull {
 /// What a command finds, as `create` and `exec` take it.
 #[derive(Debug, clap::Args)]
 pub struct Around {
+    /// Keep its standard input open, and hand ours on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
     /// Set a variable, or hand ours on
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -85,12 +91,6 @@ pub struct Create {
     /// A name for the container
     #[arg(long)]
     pub name: Option<String>,
-    /// Keep its standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    pub tty: bool,
     /// What the command finds.
     #[command(flatten)]
     pub around: Around,
@@ -274,9 +274,9 @@ fn settings(args: &Create, detached: bool) -> Result<Settings> {
         (key.to_owned(), value.to_owned())
     });
     Ok(Settings {
-        tty: args.tty,
-        stdin: args.interactive,
-        stdin_once: args.interactive && !detached,
+        tty: args.around.tty,
+        stdin: args.around.interactive,
+        stdin_once: args.around.interactive && !detached,
         hostname: args.hostname.clone(),
         read_only: args.read_only,
         mounts,

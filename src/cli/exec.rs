@@ -13,12 +13,6 @@ pub struct Args {
     /// Leave it running
     #[arg(short, long)]
     pub detach: bool,
-    /// Hand our standard input on
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    pub tty: bool,
     /// What the command finds.
     #[command(flatten)]
     pub around: Around,
@@ -41,17 +35,17 @@ pub struct Args {
 /// When the container does not run, or the command cannot be started.
 pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) -> Outcome {
     let record = containers.find(&args.name)?;
-    check_terminal(args.tty, args.interactive && !args.detach)?;
+    check_terminal(args.around.tty, args.around.interactive && !args.detach)?;
     let env = args.around.environment()?;
     output.out.flush()?;
-    let own_streams = !args.tty && !args.detach;
+    let own_streams = !args.around.tty && !args.detach;
     let wish = Exec {
         args: args.args,
         env,
         user: args.around.user,
         working_dir: args.around.workdir,
-        tty: args.tty,
-        input: args.interactive,
+        tty: args.around.tty,
+        input: args.around.interactive,
         detach: args.detach,
     };
     match containers.exec(&record, &wish) {

@@ -2,7 +2,8 @@
 
 use super::units;
 use crate::store::error::{Result, invalid, show};
-use crate::store::image::{Image, RepoDigest, raw_config};
+use crate::store::image::{Image, raw_config};
+use crate::store::repo_digest::RepoDigest;
 use crate::store::{Digest, Reference, Store};
 use glob::{MatchOptions, Pattern};
 use serde_json::Value;

@@ -40,7 +40,8 @@ pub fn run(
 ) -> Outcome {
     let keys = detach_keys(args.detach_keys.as_deref())?;
     let runtime = Runtime::find(runtime)?;
-    check_terminal(args.create.tty, args.create.interactive && !args.detach)?;
+    let around = &args.create.around;
+    check_terminal(around.tty, around.interactive && !args.detach)?;
     let record = create::make(containers, args.create, args.detach)?;
     if args.detach {
         containers

@@ -5,9 +5,10 @@ use crate::store::document::{
     Descriptor, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, Top,
 };
 use crate::store::error::{Error, Result, invalid};
-use crate::store::image::{self, Image, RepoDigest};
+use crate::store::image::{self, Image};
 use crate::store::load::{Origin, Plan, PlannedLayer, Source, Step, planned_layers};
 use crate::store::pipeline::Blob;
+use crate::store::repo_digest::RepoDigest;
 use crate::store::{Digest, Name, Reference, Store, platform};
 use std::collections::HashMap;
 use std::fs::File;

@@ -8,8 +8,9 @@ use crate::store::document::{
     Descriptor, ImageConfig, MAX_CONFIG, MAX_MANIFEST, REF_NAME, Top, parse, parse_top,
 };
 use crate::store::error::{Context, Error, Result, invalid};
-use crate::store::image::{Image, RepoDigest};
+use crate::store::image::Image;
 use crate::store::pipeline::Encoding;
+use crate::store::repo_digest::RepoDigest;
 use crate::store::staging::Staging;
 use crate::store::{Digest, Reference, Store};
 use flate2::Compression;

@@ -62,6 +62,7 @@ pub mod pipeline;
 pub mod platform;
 pub mod reference;
 pub mod remove;
+pub mod repo_digest;
 pub mod save;
 pub mod skeleton;
 pub mod staging;

@@ -4,8 +4,9 @@ use super::Store;
 use super::digest::Digest;
 use super::document::REF_NAME;
 use super::error::{Error, Result};
-use super::image::{Asked, ID, Image, RepoDigest, entries_of, find, set_digests};
+use super::image::{Asked, ID, Image, entries_of, find};
 use super::reference::Reference;
+use super::repo_digest::{RepoDigest, set_digests};
 
 /// A container, as far as images are concerned.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ mod links;
 mod list_real;
 mod lookup;
 mod lower;
+mod merged;
 mod name;
 mod node;
 mod open;

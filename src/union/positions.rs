@@ -41,7 +41,7 @@ pub(super) struct Start {
 }
 
 /// `.` and `..` come first.
-const DOTS: u64 = 2;
+pub(super) const DOTS: u64 = 2;
 /// More names than any upper directory ever has.
 const ROOM: u32 = 40;
 
@@ -153,7 +153,7 @@ impl Positions {
         let at = usize::try_from(place).unwrap_or(usize::MAX);
         match cookies.behind.get(at) {
             Some(cookie) => *cookie,
-            None => cookies.base + DOTS + (place - lowers) + 1,
+            None => cookies.base + DOTS + place.saturating_sub(lowers) + 1,
         }
     }
 

@@ -4,8 +4,8 @@
 //! is kept apart ([`Rare`]).
 
 use super::{
-    dirs::LowerDir, file::PASSTHROUGH_FROM, name::Name, node::Node, partial::Partial,
-    prefetch::PREFETCH_TO, readdir::Listing, stack::Stack,
+    dirs::LowerDir, file::PASSTHROUGH_FROM, merged::Listing, name::Name, node::Node,
+    partial::Partial, prefetch::PREFETCH_TO, stack::Stack,
 };
 use crate::sys::fs::{Stat, Time};
 use std::ffi::{OsStr, OsString};

@@ -2,7 +2,6 @@
 
 use super::harness::{Cli, ready};
 use capas::sys::tree::{SIGKILL, kill};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 fn running(c: &Cli, more: &[&str]) -> (u32, u32) {
@@ -97,16 +96,13 @@ fn a_runtime_that_dies_leaves_no_control_groups() {
         return;
     }
     // In one of them is what it has started so far.
-    let text = "#!/bin/sh\nfor id; do :; done\ncase \" $* \" in *' run '*) ;; *) exit 0 ;; esac\n\
+    let text = "for id; do :; done\ncase \" $* \" in *' run '*) ;; *) exit 0 ;; esac\n\
                 for dir in /sys/fs/cgroup /sys/fs/cgroup/*/; do\n\
                 [ -e $dir/cgroup.procs ] || continue\n\
                 mkdir -p $dir/capas/$id\nlast=$dir/capas/$id\ndone\n\
                 sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >$last/cgroup.procs\n\
                 kill -9 $$\n";
-    let runtime = c.bench.dir.path().join("dying-runtime");
-    std::fs::write(&runtime, text).unwrap();
-    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let runtime = runtime.to_str().unwrap();
+    let runtime = &c.runtime(text);
     let (code, _, err) = c.run(&[
         "--runtime",
         runtime,
@@ -169,10 +165,8 @@ fn a_root_that_was_mounted_before_is_the_monitors_too() {
 #[test]
 fn a_runtime_ends_with_the_monitor_that_asked_it() {
     let Some(c) = ready() else { return };
-    let text = "#!/bin/sh\ncase \" $* \" in *\" run \"*) echo $$ >$0.pid; exec sleep 1000;; esac\nexec runc \"$@\"\n";
-    let runtime = c.bench.write("waiting-runtime", text.as_bytes());
-    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let runtime = runtime.to_str().unwrap();
+    let waits = "case \" $* \" in *\" run \"*) echo $$ >$0.pid; exec sleep 1000;; esac";
+    let runtime = &c.runtime(waits);
     c.ok(&[
         "--runtime",
         runtime,
@@ -204,10 +198,9 @@ fn a_runtime_ends_with_the_monitor_that_asked_it() {
 #[test]
 fn a_runtime_that_dies_while_it_cleans_up_is_asked_again() {
     let Some(c) = ready() else { return };
-    let text = "#!/bin/sh\ncase \" $* \" in *\" delete \"*) [ -e $0.died ] || { >$0.died; kill -9 $$; };; esac\nexec runc \"$@\"\n";
-    let runtime = c.bench.write("dying-runtime", text.as_bytes());
-    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let runtime = runtime.to_str().unwrap();
+    let dies =
+        "case \" $* \" in *\" delete \"*) [ -e $0.died ] || { >$0.died; kill -9 $$; };; esac";
+    let runtime = &c.runtime(dies);
     c.run(&[
         "--runtime",
         runtime,
@@ -229,13 +222,10 @@ fn a_command_that_works_outside_is_ended() {
     let Some(c) = ready() else { return };
     let seconds = "73125";
     let text = format!(
-        "#!/bin/sh\nfor word; do case $word in run|exec) [ -e \"$0.$word\" ] || continue\n\
-         (cd /; exec sleep {seconds}) </dev/null >/dev/null 2>&1 & echo $! >pid\nexit 0 ;; esac; done\n\
-         PATH=$PATH:/usr/sbin:/usr/local/sbin exec runc \"$@\"\n"
+        "for word; do case $word in run|exec) [ -e \"$0.$word\" ] || continue\n\
+         (cd /; exec sleep {seconds}) </dev/null >/dev/null 2>&1 & echo $! >pid\nexit 0 ;; esac; done"
     );
-    let runtime = c.bench.write("led-runtime", text.as_bytes());
-    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let runtime = runtime.to_str().unwrap();
+    let runtime = &c.runtime(&text);
     let misled = |word: &str| format!("{runtime}.{word}");
     let refused = |args: &[&str], expected: i32| {
         let (code, _, err) = c.run(args);

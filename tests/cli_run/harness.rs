@@ -5,6 +5,7 @@ use rustix::fs::inotify;
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -120,6 +121,15 @@ pub fn pasta() -> bool {
 }
 
 impl Cli {
+    /// A runtime that does this first (`sh`) and then what runc does: its path.
+    pub fn runtime(&self, first: &str) -> String {
+        let text =
+            format!("#!/bin/sh\n{first}\nPATH=$PATH:/usr/sbin:/usr/local/sbin exec runc \"$@\"\n");
+        let path = self.bench.write("a-runtime", text.as_bytes());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_capas"));
         command

@@ -1,7 +1,6 @@
 //! A container from its start to its end, by the commands that people know.
 
 use super::harness::ready;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -180,11 +179,9 @@ fn a_prune_goes_on_where_one_cannot_be_removed() {
 #[test]
 fn the_end_of_a_short_command_is_waited_for() {
     let Some(c) = ready() else { return };
-    let text = "#!/bin/sh\nPATH=$PATH:/usr/sbin:/usr/local/sbin runc \"$@\"\n\
-                code=$?\nsleep 0.4\nexit $code\n";
-    let runtime = c.bench.write("slow-runtime", text.as_bytes());
-    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let runtime = runtime.to_str().unwrap();
+    let slow = "PATH=$PATH:/usr/sbin:/usr/local/sbin runc \"$@\"\n\
+                code=$?\nsleep 0.4\nexit $code";
+    let runtime = &c.runtime(slow);
     let args = ["run", "-d", "--name", "box", "box:1", "sh", "-c", "exit 7"];
     c.ok(&[&["--runtime", runtime][..], &args].concat());
     assert!(c.ok(&["ps", "-a"]).contains("Up "));

@@ -9,10 +9,10 @@ use crate::store::document::{
     Manifest, Platform, REF_NAME, Top, parse, parse_top,
 };
 use crate::store::error::{Result, invalid};
-use crate::store::image::RepoDigest;
 use crate::store::pipeline::Blob;
 use crate::store::platform;
 use crate::store::reference::Reference;
+use crate::store::repo_digest::RepoDigest;
 use std::collections::HashMap;
 
 /// How deep indexes may refer to indexes.

@@ -5,9 +5,9 @@ use super::super::{
     Union,
     dirs::LowerDir,
     lower::{InLowers, Search},
+    merged::LowerName,
     open::SetupError,
     options::{Options, Xino},
-    readdir::LowerName,
     state::LowerFile,
 };
 use super::{identity, seen};
