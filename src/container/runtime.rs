@@ -3,7 +3,7 @@
 use super::{cgroup, rootfs};
 use crate::store::error::{Context, Error, Result, show};
 use crate::store::remove_if_there;
-use crate::sys::{creds, process::killed_with_us};
+use crate::sys::creds;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -109,9 +109,7 @@ impl Runtime {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         adjust(&mut command);
-        // What it made after us would be nobody's. Signals that we hold are for the
-        // command that it starts.
-        let status = killed_with_us(&mut command)
+        let status = command
             .status()
             .context(|| format!("cannot run {}", self.program.display()))?;
         // The streams are the command's; nobody else may keep them open.

@@ -2,10 +2,8 @@
 
 use super::{Errno, Result, check};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 /// What the serving process is called in /proc and ps, whatever link it was
@@ -231,33 +229,19 @@ pub fn enter_mount_namespace(namespace: &Path) -> Result<()> {
 /// The signals that ask a daemon to end.
 const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
-/// In a child of `parent`: `signal` comes when the thread that made it is no more,
-/// whatever ended that.
-fn die_with(parent: Pid, signal: Signal) -> std::io::Result<()> {
-    set_parent_process_death_signal(Some(signal))?;
-    match getppid() == Some(parent) {
-        true => Ok(()),
-        // It has ended already.
-        false => Err(Errno::SRCH.into()),
-    }
-}
-
-/// Lets a command that is started be killed when the thread that starts it is no
-/// more. Signals that this process holds back it holds back, too.
-pub fn killed_with_us(command: &mut std::process::Command) -> &mut std::process::Command {
-    let us = getpid();
-    let prepare = move || die_with(us, Signal::KILL);
-    // SAFETY: between fork and exec it only makes calls that may be made there,
-    // and allocates nothing.
-    unsafe { command.pre_exec(prepare) }
-}
-
 /// Lets a command that is started end with us: it gets the signals that this
-/// process holds back, and SIGTERM when the thread that starts it is no more.
+/// process holds back, and SIGTERM when the thread that starts it is no more,
+/// whatever ended it.
 pub fn ending_with_us(command: &mut std::process::Command) -> &mut std::process::Command {
+    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+    use std::os::unix::process::CommandExt;
     let us = getpid();
     let prepare = move || {
-        die_with(us, Signal::TERM)?;
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        if getppid() != Some(us) {
+            // We have ended already.
+            return Err(Errno::SRCH.into());
+        }
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set that the other call reads.
         let done = unsafe {

@@ -161,40 +161,6 @@ fn a_root_that_was_mounted_before_is_the_monitors_too() {
     c.assert_nothing_is_left();
 }
 
-/// It would go on making what the next command has just cleaned up.
-#[test]
-fn a_runtime_ends_with_the_monitor_that_asked_it() {
-    let Some(c) = ready() else { return };
-    let waits = "case \" $* \" in *\" run \"*) echo $$ >$0.pid; exec sleep 1000;; esac";
-    let runtime = &c.runtime(waits);
-    c.ok(&[
-        "--runtime",
-        runtime,
-        "create",
-        "--name",
-        "box",
-        "box:1",
-        "true",
-    ]);
-    let mut asker = c.command(&["--runtime", runtime, "start", "box"]);
-    let mut asker = asker.stderr(std::process::Stdio::null()).spawn().unwrap();
-    let told = format!("{runtime}.pid");
-    let pid = || {
-        std::fs::read_to_string(&told)
-            .ok()?
-            .trim()
-            .parse::<u32>()
-            .ok()
-    };
-    c.until("the runtime works", || pid().is_some());
-    let there = format!("/proc/{}", pid().unwrap());
-    kill(c.monitor("box"), SIGKILL).unwrap();
-    c.until("it ends", || !Path::new(&there).exists());
-    asker.wait().unwrap();
-    c.ok(&["rm", "-f", "box"]);
-    c.assert_nothing_is_left();
-}
-
 #[test]
 fn a_runtime_that_dies_while_it_cleans_up_is_asked_again() {
     let Some(c) = ready() else { return };
