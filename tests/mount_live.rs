@@ -170,6 +170,47 @@ fn an_upper_around_anothers_is_refused() {
     ok(&tree.shell("umount m2"));
 }
 
+/// A few names below are looked at one by one; of many, the locks of the system
+/// tell who claims what.
+#[test]
+fn an_upper_of_many_names_around_anothers_is_refused() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    for dir in ["a/b/u", "c/w", "w2", "m2"] {
+        fs::create_dir_all(tree.path(dir)).unwrap();
+    }
+    for name in 0..1000 {
+        fs::write(tree.path(&format!("a/{name}")), "").unwrap();
+    }
+    let own = tree.text("lowerdir=@/l1,upperdir=@/a/b/u,workdir=@/c/w");
+    ok(&tree.capasfs(&["-o", &own, "m"]));
+    let options = tree.text("lowerdir=@/l1,upperdir=@/a,workdir=@/w2");
+    let said = tree.capasfs(&["-o", &options, "m2"]);
+    let want = "capasfs: upperdir @/a contains a directory that another live mount writes\n";
+    assert_eq!(stderr(&said), tree.text(want));
+    assert_eq!((code(&said), tree.mounted("m2")), (32, None));
+}
+
+/// Only mounts claim; others may have locks of their own for directories.
+#[test]
+fn a_lock_that_is_no_mounts_is_no_claim() {
+    if !able_to_mount() {
+        return;
+    }
+    let tree = Tree::new();
+    for dir in ["a/u/inside", "w2", "m2"] {
+        fs::create_dir_all(tree.path(dir)).unwrap();
+    }
+    let options = tree.text("lowerdir=@/l1,upperdir=@/a/u,workdir=@/w2");
+    for locked in ["a", "a/u/inside"] {
+        ok(&tree.shell(&format!(
+            "flock -x {locked} $capasfs -o {options} m2 && umount m2"
+        )));
+    }
+}
+
 #[test]
 fn umount_and_mount_in_quick_succession() {
     if !able_to_mount() {

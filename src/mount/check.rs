@@ -338,21 +338,33 @@ pub(super) fn above(dir: impl AsFd) -> Result<Vec<Identity>, Errno> {
 
 /// [`above`], or on over the mounts' roots up to `/`.
 fn walk_up(dir: impl AsFd, over_mounts: bool) -> Result<Vec<Identity>, Errno> {
+    let mut ids = vec![place::look(&dir)?.identity];
+    climb(dir, over_mounts, |_, up| {
+        ids.push(up.identity);
+        true
+    })?;
+    Ok(ids)
+}
+
+/// Calls `see` for each directory above, until it says no.
+pub(super) fn climb(
+    dir: impl AsFd,
+    over_mounts: bool,
+    mut see: impl FnMut(&OwnedFd, &Place) -> bool,
+) -> Result<(), Errno> {
     let mut at = place::look(&dir)?;
-    let mut ids = vec![at.identity];
     let mut fd = place::parent(&dir);
     // A directory above that may not be searched ends the walk: nothing can
     // have been opened through it either.
     while let Ok(open) = &fd {
         let up = place::look(open)?;
-        if up == at || (up.mount != at.mount && !over_mounts) {
+        if up == at || (up.mount != at.mount && !over_mounts) || !see(open, &up) {
             break;
         }
-        ids.push(up.identity);
         at = up;
         fd = place::parent(open);
     }
-    Ok(ids)
+    Ok(())
 }
 
 /// The upper and its workdir: renames must be possible between them, and

@@ -1,18 +1,22 @@
 //! Claims on what a mount writes: nobody else's mount may write the same
 //! directory, one inside it, or one that it lies in.
 
-use super::check::{Dir, above};
+use super::check::{Dir, above, climb};
 use super::failure::Failure;
 use crate::sys::place::{self, Claim, Identity};
-use crate::sys::process;
+use crate::sys::{self, dir, process};
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a claim is waited for: umount(8) returns before the daemon that
 /// served the mount has ended, and the next mount of the same upper may come
 /// at once.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many names below what is written are looked at before all locks are.
+const FEW: usize = 256;
 
 /// Claims what will be written, and sees that it is in nothing that another
 /// live mount has claimed, and that nothing of another's is in it. Of two that
@@ -47,10 +51,43 @@ pub(super) fn claim(
             }
         }
     }
-    if !writable.is_empty() {
+    if !writable.iter().all(|dir| stands_alone(dir)) {
         apart(writable, &place::claimed_by(process::NAME))?;
     }
     Ok(held)
+}
+
+/// Nobody has claimed a directory above or below, as far as these themselves can
+/// tell: no means that all locks of the system have to be looked at. For that the
+/// kernel waits until each processor has passed by, longer than all else takes
+/// that a mount does.
+fn stands_alone(dir: &Dir<'_>) -> bool {
+    let mut free = true;
+    let above = climb(&dir.fd, false, |fd, _| {
+        free = place::is_claimed(fd) == Ok(false);
+        free
+    });
+    let mut left = FEW;
+    above.is_ok() && free && none_claimed_below(&dir.fd, &mut left) == Ok(true)
+}
+
+/// No directory below is claimed; at most `left` names are looked at.
+fn none_claimed_below(top: &OwnedFd, left: &mut usize) -> sys::Result<bool> {
+    let mut below = Vec::new();
+    let mut all = true;
+    dir::read(dir::open_unseen(top)?, 0, |entry| {
+        all = *left > 0;
+        *left = left.saturating_sub(1);
+        if matches!(entry.kind, 0 | libc::S_IFDIR) {
+            below.push(entry.name.to_owned());
+        }
+        all
+    })?;
+    for name in below {
+        let fd = place::open_beneath(top, Path::new(&name), true)?;
+        all = all && !place::is_claimed(&fd)? && none_claimed_below(&fd, left)?;
+    }
+    Ok(all)
 }
 
 /// None of `writable` is inside of what others have claimed, or around it.

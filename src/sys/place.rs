@@ -214,6 +214,16 @@ pub fn claim(dir: impl AsFd) -> Result<bool> {
     }
 }
 
+/// Has anybody claimed a directory. Who tries to claim it in this very moment is
+/// told that somebody has.
+pub fn is_claimed(dir: impl AsFd) -> Result<bool> {
+    match rustix::fs::flock(readable(dir)?, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// A directory that another process has claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
