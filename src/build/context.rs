@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// What the build's directory is called in errors.
 const CALLED: &str = "the build context";
+/// What a build reads that names no file; else in small letters.
+const DOCKERFILE: &str = "Dockerfile";
 /// As much as tells what a stream is.
 const MAGIC: u64 = 512;
 /// How an archive is read.
@@ -105,13 +107,21 @@ pub fn open(
         // In an archive names are its own.
         (None, Some(file)) if unpacked.is_none() => (file.to_owned(), read_path(file)?),
         (None, file) => {
-            let inside = file.unwrap_or(Path::new("Dockerfile"));
-            let shown = match context {
+            let shown = |inside: &Path| match context {
                 "-" | "." => inside.to_owned(),
                 context => Path::new(context).join(inside),
             };
-            let text = read_inside(&root, inside, &shown)?;
-            (shown, text)
+            let read = |inside: &Path| {
+                let name = shown(inside);
+                let text = read_inside(&root, inside, &name)?;
+                Ok((name, text))
+            };
+            match (file, read(file.unwrap_or(Path::new(DOCKERFILE)))) {
+                (None, Err(e @ Error::NotFound(_))) => {
+                    read(Path::new(&DOCKERFILE.to_lowercase())).map_err(|_| e)
+                }
+                (_, found) => found,
+            }?
         }
     };
     let mut beside = name.clone().into_os_string();

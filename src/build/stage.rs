@@ -5,6 +5,7 @@ use super::scope::{Scope, arg_words};
 use super::tree::Tree;
 use super::{Build, at_line, plan};
 use crate::container::changes::image::Image as Layers;
+use crate::container::create::DEFAULT_PATH;
 use crate::store::change::{Changer, Words, list};
 use crate::store::digest::Digest;
 use crate::store::document::Platform;
@@ -34,10 +35,17 @@ pub struct Built<'a> {
 
 impl<'a> Built<'a> {
     fn new(mut image: NewImage<'a>, layers: Vec<LayerRecord>, changer: Changer) -> Built<'a> {
-        let run = match image.config.remove("config") {
+        let mut run = match image.config.remove("config") {
             Some(Value::Object(run)) => run,
             _ => Map::new(),
         };
+        // As for docker `$PATH` is what commands search, also where the base does
+        // not say it.
+        let mut env = list(&run, "Env");
+        if !env.iter().any(|e| e.starts_with("PATH=")) {
+            env.push(DEFAULT_PATH.to_owned());
+            run.insert("Env".to_owned(), env.into());
+        }
         Built {
             image,
             run,

@@ -237,7 +237,10 @@ fn expose(config: &mut Config, words: &Words, text: &str) -> Result<()> {
 
 fn volume(config: &mut Config, words: &Words, text: &str) -> Result<()> {
     let paths = match json_form(text) {
-        Some(paths) => paths,
+        Some(paths) => paths
+            .iter()
+            .map(|path| words.expand(path))
+            .collect::<Result<_>>()?,
         None => words.split(text)?,
     };
     if paths.iter().any(|path| path.trim().is_empty()) {
@@ -270,15 +273,8 @@ fn workdir(config: &mut Config, words: &Words, text: &str) -> Result<()> {
 
 fn stop_signal(config: &mut Config, words: &Words, text: &str) -> Result<()> {
     let signal = one(words, text)?;
-    let number = signal.parse::<u32>().is_ok_and(|n| (1..=64).contains(&n));
-    let name = signal.strip_prefix("SIG").is_some_and(|name| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-'))
-    });
-    if !number && !name {
-        return invalid("it takes a number, or a name as SIGTERM");
+    if crate::sys::signal::number(&signal).is_none() {
+        return invalid("it takes the number of a signal, or its name as SIGTERM");
     }
     set(config, "StopSignal", signal);
     Ok(())

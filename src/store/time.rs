@@ -66,6 +66,15 @@ pub fn parse(text: &str) -> Option<i64> {
     Some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset)
 }
 
+/// Nanoseconds of the second that a time says, as RFC 3339 or in seconds since
+/// 1970.
+pub fn fraction(text: &str) -> u32 {
+    let after = text.split_once('.').map_or("", |(_, after)| after);
+    let digits = after.bytes().take_while(u8::is_ascii_digit);
+    let nine = digits.chain(std::iter::repeat(b'0')).take(9);
+    nine.fold(0, |nanos, digit| nanos * 10 + u32::from(digit - b'0'))
+}
+
 /// Seconds and nanoseconds since 1970 as RFC 3339, fraction without zeros at
 /// its end.
 pub fn format(seconds: i64, nanos: u32) -> String {
@@ -102,6 +111,14 @@ mod tests {
     #[test]
     fn times_go_both_ways() {
         assert_eq!(parse("1970-01-01T00:00:00Z"), Some(0));
+        for (text, nanos) in [
+            ("2024-02-29T12:30:15Z", 0),
+            ("2024-02-29T12:30:15.123+02:00", 123_000_000),
+            ("15.1234567899", 123_456_789),
+            ("15.", 0),
+        ] {
+            assert_eq!(fraction(text), nanos, "{text}");
+        }
         assert_eq!(parse("2024-02-29T12:30:15.123+02:00"), Some(1_709_202_615));
         assert_eq!(parse("0001-01-01T00:00:00Z"), Some(-62_135_596_800));
         for bad in [

@@ -21,6 +21,7 @@ pub mod packets;
 pub mod place;
 pub mod probe;
 pub mod process;
+pub mod signal;
 pub mod stream;
 pub mod terminal;
 pub mod tree;

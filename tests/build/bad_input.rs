@@ -151,6 +151,12 @@ fn bad_dockerfiles_and_contexts() {
             format!("Error: there is no Dockerfile {context}/Dockerfile: name it with -f\n")
         )
     );
+    // In small letters it is found, too.
+    g.file("dockerfile", "FROM box:1\nFRUM x\n");
+    let (code, _, err) = g.cli.run(&["build", context]);
+    let said = format!("Error: {context}/dockerfile:2: unknown instruction 'FRUM'\n");
+    assert_eq!((code, err), (1, said));
+    std::fs::remove_file(g.at("dockerfile")).unwrap();
     let (code, _, err) = g.cli.run(&["build", "/no/such/dir"]);
     assert_eq!(
         (code, err.as_str()),

@@ -61,6 +61,11 @@ fn the_configuration_is_what_the_instructions_say() {
         g.see("t:1", "stat -c '%u:%g %a' /a /a/b"),
         "33:44 755\n33:44 755\n"
     );
+    // Where the base says nothing of it, what is searched is known all the same.
+    let text = "FROM scratch\nCOPY --from=box:1 / /\nENV PATH=/own:$PATH\nRUN cat /etc/motd\n";
+    g.build("t:3", text, &[]);
+    let path = "PATH=/own:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(g.told("t:3", "/Config/Env"), json!([path]));
     // Of our own variables that which is named, and for another machine.
     let text = "FROM scratch\nARG HOME\nARG USER=none\nLABEL of=$HOME-$USER\n";
     let args = ["--platform", "linux/arm64/v8", "--build-arg", "HOME"];
