@@ -133,6 +133,18 @@ fn run_gives_the_commands_output_and_exit_code() {
         ]);
         assert!(out.contains("lo:") && out.contains("localhost"), "{out}");
     }
+    // In the machine's network it is called as that is.
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let run = |more: &[&str]| {
+        let all = [
+            &["run", "--rm", "--network", "host"][..],
+            more,
+            &["box:1", "hostname"],
+        ];
+        c.ok(&all.concat())
+    };
+    assert_eq!(run(&[]), own);
+    assert_eq!(run(&["-h", "tower"]), "tower\n");
 }
 
 #[test]

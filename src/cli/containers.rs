@@ -61,7 +61,10 @@ pub fn rm(containers: &Containers<'_>, args: &args::Remove, output: &mut Output<
     let outcome = each(&args.names, output, |name, output| {
         match remove(name) {
             Ok(_) => writeln!(output.out, "{name}")?,
-            Err(e @ Error::NotFound(_)) if args.force => writeln!(output.err, "Error: {e}")?,
+            Err(e @ Error::NotFound(_)) if args.force => {
+                output.out.flush()?;
+                writeln!(output.err, "Error: {e}")?;
+            }
             Err(e) => return Err(e.into()),
         }
         Ok(())
@@ -86,6 +89,8 @@ pub fn each(
             Ok(()) => {}
             Err(Failure::Error(e)) => {
                 failed = true;
+                // In their order, where both go to one place.
+                output.out.flush()?;
                 writeln!(output.err, "Error: {e}")?;
             }
             Err(other) => return Err(other),

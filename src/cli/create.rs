@@ -1,5 +1,6 @@
 //! `create`, and what `run` has in common with it.
 
+use super::stop::seconds;
 use super::{Outcome, Output, dockerconf, units};
 use crate::container::cgroup::Limits;
 use crate::container::monitor::launch::can_be_had;
@@ -136,9 +137,9 @@ pub struct Create {
     /// The signal that asks its command to end
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
-    /// After how many seconds it is killed then
-    #[arg(long, value_name = "SECONDS")]
-    pub stop_timeout: Option<u64>,
+    /// After how many seconds it is killed then, -1 for never
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub stop_timeout: Option<i64>,
     /// When the image is pulled
     #[arg(long, value_enum, default_value = "missing")]
     pub pull: Pull,
@@ -223,7 +224,7 @@ pub(super) fn fetch(
 }
 
 fn wish(args: Create, detached: bool) -> Result<Wish> {
-    let settings = settings(&args, detached)?;
+    let mut settings = settings(&args, detached)?;
     let network = match args.network {
         Some(NetworkName::Host) => Network::Host,
         Some(NetworkName::None) => Network::None,
@@ -238,6 +239,9 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
     }
     let mut env = args.around.environment()?;
     env.extend(dockerconf::proxies(&env));
+    if network == Network::Host && settings.hostname.is_none() {
+        settings.hostname = own_hostname();
+    }
     Ok(Wish {
         image: args.image,
         name: args.name,
@@ -284,9 +288,17 @@ fn settings(args: &Create, detached: bool) -> Result<Settings> {
         exposed: Vec::new(),
         limits: limits(args)?,
         stop_signal: args.stop_signal.clone(),
-        stop_timeout: args.stop_timeout,
+        stop_timeout: args.stop_timeout.map(seconds),
         labels: labels.collect(),
     })
+}
+
+/// What this machine is called, as what is in its network finds it; nothing where
+/// a container cannot be called so.
+fn own_hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim_end();
+    check_hostname(name).is_ok().then(|| name.to_owned())
 }
 
 fn check_hostname(name: &str) -> Result<()> {
@@ -298,12 +310,13 @@ fn check_hostname(name: &str) -> Result<()> {
 }
 
 fn limits(args: &Create) -> Result<Limits> {
-    let memory = args.memory.as_deref().map(memory).transpose()?;
-    let nano_cpus = args.cpus.as_deref().map(nano_cpus).transpose()?;
+    // Docker's words for "none".
+    let given = |text: &Option<String>| text.clone().filter(|t| t != "0");
+    let memory = given(&args.memory).as_deref().map(memory).transpose()?;
+    let nano_cpus = given(&args.cpus).as_deref().map(nano_cpus).transpose()?;
     Ok(Limits {
         memory,
         nano_cpus,
-        // Docker's words for "none".
         pids: args.pids_limit.filter(|n| *n > 0),
     })
 }

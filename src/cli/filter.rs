@@ -108,8 +108,9 @@ pub fn moment(what: &str, text: &str, now: i64) -> Result<i64> {
         _ => text.to_owned(),
     };
     let seconds = || text.split('.').next().and_then(|t| t.parse().ok());
+    #[allow(clippy::cast_possible_truncation, reason = "whole seconds")]
     let found = duration(text)
-        .map(|d| now.saturating_sub(d))
+        .map(|d| now.saturating_sub(d as i64))
         .or_else(|| crate::store::time::parse(&full))
         .or_else(seconds);
     match found {
@@ -120,8 +121,22 @@ pub fn moment(what: &str, text: &str, now: i64) -> Result<i64> {
     }
 }
 
-/// A duration as Go reads it, `1h30m`, in whole seconds.
-fn duration(text: &str) -> Option<i64> {
+/// The same in nanoseconds, as `now` is.
+///
+/// # Errors
+/// As [`moment`].
+pub fn precise_moment(what: &str, text: &str, now: i64) -> Result<i64> {
+    #[allow(clippy::cast_possible_truncation, reason = "whole nanoseconds")]
+    if let Some(seconds) = duration(text) {
+        return Ok(now.saturating_sub((seconds * 1e9) as i64));
+    }
+    let seconds = moment(what, text, 0)?;
+    let nanos = i64::from(crate::store::time::fraction(text));
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// A duration as Go reads it, `1h30m`, in seconds.
+fn duration(text: &str) -> Option<f64> {
     let mut rest = text;
     let mut total = 0.0_f64;
     while !rest.is_empty() {
@@ -141,8 +156,7 @@ fn duration(text: &str) -> Option<i64> {
         total += number.parse::<f64>().ok()? * factor;
         rest = after;
     }
-    #[allow(clippy::cast_possible_truncation, reason = "whole seconds")]
-    (!text.is_empty()).then_some(total as i64)
+    (!text.is_empty()).then_some(total)
 }
 
 /// Names that fit a pattern, in which `*` and `?` do not stand for a slash.
@@ -328,7 +342,19 @@ mod tests {
         ] {
             assert_eq!(moment("until", text, 100_000).unwrap(), time, "{text}");
         }
+        for (text, time) in [
+            ("1.5s", 98_500_000_000),
+            ("250ms", 99_750_000_000),
+            ("7.25", 7_250_000_000),
+            ("1970-01-01T00:00:07.000000001Z", 7_000_000_001),
+            ("1970-01-01T01:00:07.5+01:00", 7_500_000_000),
+            ("1970-01-01T00:01", 60_000_000_000),
+        ] {
+            let found = precise_moment("--since", text, 100_000_000_000);
+            assert_eq!(found.unwrap(), time, "{text}");
+        }
         for bad in ["", "h", "1x", "yesterday", "1h30"] {
+            assert!(precise_moment("--since", bad, 0).is_err(), "{bad}");
             assert!(moment("until", bad, 0).is_err(), "{bad}");
         }
     }

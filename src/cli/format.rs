@@ -5,6 +5,7 @@ use super::template::Template;
 use super::{Outcome, Output, dockerconf, table};
 use crate::store::error::Result;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// How rows are printed.
 pub struct Format(Kind);
@@ -29,6 +30,11 @@ pub trait Row: Serialize {
     /// The text of a field by itself: lists of thousands are printed without
     /// making fields that nobody asks for.
     fn text(&self, _field: &str) -> Option<String> {
+        None
+    }
+
+    /// Those that templates may ask for by their keys, of what has any.
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
         None
     }
 }
@@ -123,8 +129,8 @@ impl Format {
                 rows: template,
                 heading,
             } => {
-                let names: std::collections::BTreeMap<_, _> = headings.iter().copied().collect();
-                let mut lines = vec![heading.render(&names)?];
+                let names: BTreeMap<_, _> = headings.iter().copied().collect();
+                let mut lines = vec![heading.above(&names)?];
                 for row in rows {
                     lines.push(template.row(row)?);
                 }

@@ -323,9 +323,14 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
         },
         "Image": record.image,
         "Name": format!("/{}", record.name),
+        "RestartCount": 0,
         "Driver": "capasfs",
+        "Platform": "linux",
         "LogPath": at(monitor::LOG),
         "HostConfig": {
+            "LogConfig": { "Type": "json-file", "Config": {} },
+            "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+            "Privileged": false,
             "NetworkMode": network,
             "AutoRemove": record.auto_remove,
             "ReadonlyRootfs": settings.read_only,
@@ -335,7 +340,11 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
             "NanoCpus": settings.limits.nano_cpus.unwrap_or(0),
             "PidsLimit": settings.limits.pids,
         },
-        "NetworkSettings": { "Ports": bindings(&record.state.ports) },
+        "NetworkSettings": {
+            "Ports": bindings(&record.state.ports),
+            // It has no address that others could reach it at.
+            "Networks": { network: { "IPAddress": "", "Gateway": "", "MacAddress": "" } },
+        },
         "GraphDriver": {
             "Name": "capasfs",
             "Data": {

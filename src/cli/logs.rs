@@ -1,9 +1,9 @@
 //! `logs`.
 
-use super::filter::moment;
-use super::{Failure, Outcome, Output, units};
-use crate::container::Containers;
+use super::filter::precise_moment;
+use super::{Failure, Outcome, Output};
 use crate::container::logs::{Choice, is_error};
+use crate::container::{Containers, now_ns};
 use crate::store::error::{invalid, show};
 
 /// Arguments of `logs`.
@@ -51,11 +51,11 @@ pub fn logs(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -
             ))?,
         },
     };
-    let now = units::now();
+    let now = now_ns();
     let time = |key, text: &Option<String>| {
-        let text = text.as_deref();
-        let read = |text: &str| moment(&format!("{key} '{}'", show(text.as_bytes())), text, now);
-        text.map(read).transpose()
+        let what = |text: &str| format!("{key} '{}'", show(text.as_bytes()));
+        let read = |text: &str| precise_moment(&what(text), text, now);
+        text.as_deref().map(read).transpose()
     };
     let choice = Choice {
         follow: args.follow,
@@ -66,7 +66,11 @@ pub fn logs(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>) -
     let record = containers.find(&args.name)?;
     containers.logs(&record, choice, |entry| -> Result<(), Failure> {
         let to = match is_error(entry) {
-            true => &mut output.err,
+            true => {
+                // What was written before is to be seen before.
+                output.out.flush()?;
+                &mut output.err
+            }
             false => &mut output.out,
         };
         if args.timestamps {

@@ -143,6 +143,8 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
                 // Our own failures must be told from the command's.
                 Failure::Error(e) => (if runs { 125 } else { 1 }, e.to_string()),
             };
+            // What was done before is to be seen before.
+            let _ = output.out.flush();
             let _ = writeln!(output.err, "Error: {text}");
             code
         }

@@ -7,6 +7,7 @@ use crate::container::volume::Kind;
 use crate::container::{Containers, Network, Record, Status, size};
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Arguments of `ps`.
 #[derive(Debug, Args)]
@@ -20,9 +21,14 @@ pub struct Ps {
     /// Print only ids
     #[arg(short, long)]
     pub quiet: bool,
-    /// Only so many, the newest, whether they run or not
-    #[arg(short = 'n', long, value_name = "NUMBER")]
-    pub last: Option<usize>,
+    /// Only so many, the newest, whether they run or not; -1 for no such limit
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "NUMBER",
+        allow_negative_numbers = true
+    )]
+    pub last: Option<i64>,
     /// Only the newest, whether it runs or not
     #[arg(short, long)]
     pub latest: bool,
@@ -77,9 +83,15 @@ struct Row {
     mounts: String,
     labels: String,
     local_volumes: String,
+    #[serde(skip)]
+    by_key: BTreeMap<String, String>,
 }
 
-impl format::Row for Row {}
+impl format::Row for Row {
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        Some(&self.by_key)
+    }
+}
 
 /// List containers, newest first.
 ///
@@ -95,7 +107,7 @@ pub fn ps(containers: &Containers<'_>, args: &Ps, output: &mut Output<'_>) -> Ou
     let filter = Filter::new(&args.filter, containers)?;
     let last = match args.latest {
         true => Some(1),
-        false => args.last,
+        false => args.last.and_then(|n| usize::try_from(n).ok()),
     };
     // Who asks for a state, or for the newest, means those that do not run too.
     let all = args.all || last.is_some() || filter.names_state();
@@ -136,6 +148,7 @@ pub fn ps(containers: &Containers<'_>, args: &Ps, output: &mut Output<'_>) -> Ou
             mounts: mounts(&record),
             labels: labels(&record),
             local_volumes: volumes(&record).to_string(),
+            by_key: record.settings.labels,
         });
     }
     format.print(HEADINGS, &rows, output)

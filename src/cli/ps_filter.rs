@@ -3,8 +3,11 @@
 use super::filter::Filters;
 use crate::container::{Containers, Record, Status};
 use crate::store::Digest;
-use crate::store::error::{Result, invalid, show};
+use crate::store::error::{Error, Result, invalid, show};
+use crate::store::image::raw_config;
 use regex::Regex;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What can be asked for.
 const KEYS: &[&str] = &[
@@ -16,7 +19,8 @@ const KEYS: &[&str] = &[
 /// alternatives, but for labels and times; keys are all to fit.
 pub struct Filter {
     filters: Filters,
-    ancestors: Vec<Digest>,
+    /// Images of which one is a container's.
+    images: Option<BTreeSet<Digest>>,
     states: Vec<State>,
     exited: Vec<u8>,
     names: Vec<Regex>,
@@ -31,8 +35,11 @@ impl Filter {
     /// For bad values, and images and containers that are not there.
     pub fn new(given: &[String], containers: &Containers<'_>) -> Result<Filter> {
         let filters = Filters::parse(given, KEYS)?;
-        let image = |name: &str| Ok(containers.store().find_image(name)?.0.id);
-        let ancestors: Result<Vec<Digest>> = filters.of("ancestor").map(image).collect();
+        let ancestors: Vec<&str> = filters.of("ancestor").collect();
+        let images = match ancestors.is_empty() {
+            true => None,
+            false => Some(descendants(&ancestors, containers)?),
+        };
         let created = |name: &str| Ok(containers.find(name)?.created);
         let before: Result<Vec<i64>> = filters.of("before").map(created).collect();
         let since: Result<Vec<i64>> = filters.of("since").map(created).collect();
@@ -45,7 +52,7 @@ impl Filter {
         let names: Result<Vec<Regex>> = filters.of("name").map(expression).collect();
         Ok(Filter {
             names: names?,
-            ancestors: ancestors?,
+            images,
             states: states?,
             exited: exited?,
             before: before?.into_iter().min(),
@@ -71,7 +78,7 @@ impl Filter {
             text == number.to_string() || text == format!("{number}/{protocol}")
         };
         let network = record.network.name();
-        (self.ancestors.is_empty() || self.ancestors.contains(&record.image))
+        (self.images.as_ref()).is_none_or(|images| images.contains(&record.image))
             && (self.states.is_empty() || self.states.contains(&State::Here(status)))
             && (self.exited.is_empty()
                 || status == Status::Exited && code.is_some_and(|c| self.exited.contains(&c)))
@@ -96,6 +103,44 @@ impl Filter {
                     || settings.exposed.iter().any(named)
             })
     }
+}
+
+/// Those images of containers that are one of these, or made on one. As for
+/// docker none is made on what is not there.
+fn descendants(names: &[&str], containers: &Containers<'_>) -> Result<BTreeSet<Digest>> {
+    let store = containers.store();
+    let made_of = |id: &Digest| -> Result<(Vec<Digest>, Vec<Value>)> {
+        let (config, data) = store.image_config(id)?;
+        let steps = raw_config(&data)?
+            .get("history")
+            .and_then(Value::as_array)
+            .cloned();
+        Ok((config.diff_ids().to_vec(), steps.unwrap_or_default()))
+    };
+    let mut found = BTreeSet::new();
+    let used: BTreeSet<Digest> = containers.list()?.into_iter().map(|r| r.image).collect();
+    for name in names {
+        let id = match store.find_image(name) {
+            Err(Error::NotFound(_)) => continue,
+            image => image?.0.id,
+        };
+        let (layers, steps) = made_of(&id).unwrap_or_default();
+        for image in &used {
+            // Of one that was removed by force or is damaged nobody knows that.
+            let made_on = || {
+                made_of(image).is_ok_and(|(all, done)| {
+                    let more = all.len() > layers.len() || done.len() > steps.len();
+                    more && all.starts_with(&layers)
+                        && done.starts_with(&steps)
+                        && !(layers.is_empty() && steps.is_empty())
+                })
+            };
+            if *image == id || made_on() {
+                found.insert(*image);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A state that was asked for.

@@ -16,9 +16,15 @@ const AT_ONCE: usize = 50;
 /// Arguments of `stop` and `restart`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// After how many seconds it is killed [default: 10, or the container's own]
-    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
-    pub time: Option<u64>,
+    /// After how many seconds it is killed, -1 for never [default: 10, or the container's own]
+    #[arg(
+        short,
+        long,
+        alias = "timeout",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    pub time: Option<i64>,
     /// The signal that asks it to end [default: TERM, or the container's own]
     #[arg(short, long, value_name = "SIGNAL")]
     pub signal: Option<String>,
@@ -30,10 +36,15 @@ pub struct Args {
 impl Args {
     fn how(&self) -> Result<How, Error> {
         Ok(How {
-            patience: self.time,
+            patience: self.time.map(seconds),
             signal: self.signal.as_deref().map(signal::parse).transpose()?,
         })
     }
+}
+
+/// Seconds to wait, which for docker less than none are all there will be.
+pub(super) fn seconds(given: i64) -> u64 {
+    u64::try_from(given).unwrap_or(u64::MAX)
 }
 
 /// Ask containers' commands to end, kill them if they do not, and print their

@@ -12,6 +12,8 @@ pub struct Template {
     text: String,
     /// The same, if it is nothing but fields and text between them.
     fields: Option<Vec<Part>>,
+    /// It asks for labels by their keys.
+    has_method: bool,
     /// Insists on what it asks for.
     strict: gotmpl::Template,
     /// Takes what is not there for nothing.
@@ -43,6 +45,61 @@ fn fields(text: &str) -> Option<Vec<Part>> {
     Some(parts)
 }
 
+/// What the rows of some lists have besides fields: `{{.Label "key"}}`.
+const METHOD: &str = "Label";
+
+/// The same template with that called as the engine wants it: `{{call .Label "key"}}`.
+fn with_calls(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut inside, mut quote, mut begins) = (false, None, false);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let mut length = c.len_utf8();
+        match quote {
+            _ if !inside => {
+                inside = rest.starts_with("{{");
+                begins = inside;
+                length += usize::from(inside);
+            }
+            Some(q) if c == '\\' && q != '`' => {
+                length += rest.chars().nth(1).map_or(0, char::len_utf8);
+            }
+            Some(q) => quote = quote.filter(|_| c != q),
+            None if rest.starts_with("}}") => {
+                inside = false;
+                length += 1;
+            }
+            None => {
+                let object = rest.strip_prefix('$').unwrap_or(rest);
+                let called = object
+                    .strip_prefix('.')
+                    .and_then(|r| r.strip_prefix(METHOD));
+                let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
+                if begins && called.is_some_and(|after| !after.starts_with(goes_on)) {
+                    out.push_str("call ");
+                }
+                quote = Some(c).filter(|c| matches!(c, '"' | '`' | '\''));
+                begins = c.is_whitespace() || matches!(c, '(' | '=' | '|');
+            }
+        }
+        let (taken, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        out.push_str(taken);
+        rest = after;
+    }
+    out
+}
+
+/// Give a row, or a table's heading, its method.
+fn add_method(value: &mut Value, method: impl Fn(&str) -> String + Send + Sync + 'static) {
+    let function = move |args: &[Value]| match args {
+        [Value::String(key)] => Ok(string(&method(key))),
+        _ => Err(wrong(&format!("{METHOD} takes one text"))),
+    };
+    if let Value::Map(fields) = value {
+        Arc::make_mut(fields).insert(Arc::from(METHOD), Value::Function(Arc::new(function)));
+    }
+}
+
 impl Template {
     /// Read a template.
     ///
@@ -70,9 +127,10 @@ impl Template {
     }
 
     fn with(text: &str, functions: fn(gotmpl::Template) -> gotmpl::Template) -> Result<Template> {
+        let engines = with_calls(text);
         let parse = |missing| {
             let template = functions(gotmpl::Template::new(""));
-            match template.missing_key(missing).parse(text) {
+            match template.missing_key(missing).parse(&engines) {
                 Ok(parsed) => Ok(parsed),
                 Err(e) => bad(text, &e),
             }
@@ -80,6 +138,7 @@ impl Template {
         Ok(Template {
             text: text.to_owned(),
             fields: fields(text),
+            has_method: engines != text,
             strict: parse(MissingKey::Error)?,
             lenient: parse(MissingKey::Invalid)?,
         })
@@ -107,8 +166,33 @@ impl Template {
         };
         match quick() {
             Some(text) => Ok(text),
-            None => self.render(row),
+            None => {
+                let mut value = to_value(row)?;
+                if let (true, Some(labels)) = (self.has_method, row.labels()) {
+                    let labels = labels.clone();
+                    add_method(&mut value, move |key| {
+                        labels.get(key).cloned().unwrap_or_default()
+                    });
+                }
+                self.execute(&value)
+            }
         }
+    }
+
+    /// What stands above the columns, of which these are the fields.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn above(&self, names: &BTreeMap<&str, &str>) -> Result<String> {
+        let mut value = to_value(names)?;
+        if self.has_method {
+            // As docker calls it.
+            add_method(&mut value, |key| {
+                let last = key.rsplit('.').next().unwrap_or_default();
+                last.replace(['-', '_'], " ")
+            });
+        }
+        self.execute(&value)
     }
 
     /// The text that a value gives.
@@ -294,7 +378,8 @@ fn as_json(value: &Value) -> serde_json::Value {
         Value::List(list) => list.iter().map(as_json).collect(),
         Value::Map(map) if Arc::ptr_eq(map, &NO_MAP) => serde_json::Value::Null,
         Value::Map(map) => {
-            let fields = map.iter().map(|(k, v)| (k.to_string(), as_json(v)));
+            let fields = map.iter().filter(|(_, v)| !v.is_function());
+            let fields = fields.map(|(k, v)| (k.to_string(), as_json(v)));
             serde_json::Value::Object(fields.collect())
         }
     }
@@ -357,6 +442,24 @@ mod tests {
             "{{.A",
         ] {
             assert_eq!(fields(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn labels_are_called_by_their_keys() {
+        for (text, engines) in [
+            ("{{.Label \"a\"}} .Label", "{{call .Label \"a\"}} .Label"),
+            ("{{ $.Label `.Label` }}", "{{ call $.Label `.Label` }}"),
+            (
+                "{{if eq (.Label \"\\\" .Label\") $x}}",
+                "{{if eq (call .Label \"\\\" .Label\") $x}}",
+            ),
+            (
+                "{{.Labels}}{{.Label.x}}{{.A.Label}}{{",
+                "{{.Labels}}{{.Label.x}}{{.A.Label}}{{",
+            ),
+        ] {
+            assert_eq!(with_calls(text), engines);
         }
     }
 

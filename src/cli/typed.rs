@@ -72,6 +72,11 @@ fn complete(value: &mut Value) {
         add(config, "Healthcheck", Value::Nil);
     });
     inner(value, "State", |state| add(state, "Health", Value::Nil));
+    inner(value, "NetworkSettings", |network| {
+        for name in ["IPAddress", "Gateway", "MacAddress"] {
+            add(network, name, Value::String("".into()));
+        }
+    });
     if let Value::Map(map) = value {
         let map = Arc::make_mut(map);
         // As for docker `ID` is another word for `Id`.

@@ -16,6 +16,7 @@ use crate::store::{Error, time};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Commands for volumes.
 #[derive(Debug, Subcommand)]
@@ -121,9 +122,15 @@ struct Row {
     mountpoint: String,
     name: String,
     scope: &'static str,
+    #[serde(skip)]
+    by_key: BTreeMap<String, String>,
 }
 
-impl format::Row for Row {}
+impl format::Row for Row {
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        Some(&self.by_key)
+    }
+}
 
 /// Do what was asked for with volumes.
 ///
@@ -210,6 +217,7 @@ fn ls(containers: &Containers<'_>, args: &Ls, output: &mut Output<'_>) -> Outcom
                 mountpoint: mountpoint(containers, &volume),
                 name: volume.name,
                 scope: "local",
+                by_key: volume.labels,
             });
         }
     }

@@ -20,7 +20,7 @@ pub struct Choice {
     pub follow: bool,
     /// Only so many, the last ones.
     pub tail: Option<usize>,
-    /// Only from this time on, seconds since 1970.
+    /// Only from this time on, nanoseconds since 1970.
     pub since: Option<i64>,
     /// Only up to this time.
     pub until: Option<i64>,
@@ -87,9 +87,11 @@ impl Choice {
         if self.since.is_none() && self.until.is_none() {
             return true;
         }
-        let Some(at) = time::parse(&entry.time) else {
+        let Some(seconds) = time::parse(&entry.time) else {
             return true;
         };
+        let nanos = i64::from(time::fraction(&entry.time));
+        let at = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         self.since.is_none_or(|s| at >= s) && self.until.is_none_or(|u| at <= u)
     }
 }

@@ -9,11 +9,15 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// No log of a runtime is larger that we read.
 const MAX_LOG: u64 = 1 << 20;
 /// What a runtime is called with: it writes there what went wrong.
 const LOG: &str = "log";
+
+/// How long a process may take to become the command.
+const BECOMES: Duration = Duration::from_secs(10);
 
 /// Where the runtime hands a terminal over, in the directory it runs in.
 pub const CONSOLE: &str = "console";
@@ -118,7 +122,10 @@ impl Runtime {
             .ok()
             .and_then(|text| text.trim().parse().ok());
         match pid {
-            Some(pid) if status.success() => Ok(pid),
+            Some(pid) if status.success() => {
+                until_command(pid);
+                Ok(pid)
+            }
             _ => Err(complaint(&dir.join(LOG))),
         }
     }
@@ -173,6 +180,20 @@ impl Runtime {
                 show(output.stderr.trim_ascii())
             ))),
         }
+    }
+}
+
+/// Wait until a process that was told to become the command has done so: until
+/// then signals are its runtime's, which ends by them as no command would.
+fn until_command(pid: u32) {
+    let begun = Instant::now();
+    while begun.elapsed() < BECOMES {
+        // What runc and youki call themselves there.
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        if !name.is_ok_and(|name| name.contains(":[2:INIT]")) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -100,8 +100,9 @@ impl Mount {
         for option in options.split(',').filter(|o| !o.is_empty()) {
             match option {
                 "ro" => mount.read_only = true,
-                // Labels of SELinux are not changed here.
-                "rw" | "z" | "Z" => {}
+                // Labels of SELinux are not changed here, and how docker's virtual
+                // machines keep files the same is nothing on Linux.
+                "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
                 "nocopy" if mount.kind == Kind::Volume => mount.no_copy = true,
                 word if PROPAGATION.contains(&word) && mount.kind == Kind::Bind => {
                     mount.options.push(word.to_owned());
@@ -149,6 +150,7 @@ impl Mount {
                 ("readonly" | "ro", "false" | "0") => read_only = false,
                 ("volume-nocopy", "" | "true" | "1") => no_copy = true,
                 ("volume-nocopy", "false" | "0") => no_copy = false,
+                ("consistency", "default" | "consistent" | "cached" | "delegated") => {}
                 ("bind-propagation", word) if PROPAGATION.contains(&word) => {
                     options.push(word.to_owned());
                 }
@@ -339,6 +341,10 @@ mod tests {
         );
         assert!(m.read_only);
         assert_eq!(m.bind_text().unwrap(), "/a/b:/c/d:ro");
+        for ways in ["/a:/c:cached", "/a:/c:ro,delegated", "name:/c:consistent"] {
+            let m = Mount::parse_volume(ways).unwrap();
+            assert_eq!((m.target.as_str(), m.options.len()), ("/c", 0), "{ways}");
+        }
         assert_eq!(Mount::parse_volume("/data").unwrap().kind, Kind::Volume);
         let m = Mount::parse_volume("name:/x:nocopy").unwrap();
         assert_eq!(
@@ -368,6 +374,8 @@ mod tests {
         }
         let m = Mount::parse_mount("type=bind,source=/,target=/host,readonly").unwrap();
         assert!(m.read_only && m.target == "/host");
+        let m = Mount::parse_mount("type=bind,src=/,dst=/host,consistency=cached").unwrap();
+        assert!(m.options.is_empty());
         let m = Mount::parse_mount("type=tmpfs,dst=/t,tmpfs-size=1m").unwrap();
         assert_eq!(m.options, ["size=1m"]);
         let e = Mount::parse_mount("type=bind,src=/no/such,dst=/x").unwrap_err();

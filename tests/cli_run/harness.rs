@@ -175,6 +175,18 @@ impl Cli {
         )
     }
 
+    /// What it writes where both streams go to one place.
+    pub fn seen(&self, args: &[&str]) -> String {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = self.command(args);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let text = std::io::read_to_string(&mut reader).unwrap();
+        child.wait().unwrap();
+        text
+    }
+
     pub fn ok(&self, args: &[&str]) -> String {
         let (code, out, err) = self.run(args);
         assert_eq!((code, err.as_str()), (0, ""), "{args:?}");

@@ -25,6 +25,9 @@ fn a_detached_container_is_started_stopped_and_started_again() {
     assert_eq!(c.ok(&["restart", "web"]), "web\n");
     assert!(c.ok(&["ps"]).contains("Up "));
     assert_eq!(c.told("web", "/State/Running"), true);
+    // What scripts ask docker for, though there is not much of it here.
+    let address = "{{.RestartCount}}{{.HostConfig.RestartPolicy.Name}}{{range .NetworkSettings.Networks}}[{{.IPAddress}}]{{end}}{{.NetworkSettings.IPAddress}}";
+    assert_eq!(c.ok(&["inspect", "-f", address, "web"]), "0no[]\n");
     c.ok(&["kill", "-s", "SIGKILL", "web"]);
     assert!(c.ok(&["ps", "-a"]).contains("Exited (137)"));
     let (code, _, err) = c.run(&["kill", "web"]);
@@ -66,6 +69,9 @@ fn the_end_is_waited_for() {
     let waiting = { waiting }.stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(c.ok(&["wait", "job"]), "9\n");
     assert_eq!(c.ok(&["wait", "job"]), "9\n");
+    // What is said of several comes in their order.
+    let seen = c.seen(&["wait", "job", "none", "job"]);
+    assert_eq!(seen, "9\nError: No such container: none\n9\n");
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"8\n");
     c.ok(&["rm", "job"]);
@@ -96,7 +102,15 @@ fn names_are_unique_and_change() {
 fn ps_shows_what_is_asked_for() {
     let Some(c) = ready() else { return };
     c.ok(&[
-        "create", "--name", "made", "--label", "k=v", "box:1", "true",
+        "create",
+        "--name",
+        "made",
+        "--label",
+        "k=v",
+        "--label",
+        "org.some-key=a,b=c",
+        "box:1",
+        "true",
     ]);
     c.ok(&["run", "--name", "done", "box:1", "true"]);
     c.run(&["run", "--name", "failed", "box:1", "sh", "-c", "exit 4"]);
@@ -111,6 +125,7 @@ fn ps_shows_what_is_asked_for() {
     assert_eq!(names(&[]), ["runs"]);
     assert_eq!(names(&["-a"]), ["runs", "failed", "done", "made"]);
     assert_eq!(names(&["-n", "2"]), ["runs", "failed"]);
+    assert_eq!(names(&["-n", "-1"]), ["runs"]);
     assert_eq!(names(&["-l"]), ["runs"]);
     for (filter, wanted) in [
         ("status=exited", &["failed", "done"][..]),
@@ -141,11 +156,38 @@ fn ps_shows_what_is_asked_for() {
     ] {
         assert_eq!(c.run(&["ps", "--filter", bad]).0, 1, "{bad}");
     }
+    // A label by its key, above which docker writes the end of that.
+    let columns =
+        r#"table {{.Names}}\t{{.Label "k"}}\t{{.Label "none"}}\t{{$.Label "org.some-key"}}"#;
+    let shown = c.ok(&["ps", "-f", "status=created", "--format", columns]);
+    let table = "NAMES     k         none      some key\nmade      v                   a,b=c\n";
+    assert_eq!(shown, table);
+    let json = r#"{{json .Labels}} {{.Label "k" | upper}}"#;
+    let shown = c.ok(&["ps", "-f", "name=made", "-a", "--format", json]);
+    assert_eq!(shown, "\"k=v,org.some-key=a,b=c\" V\n");
     let whole = c.ok(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}"]);
     let id = c.told("runs", "/Id");
     assert_eq!(whole, format!("{} \"sleep 1000\"\n", id.as_str().unwrap()));
     let json: serde_json::Value = serde_json::from_str(&c.ok(&["ps", "--format", "json"])).unwrap();
     assert_eq!(json["State"], "running");
+    // An image's are those of images made on it too, whether these have more
+    // layers or only more to say.
+    c.ok(&["commit", "-c", "LABEL a=b", "done", "label:1"]);
+    c.ok(&["run", "--name", "writes", "label:1", "touch", "/new"]);
+    c.ok(&["commit", "writes", "layer:1"]);
+    c.ok(&["create", "--name", "last", "layer:1"]);
+    for (image, wanted) in [
+        (
+            "box:1",
+            &["last", "writes", "runs", "failed", "done", "made"][..],
+        ),
+        ("label:1", &["last", "writes"]),
+        ("layer:1", &["last"]),
+        ("none:1", &[]),
+    ] {
+        let filter = format!("ancestor={image}");
+        assert_eq!(names(&["-a", "-f", &filter]), wanted, "{filter}");
+    }
 }
 
 #[test]
@@ -227,7 +269,8 @@ fn another_signal_asks_it_to_end() {
     let script = "trap 'exit 6' USR1; echo up; while :; do sleep 0.1; done";
     c.ok(&["run", "-d", "--name", "box", "box:1", "sh", "-c", script]);
     c.until("it is up", || c.ok(&["logs", "box"]) == "up\n");
-    c.ok(&["stop", "-s", "USR1", "box"]);
+    // However long it takes.
+    c.ok(&["stop", "-t", "-1", "-s", "USR1", "box"]);
     assert_eq!(c.ok(&["wait", "box"]), "6\n");
     let (code, _, err) = c.run(&["stop", "-s", "ODD", "box"]);
     assert_eq!((code, err.as_str()), (1, "Error: invalid signal: ODD\n"));
@@ -262,5 +305,27 @@ fn several_are_asked_to_end_at_once() {
     assert_eq!(out.stderr, b"Error: No such container: none\n");
     assert_eq!(out.status.code(), Some(1));
     c.ok(&["rm", "deaf", "good"]);
+    c.assert_nothing_is_left();
+}
+
+/// What is started can be asked to end, also at once: the signal is the command's.
+#[test]
+fn what_is_started_is_the_command() {
+    let Some(c) = ready() else { return };
+    // The last step of a start takes its time.
+    let slow = "PATH=$PATH:/usr/sbin:/usr/local/sbin\n\
+                all=\"$*\"; case $all in *' run '*) ;; *) exec runc \"$@\";; esac\n\
+                id=${all##* }; first=${all%% run *}; last=${all#* run --detach}\n\
+                runc $first create $last || exit\n\
+                (sleep 0.7; exec runc $first start $id) </dev/null >/dev/null 2>&1 &\n\
+                exit 0";
+    let runtime = &c.runtime(slow);
+    let args = ["run", "-d", "--name", "box", "box:1", "sleep", "1000"];
+    c.ok(&[&["--runtime", runtime][..], &args].concat());
+    c.ok(&["kill", "-s", "TERM", "box"]);
+    // The first process of a container takes no signal that it does not handle.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(c.ok(&["ps"]).contains("Up "), "{}", c.ok(&["ps", "-a"]));
+    c.ok(&["rm", "-f", "box"]);
     c.assert_nothing_is_left();
 }

@@ -16,6 +16,13 @@ fn environment_host_and_root() {
     let (code, out, _) = c.run(&[
         "run",
         "--rm",
+        // Of none of them any.
+        "-m",
+        "0",
+        "--cpus",
+        "0",
+        "--stop-timeout",
+        "-1",
         "--env-file",
         file,
         "-e",

@@ -33,7 +33,7 @@ fn input_and_output_pass_whole() {
 #[test]
 fn logs_are_kept_and_chosen_from() {
     let Some(c) = ready() else { return };
-    let script = "echo one; echo err >&2; sleep 0.2; echo two; printf three";
+    let script = "echo one; sleep 0.2; echo err >&2; sleep 0.2; echo two; printf three";
     c.ok(&["run", "-d", "--name", "log", "box:1", "sh", "-c", script]);
     c.ok(&["wait", "log"]);
     let (code, out, err) = c.run(&["logs", "log"]);
@@ -41,6 +41,8 @@ fn logs_are_kept_and_chosen_from() {
         (code, out.as_str(), err.as_str()),
         (0, "one\ntwo\nthree", "err\n")
     );
+    // Where they go to one place, in their order.
+    assert_eq!(c.seen(&["logs", "log"]), "one\nerr\ntwo\nthree");
     assert_eq!(c.ok(&["logs", "--tail", "2", "log"]), "two\nthree");
     assert_eq!(c.ok(&["logs", "--tail", "0", "log"]), "");
     assert_eq!(c.run(&["logs", "--tail", "-1", "log"]).1, out);
@@ -53,6 +55,13 @@ fn logs_are_kept_and_chosen_from() {
         (time.len(), text),
         ("2024-05-01T10:00:00.000000000Z".len(), "three")
     );
+    // A line's own time is where it begins, and those of the same second before
+    // are none of it.
+    assert_eq!(c.ok(&["logs", "--since", time, "log"]), "three");
+    assert_eq!(c.run(&["logs", "--until", time, "log"]).1, out);
+    let stamped = c.run(&["logs", "-t", "log"]).1;
+    let first = stamped.split(' ').next().unwrap();
+    assert_eq!(c.run(&["logs", "--until", first, "log"]).1, "one\n");
     // Docker's own shape on the disk.
     let file = c.told("log", "/LogPath");
     let text = std::fs::read_to_string(file.as_str().unwrap()).unwrap();
