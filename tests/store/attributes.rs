@@ -2,6 +2,7 @@
 
 use super::load::base;
 use super::support::*;
+use capas::store::save::Format;
 use capas::sys::{At, xattr};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -195,6 +196,42 @@ fn whiteouts_hide_lower_layers_only_in_any_order() {
     assert!(is_opaque(&tree.join("d/d2")));
     assert!(is_opaque(&tree.join("o")) && tree.join("o/kept").exists());
     assert!(!is_opaque(&tree.join("d")));
+}
+
+/// As docker wrote them on aufs, where all whiteouts are one file.
+#[test]
+fn whiteouts_may_be_hard_links_of_one() {
+    if !root() {
+        return;
+    }
+    let b = Bench::new();
+    let layer = Tar::new()
+        .file("d/.wh.f1", "")
+        .hardlink("d/.wh.f2", "d/.wh.f1")
+        .hardlink(".wh.d1", "./d/.wh.f1")
+        .dir("o/")
+        .file("o/kept", "")
+        .hardlink("o/.wh..wh..opq", "/d/.wh.f2")
+        .end();
+    b.image(&[base(), layer.clone()]).unwrap();
+    let tree = b.tree(1);
+    for name in ["d/f1", "d/f2", "d1"] {
+        assert!(is_whiteout(&tree.join(name)), "{name}");
+    }
+    assert!(is_opaque(&tree.join("o")) && tree.join("o/kept").exists());
+    let names = |dir: &str| fs::read_dir(tree.join(dir)).unwrap().count();
+    assert_eq!((names("d"), names("o")), (2, 1));
+    // The same archive goes out again, whether its blob is here or not.
+    let saved = || {
+        let mut out = Vec::new();
+        let image = b.store.wanted(&["x:1".to_owned()]).unwrap();
+        b.store.save(&image, Format::Docker, &mut out).unwrap();
+        out
+    };
+    let holds = |archive: Vec<u8>| archive.windows(layer.len()).any(|part| part == layer);
+    assert!(holds(saved()));
+    assert!(!b.store.drop_blobs(false).unwrap().blobs.is_empty());
+    assert!(holds(saved()));
 }
 
 #[test]

@@ -312,6 +312,13 @@ fn whiteouts_of_nothing() {
     b.layer_refused(&Tar::new().dir(".wh.d/").end(), "whiteout");
     b.layer_refused(&Tar::new().file(".wh.f", "content").end(), "whiteout");
     b.layer_refused(&Tar::new().file(".wh.d/f", "").end(), "reserved");
+    let link = |target: &str| {
+        let mut tar = Tar::new();
+        tar.file("f", "x").hardlink(".wh.w", target).end()
+    };
+    for target in ["f", "./f", "w", ".wh.d/f", "../outside/canary", "."] {
+        b.layer_refused(&link(target), "whiteout");
+    }
     let through = Tar::new()
         .dir("real/")
         .symlink("l", "real")

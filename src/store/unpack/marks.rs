@@ -24,8 +24,19 @@ impl Unpacker {
         name: &[u8],
         parents: &[&[u8]],
     ) -> Result<()> {
-        if member.kind != Kind::File || member.size != 0 {
-            return invalid("a whiteout must be an empty regular file");
+        let is_mark = match &member.kind {
+            Kind::File => member.size == 0,
+            // On aufs all whiteouts are one file, and docker's archives of its layers say so.
+            Kind::Hardlink(target) => {
+                let leaf = target.rsplit(|b| *b == b'/').next();
+                leaf.is_some_and(|leaf| leaf.starts_with(WHITEOUT))
+            }
+            _ => false,
+        };
+        if !is_mark {
+            return invalid(
+                "a whiteout must be an empty regular file, or a hard link to another whiteout",
+            );
         }
         let hidden = name.strip_prefix(WHITEOUT).unwrap_or_default();
         if name != OPAQUE
