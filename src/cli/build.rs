@@ -1,7 +1,7 @@
 //! `build`.
 
 use super::create::{self, NetworkName};
-use super::{Outcome, Output, dockerconf, interrupt};
+use super::{Outcome, Output, dockerconf, interrupt, platform};
 use crate::build::{self, Options, Tell, context};
 use crate::container::Containers;
 use crate::container::record::Network;
@@ -42,7 +42,7 @@ pub struct Build {
     /// Look for newer images in their registries
     #[arg(long)]
     pub pull: bool,
-    /// What the image is to run on
+    /// What the image is to run on [env: DOCKER_DEFAULT_PLATFORM]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
     /// What commands reach that say nothing else
@@ -86,7 +86,7 @@ pub fn build(
         labels: args.label.clone(),
         no_cache: args.no_cache,
         pull: args.pull,
-        platform: args.platform.as_deref().map(Platform::parse).transpose()?,
+        platform: platform::wanted(args.platform.as_deref())?,
         network: match args.network {
             NetworkName::Host => Network::Host,
             NetworkName::None => Network::None,

@@ -1,7 +1,7 @@
 //! `import`.
 
 use super::progress::{Display, Shown};
-use super::{Failure, Outcome, Output, interrupt, units};
+use super::{Failure, Outcome, Output, interrupt, platform, units};
 use crate::registry::download;
 use crate::store::document::Platform;
 use crate::store::error::{Context, show};
@@ -21,7 +21,7 @@ pub struct Args {
     /// What the image's history says
     #[arg(short, long)]
     pub message: Option<String>,
-    /// What the image runs on; this machine otherwise
+    /// What the image runs on [env: DOCKER_DEFAULT_PLATFORM] [default: this machine]
     #[arg(long, value_name = "OS[/ARCH[/VARIANT]]")]
     pub platform: Option<String>,
     /// Allow a URL without TLS
@@ -42,7 +42,7 @@ pub struct Args {
 /// store cannot be written.
 pub fn import(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
     interrupt::watch(interrupt::NOTHING);
-    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let platform = platform::wanted(args.platform.as_deref())?;
     let name = args.name.as_deref().map(Reference::parse).transpose()?;
     let url = args.source.to_str().filter(|source| is_url(source));
     // Docker sends a file along and knows no more than that of it either.

@@ -2,8 +2,7 @@
 
 use super::args;
 use super::progress::{Display, Shown};
-use super::{Outcome, Output, interrupt};
-use crate::store::document::Platform;
+use super::{Outcome, Output, interrupt, platform};
 use crate::store::error::invalid;
 use crate::store::load::Wish;
 use crate::store::{Digest, Store};
@@ -15,7 +14,7 @@ use std::io::IsTerminal;
 /// When the archive is bad or cannot be stored.
 pub fn load(store: &Store, args: &args::Load, output: &mut Output<'_>) -> Outcome {
     interrupt::watch(interrupt::NOTHING);
-    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let platform = platform::given(args.platform.as_deref())?;
     let loaded = Display::new(args.quiet).follow(output, |sender| {
         let tell = |layer: &Digest, at, size| {
             let shown = vec![Shown::Bytes("Loading layer", at, size)];

@@ -36,6 +36,7 @@ pub mod logout;
 pub mod logs;
 pub mod man;
 pub mod outfile;
+mod platform;
 pub mod port;
 pub mod progress;
 pub mod prune;

@@ -1,7 +1,7 @@
 //! `pull`.
 
 use super::progress::{Display, Shown};
-use super::{Failure, Outcome, Output, interrupt};
+use super::{Failure, Outcome, Output, interrupt, platform};
 use crate::config::Config;
 use crate::registry::credentials::Keyring;
 use crate::registry::{Found, Progress, Registry};
@@ -20,7 +20,7 @@ pub struct Pull {
     /// Print nothing but the name
     #[arg(short, long)]
     pub quiet: bool,
-    /// Of an image for several platforms the one for this
+    /// Of an image for several platforms the one for this [env: DOCKER_DEFAULT_PLATFORM]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
     /// Allow a registry without TLS
@@ -44,7 +44,7 @@ pub fn pull(store: &Store, config: &Config, args: &Pull, output: &mut Output<'_>
     if args.all_tags && (name.tagged || name.digest.is_some()) {
         return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()).into());
     }
-    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let platform = platform::wanted(args.platform.as_deref())?;
     let keeper = Keyring::new(args.authfile.as_deref()).keeper();
     let domain = name.reference.domain();
     let registry = Registry::new(domain, config, args.insecure, keeper)?;

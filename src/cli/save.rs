@@ -1,7 +1,6 @@
 //! `save`.
 
-use super::{Outcome, Output, interrupt, outfile};
-use crate::store::document::Platform;
+use super::{Outcome, Output, interrupt, outfile, platform};
 use crate::store::save::Format as StoreFormat;
 use crate::store::{Error, Store};
 use clap::ValueEnum;
@@ -48,7 +47,7 @@ pub fn save(store: &Store, args: &Args, output: &mut Output<'_>) -> Outcome {
         Some(_) => interrupt::NOTHING,
         None => "what was written is not complete",
     });
-    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let platform = platform::given(args.platform.as_deref())?;
     let wanted = store.wanted(&args.images)?;
     if let Some(platform) = platform {
         store.wanted_for(&wanted, &platform)?;

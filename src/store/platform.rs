@@ -4,6 +4,12 @@ use super::document::{Descriptor, ImageConfig, Platform, host_architecture};
 use super::error::{Result, invalid, show};
 use std::fmt;
 
+/// Words that are no operating system where they stand alone.
+const ARCHITECTURES: [&str; 17] = [
+    "386", "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "i386", "i686", "loong64",
+    "mips64le", "ppc64le", "riscv64", "s390x", "wasm", "x86-64", "x86_64",
+];
+
 impl Platform {
     /// This machine.
     pub fn host() -> Platform {
@@ -14,7 +20,8 @@ impl Platform {
         }
     }
 
-    /// `OS[/ARCHITECTURE[/VARIANT]]`, with the names that people use.
+    /// `OS[/ARCHITECTURE[/VARIANT]]`, or an architecture alone, with the names that
+    /// people use.
     ///
     /// # Errors
     /// For anything else.
@@ -26,6 +33,7 @@ impl Platform {
         let lower = text.to_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
         let (os, architecture, variant) = match parts.as_slice() {
+            [one] if ARCHITECTURES.contains(one) => ("linux", *one, None),
             [os] => (*os, host_architecture(), None),
             [os, architecture] => (*os, *architecture, None),
             [os, architecture, variant] => (*os, *architecture, Some(*variant)),
@@ -154,6 +162,11 @@ mod tests {
             ("windows/amd64", Some("windows/amd64")),
             ("linux/s390x", None),
             ("linux/arm/v4", None),
+            // An architecture alone is Linux's, as for docker.
+            ("arm64", Some("linux/arm64/v8")),
+            ("x86_64", Some("linux/amd64")),
+            ("armel", Some("linux/arm/v6")),
+            ("s390x", None),
         ] {
             let chosen = choose(&all, &Platform::parse(wish).unwrap());
             let chosen = chosen.map(|d| d.platform.clone().unwrap().to_string());

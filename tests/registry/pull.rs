@@ -205,6 +205,9 @@ fn an_image_of_many_platforms() {
         (&["pull", "--platform", "linux/arm/v6", &name], &v6),
         (&["pull", "--platform", "linux/arm", &name], &v7),
         (&["pull", &name], &own),
+        // An architecture alone is Linux's; an empty word says nothing.
+        (&["pull", "--platform", "armel", &name], &v6),
+        (&["pull", "--platform", "", &name], &own),
     ] {
         let pulled = person.run(args, "");
         assert!(
@@ -229,6 +232,34 @@ fn an_image_of_many_platforms() {
             1,
             "",
             "Error: no matching manifest for linux/s390x in the manifest list entries\n"
+        )
+    );
+    // Docker's variable is for those who say nothing.
+    let env = |value: &str, args: &[&str]| {
+        let mut capas = person.capas();
+        finish(capas.args(args).env("DOCKER_DEFAULT_PLATFORM", value), "")
+    };
+    for (value, args, image) in [
+        ("linux/arm/v6", &["pull", "-q", &name][..], &v6),
+        (
+            "linux/arm/v6",
+            &["pull", "-q", "--platform=arm", &name],
+            &v7,
+        ),
+        ("linux/arm/v6", &["pull", "-q", "--platform=", &name], &own),
+        ("arm", &["pull", "-q", &name], &v7),
+        ("", &["pull", "-q", &name], &own),
+    ] {
+        assert_eq!(env(value, args), done(0, &format!("{name}\n"), ""));
+        let shown = person.run(&["inspect", "-f", "{{.Id}}", &name], "").out;
+        assert_eq!(shown.trim(), image.id().to_string(), "{value} {args:?}");
+    }
+    assert_eq!(
+        env("a/b/c/d", &["pull", "-q", &name]),
+        done(
+            1,
+            "",
+            "Error: DOCKER_DEFAULT_PLATFORM: \"a/b/c/d\" is no platform: give OS/ARCHITECTURE[/VARIANT], as linux/arm64\n"
         )
     );
     let single = format!("{}/multi:single", served.host);

@@ -114,6 +114,16 @@ fn the_image_says_what_was_asked_for() {
         (&"linux".into(), &"arm".into(), &"v7".into())
     );
     refused(&b, &["--platform", "a/b/c/d", "a.tar"], "is no platform");
+    let variable = Command::new(env!("CARGO_BIN_EXE_capas"))
+        .arg("--root")
+        .arg(b.store.root())
+        .args(["import", "a.tar"])
+        .current_dir(b.dir.path())
+        .env("DOCKER_DEFAULT_PLATFORM", "riscv64")
+        .output()
+        .unwrap();
+    let id = String::from_utf8(variable.stdout).unwrap();
+    assert_eq!(config(&b, id.trim())["architecture"], "riscv64");
     let args = [
         "-c",
         r#"CMD ["/bin/sh"]"#,
