@@ -202,22 +202,24 @@ impl Template {
     /// fields begin with a capital; other names are those of labels and the
     /// like, which may be missing.
     pub fn render(&self, value: &impl Serialize) -> Result<String> {
-        self.execute(&to_value(value)?)
+        self.execute(&to_value(value)?).map(|(text, _)| text)
     }
 
-    /// The same for a value of Go.
+    /// The same for a value of Go; and whether something was asked for that a
+    /// map does not hold.
     ///
     /// # Errors
     /// As [`Template::render`].
-    pub fn execute(&self, value: &Value) -> Result<String> {
+    pub fn execute(&self, value: &Value) -> Result<(String, bool)> {
         let text = match self.strict.execute_to_string(value) {
-            Err(TemplateError::MissingKey { key }) if !key.starts_with(char::is_uppercase) => {
-                self.lenient.execute_to_string(value)
-            }
-            text => text,
+            Err(TemplateError::MissingKey { key }) if !key.starts_with(char::is_uppercase) => self
+                .lenient
+                .execute_to_string(value)
+                .map(|text| (text, true)),
+            text => text.map(|text| (text, false)),
         };
         match text {
-            Ok(text) => Ok(text),
+            Ok(done) => Ok(done),
             Err(TemplateError::MissingKey { key }) => {
                 let mut why = format!("there is no \"{}\"", show(key.as_bytes()));
                 let first = ["{{.", " .", "(."].map(|before| format!("{before}{key}"));

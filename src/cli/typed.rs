@@ -11,7 +11,8 @@ use std::sync::Arc;
 const LISTS: [&str; 5] = ["Cmd", "Entrypoint", "Env", "OnBuild", "Shell"];
 /// Maps in `Config`.
 const MAPS: [&str; 3] = ["ExposedPorts", "Labels", "Volumes"];
-/// What templates print for what is not there, where Go has a pointer.
+/// What the engine prints for all that is not there, and Go for a pointer. What a
+/// map does not hold (a label) is to Go what it is to the engine.
 const NOTHING: (&str, &str) = ("<no value>", "<nil>");
 
 type Map = BTreeMap<Arc<str>, Value>;
@@ -28,7 +29,7 @@ pub(super) fn render(template: &Template, value: &serde_json::Value) -> Result<S
             }
         });
     });
-    let text = template.execute(&own).or_else(|e| {
+    let (text, missing) = template.execute(&own).or_else(|e| {
         // What is not listed, since it is not there, can be asked for.
         complete(&mut own);
         // The error that is told knows nothing of that.
@@ -36,7 +37,7 @@ pub(super) fn render(template: &Template, value: &serde_json::Value) -> Result<S
     })?;
     let (engines, gos) = NOTHING;
     let foreign = template.text().contains(engines) || value.to_string().contains(engines);
-    Ok(match foreign {
+    Ok(match missing || foreign {
         true => text,
         false => text.replace(engines, gos),
     })

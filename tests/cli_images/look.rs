@@ -283,11 +283,15 @@ fn templates_may_ask_for_what_an_image_does_not_have() {
         ("{{len .Config.Env}}{{range .Config.Env}}x{{end}}", "0"),
         ("{{.Config.Healthcheck}} {{.ID | len}}", "<nil> 71"),
         ("{{.Manifests}} {{.Identity}}", "[] <nil>"),
+        // Scripts know by this that there is no such label.
+        ("{{.Config.Labels.other}}", "<no value>"),
     ] {
         assert_eq!(shown(format, "bare:1"), format!("{want}\n"), "{format}");
     }
     // A text of the image's own stays what it is.
     assert_eq!(shown("{{.Config.Labels.l}}", "full:1"), "<no value>\n");
+    let other = r#"{{.Config.Labels.other}}|{{index .Config.Labels "other"}}|{{if .Config.Labels.other}}y{{end}}"#;
+    assert_eq!(shown(other, "full:1"), "<no value>||\n");
     // They are not made up where all is asked for.
     let all = shown("{{json .Config}}", "bare:1");
     assert!(
