@@ -9,7 +9,7 @@ use crate::container::{cgroup, network};
 use crate::store::Store;
 use crate::store::error::{Context, Error, Result, invalid, show};
 use crate::store::staging::Staging;
-use crate::sys::offer::{self, ABILITIES};
+use crate::sys::offer::{self, ABILITIES, Offer};
 use crate::sys::probe::Features;
 use crate::sys::{creds, mount, tree};
 use std::fs::{self, File};
@@ -54,7 +54,7 @@ pub fn doctor(
     let store = containers.store();
     let mut lines = vec![line(Verdict::Good, "kernel", kernel())];
     lines.extend(privileges());
-    lines.extend(fuse(store)?);
+    lines.extend(fuse(store));
     lines.push(match trial(store) {
         Ok(()) => line(Verdict::Good, "mounting with capasfs", "works"),
         Err(e) => line(Verdict::Fails, "mounting with capasfs", e.to_string()),
@@ -117,7 +117,7 @@ fn privileges() -> Vec<Line> {
 }
 
 /// /dev/fuse, and what the kernel offers over it.
-fn fuse(store: &Store) -> Result<Vec<Line>> {
+fn fuse(store: &Store) -> Vec<Line> {
     let helper = find_program(Path::new("fusermount3"));
     let mut lines = vec![
         match mount::open_device() {
@@ -144,8 +144,7 @@ fn fuse(store: &Store) -> Result<Vec<Line>> {
             ),
         },
     ];
-    let staging = Staging::new(&store.tmp())?;
-    match offer::ask(&staging.subdir("trial")?) {
+    match asked(store) {
         Err(e) => lines.push(line(
             Verdict::Lacks,
             "FUSE protocol",
@@ -186,7 +185,14 @@ fn fuse(store: &Store) -> Result<Vec<Line>> {
             }
         }
     }
-    Ok(lines)
+    lines
+}
+
+/// What the kernel says it can do.
+fn asked(store: &Store) -> std::result::Result<Offer, String> {
+    let staging = Staging::new(&store.tmp()).map_err(|e| e.to_string())?;
+    let place = staging.subdir("trial").map_err(|e| e.to_string())?;
+    offer::ask(&place).map_err(|e| e.to_string())
 }
 
 /// Mount two layers for a trial, and write through the mount.
@@ -225,7 +231,6 @@ fn trial(store: &Store) -> Result<()> {
 
 /// What the store's filesystem can do.
 fn backing(containers: &Containers<'_>) -> Result<Vec<Line>> {
-    let have = features(containers)?;
     let mut lines = vec![line(
         Verdict::Good,
         "store",
@@ -235,6 +240,13 @@ fn backing(containers: &Containers<'_>) -> Result<Vec<Line>> {
             filesystem(containers.store().root())?
         ),
     )];
+    let have = match features(containers) {
+        Ok(have) => have,
+        Err(e) => {
+            lines.push(line(Verdict::Fails, "writing to the store", e.to_string()));
+            return Ok(lines);
+        }
+    };
     let costs = [
         (
             Features::TRUSTED,

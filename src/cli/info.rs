@@ -62,6 +62,10 @@ pub fn info(
         .runtime
         .as_deref()
         .unwrap_or("none, so no container runs");
+    let features = match (facts.features.as_slice(), facts.missing_features.as_slice()) {
+        ([], []) => "not known, as the store cannot be written".to_owned(),
+        (there, _) => there.join(" "),
+    };
     let lines = [
         ("Version", facts.server_version.to_owned()),
         ("Store Root", facts.store_root),
@@ -71,7 +75,7 @@ pub fn info(
         (" Running", facts.containers_running.to_string()),
         (" Stopped", facts.containers_stopped.to_string()),
         ("Storage Driver", facts.driver.to_owned()),
-        (" Features", facts.features.join(" ")),
+        (" Features", features),
         (" Missing", facts.missing_features.join(" ")),
         ("Runtime", runtime.to_owned()),
         ("Kernel Version", facts.kernel_version),
@@ -88,10 +92,11 @@ fn facts(containers: &Containers<'_>, runtime: Option<&Path>) -> Result<Facts> {
     let records = containers.list()?;
     let running = |r: &&_| containers.status(r).0 == Status::Running;
     let running = records.iter().filter(running).count();
-    let have = features(containers)?;
+    // Where nothing can be written nothing can be tried.
+    let have = features(containers).ok();
     let names = |there: bool| {
         let all = Features::NAMES.iter();
-        let chosen = all.filter(|(_, bit)| have.has(*bit) == there);
+        let chosen = all.filter(|(_, bit)| have.is_some_and(|have| have.has(*bit) == there));
         chosen.map(|(name, _)| *name).collect()
     };
     Ok(Facts {

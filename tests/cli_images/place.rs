@@ -162,6 +162,7 @@ fn a_store_on_a_disk_that_is_only_read_is_read() {
         "inspect x:1 box",
         "history x:1",
         "layers x:1",
+        "info",
         "ps -a",
         "system df -v",
         "save x:1",
@@ -170,6 +171,17 @@ fn a_store_on_a_disk_that_is_only_read_is_read() {
     }
     let other = Cli::new();
     assert_eq!(other.load_path(&saved), "Loaded image: x:1\n");
+    let (code, err) = run("doctor");
+    let told = std::fs::read_to_string(&saved).unwrap();
+    assert_eq!((code, err.as_str()), (Some(1), ""), "{told}");
+    for line in [
+        "ok      store: ",
+        "FAILED  writing to the store: cannot make ",
+    ] {
+        let line = told.lines().find(|l| l.starts_with(line));
+        assert!(line.is_some(), "{told}");
+    }
+    assert!(told.contains("\nok      open files: "), "{told}");
     let (code, err) = run("tag x:1 y:1");
     assert!(
         code == Some(1) && err.contains("Read-only file system"),
