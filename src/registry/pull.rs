@@ -2,9 +2,9 @@
 
 use super::{Document, Registry, Wanted, in_silence};
 use crate::store::document::{
-    Descriptor, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, Top,
+    Descriptor, IMAGE_CONFIGS, ImageConfig, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, Top,
 };
-use crate::store::error::{Error, Result, invalid};
+use crate::store::error::{Error, Result, invalid, show};
 use crate::store::image::{self, Image};
 use crate::store::load::{Origin, Plan, PlannedLayer, Source, Step, planned_layers};
 use crate::store::pipeline::Blob;
@@ -72,7 +72,7 @@ impl Registry {
             return invalid("an index where an image's manifest should be");
         };
         let config_data = self.config(repository, manifest)?;
-        let config = ImageConfig::parse(&config_data)?;
+        let config = ImageConfig::parse(&config_data).map_err(|e| foreign(manifest, name, e))?;
         if let (Some(wish), false) = (wish, said) {
             check_platform(&config, wish, &name.reference)?;
         }
@@ -244,6 +244,19 @@ fn is_whole(
             .iter()
             .zip(&manifest.layers)
             .all(|(layer, blob)| store.has_blob(blob) || store.skeleton(&layer.name()).exists())
+}
+
+/// Why the configuration cannot be read: charts and the like are in registries too.
+fn foreign(manifest: &Manifest, name: &Name, why: Error) -> Error {
+    let kind = manifest.config.media_type.as_str();
+    match IMAGE_CONFIGS.contains(&kind) {
+        true => why,
+        false => Error::Invalid(format!(
+            "{} is no container image but {}: get it with the program that it is for",
+            name.reference.familiar(),
+            show(kind.as_bytes())
+        )),
+    }
 }
 
 fn check_platform(config: &ImageConfig, wish: &Platform, name: &Reference) -> Result<()> {

@@ -4,7 +4,7 @@
 use super::compressed::{begin, is_compressed, plain};
 use super::error::{Context, Error, Result, invalid, show};
 use super::staging::Staging;
-use super::tarball::{Found, Headers, Kind, MAX_HEADER, padding};
+use super::tarball::{self, Found, Headers, Kind, MAX_HEADER, padding};
 use crate::sys::fs as sfs;
 use crate::sys::tree::{self, Links};
 use std::collections::HashMap;
@@ -300,6 +300,11 @@ fn index(file: File) -> Result<Archive> {
             }
         }
         let data = buf.get(..filled).unwrap_or_default();
+        if offset == 0 && !tarball::begins(data) {
+            return invalid(
+                "it is no tar archive, nor one that gzip, zstd, xz or bzip2 has compressed",
+            );
+        }
         match headers.next(data)? {
             Found::Need(n) if n > MAX_HEADER => {
                 return invalid("bad tar archive: a header without end");

@@ -20,6 +20,8 @@ pub const MAX_LAYERS: usize = 1000;
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Media type of an OCI image configuration.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// What manifests of images call their configuration.
+pub const IMAGE_CONFIGS: [&str; 2] = [CONFIG, "application/vnd.docker.container.image.v1+json"];
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";

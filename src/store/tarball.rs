@@ -171,6 +171,17 @@ fn check_sizes(data: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Can an archive begin like this: with a header whose sum is right, or as an empty
+/// one does.
+pub fn begins(data: &[u8]) -> bool {
+    match data.first_chunk::<HEADER_SIZE>() {
+        Some(header) if header.iter().any(|b| *b != 0) => {
+            Header::from_bytes(header).verify_checksum().is_ok()
+        }
+        _ => true,
+    }
+}
+
 /// Content is padded to whole blocks.
 pub fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK

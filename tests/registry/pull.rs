@@ -281,6 +281,37 @@ fn an_image_of_many_platforms() {
 }
 
 #[test]
+fn what_is_no_image_is_called_so() {
+    let chart = br#"{"name":"x","version":"1"}"#;
+    let kind = "application/vnd.cncf.helm.config.v1+json";
+    let manifest = |config: &[u8], kind: &str| {
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": described(kind, config), "layers": []})
+            .to_string()
+            .into_bytes()
+    };
+    let mut content = Content::new();
+    let config = "application/vnd.oci.image.config.v1+json";
+    for (name, kind) in [("chart", kind), ("odd", config)] {
+        let path = format!("/v2/{name}/blobs/{}", Digest::of(chart));
+        content.insert(path, (String::new(), chart.to_vec()));
+        put_top(&mut content, MANIFEST, &manifest(chart, kind), name, "1");
+    }
+    let served = Served::start(content, |_, _| None);
+    let person = Person::new();
+    let pull = |name: &str| person.run(&["pull", "-q", &format!("{}/{name}:1", served.host)], "");
+    let chart = format!(
+        "Error: {}/chart is no container image but {kind}: get it with the program that it is for\n",
+        served.host
+    );
+    assert_eq!(pull("chart"), done(1, "", &chart));
+    let odd = pull("odd");
+    assert!(
+        odd.err.starts_with("Error: bad image configuration: "),
+        "{odd:?}"
+    );
+}
+
+#[test]
 fn entries_of_an_index_need_not_say_their_platform() {
     let host = capas::store::document::host_architecture();
     let own = image(&[(layer("own", b"x"), Pack::Gzip)]);

@@ -304,7 +304,12 @@ fn truncated_and_corrupt_streams() {
         let cut = packed.len() * len / whole.len();
         b.refuses("", || b.store.load_stream(&packed[..cut], Wish::default()));
     }
-    b.refused(&vec![b'?'; 100_000], "tar");
+    // Another file altogether.
+    let no = "it is no tar archive, nor one that gzip, zstd, xz or bzip2 has compressed";
+    for other in [&b"PK\x03\x04 and so on ".repeat(50)[..], &[b'?'; 100_000]] {
+        b.refused(other, no);
+        b.refused(&gzip(other), no);
+    }
 }
 
 #[test]
