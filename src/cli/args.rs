@@ -6,8 +6,16 @@ use std::path::PathBuf;
 
 /// Container images and containers on the capasfs union filesystem.
 #[derive(Debug, Parser)]
-#[command(name = "capas", version, propagate_version = false)]
+#[command(
+    name = "capas",
+    version,
+    propagate_version = false,
+    disable_version_flag = true
+)]
 pub struct Cli {
+    /// Print version
+    #[arg(short = 'v', long, short_alias = 'V', action = clap::ArgAction::Version)]
+    pub version: Option<bool>,
     /// Where images and containers are kept [env: CAPAS_ROOT]
     /// [default: /var/lib/capas for root, else under XDG_DATA_HOME]
     #[arg(long, global = true, value_name = "DIR")]
@@ -69,7 +77,7 @@ pub enum Command {
     Import(super::import::Args),
     /// Remove images
     Rmi(super::rmi::Args),
-    /// Show all that is known of containers and images, as JSON
+    /// Show all that is known of containers, images and volumes, as JSON
     Inspect(super::inspect::Args),
     /// Commands for containers
     Container {

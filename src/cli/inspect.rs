@@ -1,8 +1,8 @@
-//! `inspect`: containers and images in docker's shape.
+//! `inspect`: containers, images and volumes in docker's shape.
 
 use super::template::Template;
-use super::typed;
 use super::{Failure, Outcome, Output};
+use super::{typed, volume};
 use crate::container::network::Publish;
 use crate::container::volume::{Kind, Mount};
 use crate::container::{Containers, Record, Status, monitor, size};
@@ -45,9 +45,12 @@ pub enum Type {
     Container,
     /// An image
     Image,
+    /// A volume
+    Volume,
 }
 
-/// Show containers and images; a container's name goes first.
+/// Show containers, images and volumes; a container's name goes first, an
+/// image's next.
 ///
 /// # Errors
 /// When one is not there; the others are shown.
@@ -61,7 +64,11 @@ pub fn inspect(containers: &Containers<'_>, args: &Args, output: &mut Output<'_>
             Ok(value) => {
                 // What has no state has nothing that was written.
                 if args.size && value.get("State").is_none() {
-                    writeln!(output.err, "WARNING: --size ignored for image")?;
+                    let kind = match value.get("RootFS") {
+                        Some(_) => "image",
+                        None => "volume",
+                    };
+                    writeln!(output.err, "WARNING: --size ignored for {kind}")?;
                 }
                 found.push(value);
             }
@@ -145,12 +152,18 @@ fn one(
         let index = index.get_or_init(Index::default);
         image(store, index, &find(index, name)?.0)
     };
-    if args.kind == Some(Type::Image) {
-        return find_image();
+    let find_volume = || Ok(volume::describe(containers, &containers.volume(name)?));
+    match args.kind {
+        Some(Type::Image) => return find_image(),
+        Some(Type::Volume) => return find_volume(),
+        Some(Type::Container) | None => {}
     }
     match containers.find(name) {
         Ok(record) => container(containers, &record, args.size),
-        Err(Error::NotFound(_)) if args.kind.is_none() => find_image(),
+        Err(Error::NotFound(_)) if args.kind.is_none() => match find_image() {
+            Err(Error::NotFound(_)) => find_volume(),
+            found => found,
+        },
         Err(e) => Err(e),
     }
 }

@@ -175,17 +175,22 @@ fn inspect(containers: &Containers<'_>, args: &Inspect, output: &mut Output<'_>)
                 continue;
             }
         };
-        found.push(json!({
-            "CreatedAt": time::format(volume.created, 0),
-            "Driver": "local",
-            "Labels": volume.labels,
-            "Mountpoint": mountpoint(containers, &volume),
-            "Name": volume.name,
-            "Options": null,
-            "Scope": "local",
-        }));
+        found.push(describe(containers, &volume));
     }
     shape.tell(found, failed, output)
+}
+
+/// All that is known of a volume.
+pub(super) fn describe(containers: &Containers<'_>, volume: &Volume) -> Value {
+    json!({
+        "CreatedAt": time::format(volume.created, 0),
+        "Driver": "local",
+        "Labels": volume.labels,
+        "Mountpoint": mountpoint(containers, volume),
+        "Name": volume.name,
+        "Options": null,
+        "Scope": "local",
+    })
 }
 
 /// Where a volume's files are.

@@ -224,6 +224,20 @@ fn inspect_by_type_and_what_is_missing() {
     c.ok(&["tag", "x:1", "yy"]);
     assert_eq!(shown(&[]), id);
     assert!(shown(&["--type=image"]).starts_with("sha256:"));
+    // A volume's name goes last.
+    let name = |of: &[&str]| c.ok(&[&["inspect", "-f", "{{.Name}} {{.Driver}}"], of].concat());
+    c.ok(&["volume", "create", "data"]);
+    assert_eq!(name(&["data"]), "data local\n");
+    assert_eq!(
+        c.ok(&["inspect", "data"]),
+        c.ok(&["volume", "inspect", "data"])
+    );
+    c.ok(&["tag", "x:1", "data"]);
+    assert!(
+        c.ok(&["inspect", "-f", "{{.Id}}", "data"])
+            .starts_with("sha256:")
+    );
+    assert_eq!(name(&["--type=volume", "data"]), "data local\n");
     for (args, error) in [
         (vec!["inspect", "none"], "No such object: none"),
         (
@@ -233,6 +247,10 @@ fn inspect_by_type_and_what_is_missing() {
         (
             vec!["inspect", "--type", "container", "none"],
             "No such container: none",
+        ),
+        (
+            vec!["inspect", "--type", "volume", "yy"],
+            "get yy: no such volume",
         ),
     ] {
         assert_eq!(c.fails(&args, 1, &format!("Error: {error}\n")), "[]\n");

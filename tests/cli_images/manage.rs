@@ -195,6 +195,9 @@ fn the_program_describes_itself() {
     );
     let json: serde_json::Value = serde_json::from_str(&c.ok(&["version", "-f", "json"])).unwrap();
     assert_eq!(json["Client"]["Os"], "linux");
+    for flag in ["-v", "-V", "--version"] {
+        assert_eq!(c.ok(&[flag]), format!("capas {version}\n"));
+    }
     for (shell, word) in [
         ("bash", "complete -F _capas"),
         ("zsh", "#compdef capas"),
