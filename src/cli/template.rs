@@ -174,7 +174,7 @@ impl Template {
                         labels.get(key).cloned().unwrap_or_default()
                     });
                 }
-                self.execute(&value)
+                self.execute(&value).map(|(text, _)| text)
             }
         }
     }
@@ -192,7 +192,7 @@ impl Template {
                 last.replace(['-', '_'], " ")
             });
         }
-        self.execute(&value)
+        self.execute(&value).map(|(text, _)| text)
     }
 
     /// The text that a value gives.
