@@ -145,6 +145,9 @@ pub fn parse_trigger(text: &str, escape: char) -> Result<Instruction> {
 
 type Fault = (usize, String);
 
+/// What is wrong with other words after it.
+const FROM: &str = "FROM takes an image, or an image, AS and a name";
+
 fn read(text: &str) -> std::result::Result<Dockerfile, Fault> {
     let fault = |e: parser::Error| (e.line(), format!("{e:#}"));
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -164,7 +167,15 @@ fn read(text: &str) -> std::result::Result<Dockerfile, Fault> {
     let escape = directives.parser_directives.escape;
     let escape = escape.map_or('\\', |e| e.value.value);
     let blanked = lines::blank_documents(text, escape);
-    let file = parser::parse(&blanked).map_err(fault)?;
+    let file = parser::parse(&blanked).map_err(|e| {
+        let (line, what) = fault(e);
+        let at = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        match lines::keyword(at).as_str() {
+            // What the parser says is not what a person would.
+            "FROM" if what.starts_with("expected") => (line, FROM.to_owned()),
+            _ => (line, what),
+        }
+    })?;
     let reader = Reader { text, escape };
     let mut out = Dockerfile {
         escape,
@@ -457,6 +468,18 @@ mod tests {
                 "f/Dockerfile: the file is empty: it needs at least one FROM",
             ),
             ("RUN x\n", "f/Dockerfile:1: expected FROM"),
+            (
+                "FROM x AS\n",
+                "f/Dockerfile:1: FROM takes an image, or an image, AS and a name",
+            ),
+            (
+                "FROM x AS a b\n",
+                "f/Dockerfile:1: FROM takes an image, or an image, AS and a name",
+            ),
+            (
+                "FROM x y\n",
+                "f/Dockerfile:1: FROM takes an image, or an image, AS and a name",
+            ),
             (
                 "FROM x\n\nFRUM y\n",
                 "f/Dockerfile:3: unknown instruction 'FRUM'",

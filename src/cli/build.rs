@@ -58,8 +58,11 @@ pub struct Build {
     #[arg(long, value_name = "HOW", hide = true)]
     pub progress: Option<String>,
     /// Docker's word for what is done here in any case
-    #[arg(long, alias = "force-rm", hide = true)]
+    #[arg(long, aliases = ["force-rm", "load"], hide = true)]
     pub rm: bool,
+    /// Where docker may look for what steps have made, which is known here
+    #[arg(long, value_name = "WHERE", hide = true)]
+    pub cache_from: Vec<String>,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,

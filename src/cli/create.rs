@@ -140,6 +140,9 @@ pub struct Create {
     /// After how many seconds it is killed then, -1 for never
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub stop_timeout: Option<i64>,
+    /// What the image is to run on
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
     /// When the image is pulled
     #[arg(long, value_enum, default_value = "missing")]
     pub pull: Pull,
@@ -175,18 +178,41 @@ pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>
 /// When it cannot be made.
 pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result<Record> {
     let (pull, image) = (args.pull, args.image.clone());
+    let platform = set(args.platform.clone());
+    let platform = platform.as_deref().map(Platform::parse).transpose()?;
     let wish = wish(args, detached)?;
     can_be_had(&wish.settings, wish.network)?;
     if pull == Pull::Always {
-        fetch(containers, &image, None)?;
+        fetch(containers, &image, platform.as_ref())?;
     }
-    match containers.create(wish.clone()) {
+    let create = |wish: Wish| {
+        if let Some(platform) = &platform {
+            must_be_for(containers, &image, platform)?;
+        }
+        containers.create(wish)
+    };
+    match create(wish.clone()) {
         Err(Error::NotFound(_)) if pull == Pull::Missing => {
             log_missing(&image);
-            fetch(containers, &image, None)?;
-            containers.create(wish)
+            fetch(containers, &image, platform.as_ref())?;
+            create(wish)
         }
         made => made,
+    }
+}
+
+/// Refuse an image that does not run there.
+fn must_be_for(containers: &Containers<'_>, image: &str, platform: &Platform) -> Result<()> {
+    let store = containers.store();
+    let (found, _) = store.find_image(image)?;
+    let (config, _) = store.image_config(&found.id)?;
+    match config.suits(platform) {
+        true => Ok(()),
+        false => Err(Error::NotFound(format!(
+            "image with reference {} was found but its platform ({}) does not match the specified platform ({platform})",
+            show(image.as_bytes()),
+            config.platform()
+        ))),
     }
 }
 
@@ -244,12 +270,12 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
     }
     Ok(Wish {
         image: args.image,
-        name: args.name,
+        name: set(args.name),
         args: args.args,
         entrypoint: args.entrypoint,
         env,
         user: args.around.user,
-        working_dir: args.around.workdir,
+        working_dir: set(args.around.workdir),
         network,
         auto_remove: args.rm,
         settings,
@@ -267,10 +293,11 @@ fn settings(args: &Create, detached: bool) -> Result<Settings> {
     for text in &args.publish {
         ports.extend(Publish::parse(text)?);
     }
-    if let Some(signal) = &args.stop_signal {
-        signal::parse(signal)?;
+    if let Some(signal) = set(args.stop_signal.clone()) {
+        signal::parse(&signal)?;
     }
-    if let Some(name) = &args.hostname {
+    let hostname = set(args.hostname.clone());
+    if let Some(name) = &hostname {
         check_hostname(name)?;
     }
     let labels = args.label.iter().map(|l| {
@@ -281,16 +308,22 @@ fn settings(args: &Create, detached: bool) -> Result<Settings> {
         tty: args.around.tty,
         stdin: args.around.interactive,
         stdin_once: args.around.interactive && !detached,
-        hostname: args.hostname.clone(),
+        hostname,
         read_only: args.read_only,
         mounts,
         ports,
         exposed: Vec::new(),
         limits: limits(args)?,
-        stop_signal: args.stop_signal.clone(),
+        stop_signal: set(args.stop_signal.clone()),
         stop_timeout: args.stop_timeout.map(seconds),
         labels: labels.collect(),
     })
+}
+
+/// What was given; for docker an empty text is nothing, as scripts give it whose
+/// variable is not set.
+fn set(given: Option<String>) -> Option<String> {
+    given.filter(|text| !text.is_empty())
 }
 
 /// What this machine is called, as what is in its network finds it; nothing where

@@ -50,9 +50,10 @@ pub fn exec(containers: &Containers<'_>, args: Args, output: &mut Output<'_>) ->
     };
     match containers.exec(&record, &wish) {
         // The runtime has said why, on the streams that were the command's.
-        Err(Error::Start { code, .. }) if own_streams && matches!(code, 126 | 127) => {
-            Err(Failure::Said(code))
-        }
+        Err(Error::Start { code, .. }) if own_streams => Err(Failure::Said(match code {
+            125 => 1,
+            code => code,
+        })),
         code => Ok(code?),
     }
 }

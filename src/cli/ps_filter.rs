@@ -1,13 +1,15 @@
 //! `--filter` of `ps`.
 
 use super::filter::Filters;
-use crate::container::{Containers, Record, Status};
+use crate::container::network::range;
+use crate::container::{Containers, Network, Record, Status};
 use crate::store::Digest;
 use crate::store::error::{Error, Result, invalid, show};
 use crate::store::image::raw_config;
 use regex::Regex;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// What can be asked for.
 const KEYS: &[&str] = &[
@@ -26,6 +28,8 @@ pub struct Filter {
     names: Vec<Regex>,
     before: Option<i64>,
     since: Option<i64>,
+    published: Vec<Ports>,
+    exposed: Vec<Ports>,
 }
 
 impl Filter {
@@ -57,6 +61,8 @@ impl Filter {
             exited: exited?,
             before: before?.into_iter().min(),
             since: since?.into_iter().max(),
+            published: Ports::all(&filters, "publish")?,
+            exposed: Ports::all(&filters, "expose")?,
             filters,
         })
     }
@@ -74,8 +80,14 @@ impl Filter {
         };
         let settings = &record.settings;
         let labels = serde_json::to_value(&settings.labels).ok();
-        let port = |number: u16, protocol: &dyn std::fmt::Display, text: &str| {
-            text == number.to_string() || text == format!("{number}/{protocol}")
+        let any_port = |wanted: &[Ports], exposed: &[String]| {
+            let exposed = exposed.iter().filter_map(|text| Ports::parse(text));
+            let published = settings.ports.iter().map(|p| Ports {
+                numbers: p.container..=p.container,
+                protocol: Some(p.protocol.to_string()),
+            });
+            let all: Vec<Ports> = published.chain(exposed).collect();
+            wanted.is_empty() || all.iter().any(|p| wanted.iter().any(|w| w.meets(p)))
         };
         let network = record.network.name();
         (self.images.as_ref()).is_none_or(|images| images.contains(&record.image))
@@ -87,21 +99,56 @@ impl Filter {
             && self.filters.labels_fit(labels.as_ref())
             && any("id", &|id| record.id.starts_with(id))
             && (self.names.is_empty() || self.names.iter().any(|n| named(n, &record.name)))
-            && any("network", &|name| name == network)
+            && any("network", &|name| {
+                // The word that private ones are asked for by, too.
+                name == network || name == "bridge" && record.network == Network::Private
+            })
             && any("volume", &|path| {
                 let mut mounts = settings.mounts.iter();
                 mounts.any(|m| m.target == path || m.source == path)
             })
-            && any("publish", &|text| {
-                let mut ports = settings.ports.iter();
-                ports.any(|p| port(p.container, &p.protocol, text))
-            })
-            && any("expose", &|text| {
-                let mut ports = settings.ports.iter();
-                let named = |e: &String| e == text || e.split('/').next() == Some(text);
-                ports.any(|p| port(p.container, &p.protocol, text))
-                    || settings.exposed.iter().any(named)
-            })
+            && any_port(&self.published, &[])
+            && any_port(&self.exposed, &settings.exposed)
+    }
+}
+
+/// `PORT[-PORT][/PROTOCOL]`
+struct Ports {
+    numbers: RangeInclusive<u16>,
+    /// None is any.
+    protocol: Option<String>,
+}
+
+impl Ports {
+    fn parse(text: &str) -> Option<Ports> {
+        let (numbers, protocol) = match text.split_once('/') {
+            Some((numbers, protocol)) => (numbers, Some(protocol.to_owned())),
+            None => (text, None),
+        };
+        Some(Ports {
+            numbers: range(numbers)?,
+            protocol,
+        })
+    }
+
+    /// Those that a filter asks for.
+    fn all(filters: &Filters, key: &str) -> Result<Vec<Ports>> {
+        let one = |text: &str| match Ports::parse(text) {
+            Some(ports) => Ok(ports),
+            None => invalid(format!(
+                "invalid filter '{key}={}': give PORT[-PORT][/PROTOCOL]",
+                show(text.as_bytes())
+            )),
+        };
+        filters.of(key).map(one).collect()
+    }
+
+    /// Have both some port.
+    fn meets(&self, other: &Ports) -> bool {
+        let protocols = self.protocol.as_ref().zip(other.protocol.as_ref());
+        self.numbers.start() <= other.numbers.end()
+            && other.numbers.start() <= self.numbers.end()
+            && protocols.is_none_or(|(a, b)| a == b)
     }
 }
 

@@ -80,6 +80,17 @@ fn complete(value: &mut Value) {
     });
     if let Value::Map(map) = value {
         let map = Arc::make_mut(map);
+        if let Some(Value::List(mounts)) = map.get_mut("Mounts") {
+            let whole = mounts.iter().cloned().map(|mut mount| {
+                if let Value::Map(mount) = &mut mount {
+                    for name in ["Name", "Driver", "Propagation"] {
+                        add(Arc::make_mut(mount), name, Value::String("".into()));
+                    }
+                }
+                mount
+            });
+            *mounts = whole.collect();
+        }
         // As for docker `ID` is another word for `Id`.
         if let Some(id) = map.get("Id").cloned() {
             add(map, "ID", id);

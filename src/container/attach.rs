@@ -9,7 +9,7 @@ use crate::sys::process::Signals;
 use crate::sys::stream::{self, Interest};
 use crate::sys::terminal::{self, Raw};
 use std::collections::VecDeque;
-use std::io::{Stdin, Write, stderr, stdin, stdout};
+use std::io::{ErrorKind, Stdin, Write, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -127,6 +127,18 @@ pub enum End {
     Signalled(i32),
 }
 
+/// Was it seen. Nobody looks any more where a pipe is closed: as other programs we
+/// end then without a word.
+fn shown(written: std::io::Result<()>) -> Result<Option<End>> {
+    match written {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(Some(End::Signalled(signal::PIPE))),
+        written => {
+            written.context(|| "cannot write the container's output".to_owned())?;
+            Ok(None)
+        }
+    }
+}
+
 /// Refuse to be a terminal's end without being at a terminal.
 ///
 /// # Errors
@@ -230,15 +242,12 @@ impl Attached<'_> {
 
     /// Take what the monitor says.
     fn hear(&mut self) -> Result<Option<End>> {
-        let say = || "cannot write the container's output".to_owned();
         match self.connection.event() {
             Ok(Some(Event::Output(data))) => {
                 let mut out = stdout().lock();
-                out.write_all(data)
-                    .and_then(|()| out.flush())
-                    .context(say)?;
+                return shown(out.write_all(data).and_then(|()| out.flush()));
             }
-            Ok(Some(Event::Error(data))) => stderr().write_all(data).context(say)?,
+            Ok(Some(Event::Error(data))) => return shown(stderr().write_all(data)),
             Ok(Some(Event::Started)) => self.started(),
             Ok(Some(Event::Failed(code, why))) => return Err(failed(code, why)),
             Ok(Some(Event::Warning(text))) => log::warn!("{text}"),

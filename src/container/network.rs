@@ -165,7 +165,7 @@ impl fmt::Display for Publish {
 }
 
 /// `80` or `80-90`; port 0 is none.
-fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
+pub fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
     let port = |text: &str| {
         let digits = text.bytes().all(|b| b.is_ascii_digit());
         text.parse::<u16>().ok().filter(|p| digits && *p > 0)

@@ -193,7 +193,7 @@ fn until_command(pid: u32) {
         if !name.is_ok_and(|name| name.contains(":[2:INIT]")) {
             return;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 
@@ -226,8 +226,8 @@ fn state_dir() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Why a command could not be started: docker's 127 for one that is not there,
-/// 126 for one that cannot be executed.
+/// Why a command could not be started, [`Error::Start`] if the runtime said so:
+/// docker's 127 for one that is not there, 126 for one that cannot be executed.
 fn complaint(log: &Path) -> Error {
     let text = crate::store::read_file(log, MAX_LOG).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -238,10 +238,7 @@ fn complaint(log: &Path) -> Error {
         .filter_map(|v| Some(v.get("msg")?.as_str()?.to_owned()))
         .next_back();
     let Some(why) = why else {
-        return Error::Start {
-            code: 125,
-            why: "the runtime ended before the container started".to_owned(),
-        };
+        return Error::Conflict("the runtime ended before the command started".to_owned());
     };
     let code = code(&why);
     let why = show(why.as_bytes());

@@ -13,6 +13,8 @@ pub const QUIT: i32 = 3;
 pub const USR1: i32 = 10;
 /// For the program's own use.
 pub const USR2: i32 = 12;
+/// Nobody reads any more.
+pub const PIPE: i32 = 13;
 /// What asks a command to end that says nothing else.
 pub const TERM: i32 = 15;
 /// The terminal has another size.

@@ -4,6 +4,8 @@ use super::document::{Descriptor, ImageConfig, Platform, host_architecture};
 use super::error::{Result, invalid, show};
 use std::fmt;
 
+/// Operating systems that a single word may name.
+const SYSTEMS: [&str; 4] = ["linux", "windows", "darwin", "freebsd"];
 /// Words that are no operating system where they stand alone.
 const ARCHITECTURES: [&str; 17] = [
     "386", "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "i386", "i686", "loong64",
@@ -33,8 +35,8 @@ impl Platform {
         let lower = text.to_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
         let (os, architecture, variant) = match parts.as_slice() {
+            [one] if SYSTEMS.contains(one) => (*one, host_architecture(), None),
             [one] if ARCHITECTURES.contains(one) => ("linux", *one, None),
-            [os] => (*os, host_architecture(), None),
             [os, architecture] => (*os, *architecture, None),
             [os, architecture, variant] => (*os, *architecture, Some(*variant)),
             _ => ("", "", None),
@@ -172,7 +174,12 @@ mod tests {
             let chosen = chosen.map(|d| d.platform.clone().unwrap().to_string());
             assert_eq!(chosen.as_deref(), found, "{wish}");
         }
-        for bad in ["", "linux/", "linux/a/b/c", "li nux/a", "linux/arm/"] {
+        for (text, whole) in [("arm64", "linux/arm64"), ("armhf", "linux/arm/v7")] {
+            assert_eq!(Platform::parse(text).unwrap().to_string(), whole);
+        }
+        let own = format!("linux/{}", host_architecture());
+        assert_eq!(Platform::parse("linux").unwrap().to_string(), own);
+        for bad in ["", "box", "linux/", "linux/a/b/c", "li nux/a", "linux/arm/"] {
             assert!(Platform::parse(bad).is_err(), "{bad}");
         }
     }

@@ -29,6 +29,14 @@ fn a_second_build_does_nothing_and_a_change_what_depends_on_it() {
     g.file("a", "1\n");
     super::fixture::mode(&g.at("a"), 0o644);
     assert_eq!(cached(&g.build("t:1", TEXT, &[])), 4);
+    // What scripts tell docker's other builders.
+    let more = [
+        "--load",
+        "--cache-from",
+        "x",
+        "--cache-from=type=registry,ref=y",
+    ];
+    assert_eq!(cached(&g.build("t:1", TEXT, &more)), 4);
     assert_eq!(cached(&g.build("t:1", TEXT, &["--no-cache"])), 0);
     // What a command does not see does not count.
     let text = TEXT.replace("ENV X=1", "ENV X=2");

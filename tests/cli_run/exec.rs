@@ -87,6 +87,14 @@ fn commands_are_run_in_a_container_that_runs() {
             assert!(said, "{all:?}: {err}");
         }
     }
+    // What the runtime says of its own is told once, too.
+    let (code, out, err) = c.run(&["exec", "-w", "/none", "box", "true"]);
+    assert_eq!(
+        (code, out.as_str(), err.lines().count()),
+        (1, "", 1),
+        "{err}"
+    );
+    assert!(err.contains("/none"), "{err}");
     for args in [
         &["exec", "-u", "nobody", "box", "true"][..],
         &["exec", "-w", "/proc/self/fd/5", "box", "true"],

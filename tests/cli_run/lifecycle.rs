@@ -142,6 +142,8 @@ fn ps_shows_what_is_asked_for() {
         ("since=done", &["runs", "failed"]),
         ("ancestor=box:1", &["runs", "failed", "done", "made"]),
         ("network=host", &[]),
+        ("network=none", &["runs", "failed", "done", "made"]),
+        ("network=bridge", &[]),
     ] {
         assert_eq!(names(&["-a", "--filter", filter]), wanted, "{filter}");
     }
@@ -153,6 +155,8 @@ fn ps_shows_what_is_asked_for() {
         "exited=x",
         "since=none",
         "name=[",
+        "publish=x",
+        "expose=9-8",
     ] {
         assert_eq!(c.run(&["ps", "--filter", bad]).0, 1, "{bad}");
     }
@@ -176,6 +180,23 @@ fn ps_shows_what_is_asked_for() {
     c.ok(&["run", "--name", "writes", "label:1", "touch", "/new"]);
     c.ok(&["commit", "writes", "layer:1"]);
     c.ok(&["create", "--name", "last", "layer:1"]);
+    c.ok(&["commit", "-c", "EXPOSE 80 53/udp", "last", "ports:1"]);
+    c.ok(&["create", "--name", "ports", "ports:1"]);
+    for (filter, fits) in [
+        ("expose=80", true),
+        ("expose=79-81/tcp", true),
+        ("expose=80/udp", false),
+        ("expose=50-60/udp", true),
+        ("expose=81-90", false),
+        ("publish=80", false),
+    ] {
+        assert_eq!(
+            names(&["-a", "-f", filter]).len(),
+            usize::from(fits),
+            "{filter}"
+        );
+    }
+    c.ok(&["rm", "ports"]);
     for (image, wanted) in [
         (
             "box:1",

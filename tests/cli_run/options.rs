@@ -88,6 +88,9 @@ fn mounts() {
     );
     let mounts = c.told("mm", "/Mounts");
     assert_eq!(mounts.as_array().unwrap().len(), 6);
+    // Bound ones have no name.
+    let names = "{{range .Mounts}}{{if eq .Type \"bind\"}}<{{.Name}}{{.Driver}}>{{end}}{{end}}";
+    assert_eq!(c.ok(&["inspect", "-f", names, "mm"]), "<><><><>\n");
     c.ok(&["rm", "mm"]);
     assert!(dir.join("f").exists());
     c.assert_nothing_is_left();
@@ -251,6 +254,10 @@ fn a_private_network_without_ports_and_udp() {
     });
     let address = format!("127.0.0.1:{port}");
     assert!(c.ok(&["ps"]).contains(&format!("{address}->{port}/udp")));
+    for (network, found) in [("private", 1), ("bridge", 1), ("none", 0)] {
+        let filter = format!("network={network}");
+        assert_eq!(c.ok(&["ps", "-q", "-f", &filter]).lines().count(), found);
+    }
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket
         .set_read_timeout(Some(std::time::Duration::from_millis(300)))
@@ -319,6 +326,79 @@ fn a_published_port_is_answered() {
     );
     c.ok(&["rm", "-f", "web"]);
     assert!(TcpStream::connect(&address).is_err());
+    c.assert_nothing_is_left();
+}
+
+/// Scripts give an empty text where they have nothing to give.
+#[test]
+fn an_empty_option_is_none() {
+    let Some(c) = ready() else { return };
+    let empty = [
+        "--name",
+        "",
+        "-w",
+        "",
+        "-h",
+        "",
+        "--stop-signal",
+        "",
+        "--platform",
+        "",
+    ];
+    let out = c.ok(&[&["run", "--rm"][..], &empty, &["box:1", "pwd"]].concat());
+    assert_eq!(out, "/\n");
+}
+
+#[test]
+fn an_image_is_for_a_platform() {
+    let Some(c) = ready() else { return };
+    let own = c.told("box:1", "/Architecture");
+    let own = own.as_str().unwrap();
+    let run = |platform: &str| {
+        let args = [
+            "run",
+            "--rm",
+            "--pull",
+            "never",
+            "--platform",
+            platform,
+            "box:1",
+            "pwd",
+        ];
+        c.run(&args)
+    };
+    for platform in [own, "linux", &format!("linux/{own}")] {
+        assert_eq!(
+            run(platform),
+            (0, "/\n".into(), String::new()),
+            "{platform}"
+        );
+    }
+    let (code, out, err) = run("linux/s390x");
+    let why = format!(
+        "Error: image with reference box:1 was found but its platform (linux/{own}) does not match the specified platform (linux/s390x)\n"
+    );
+    assert_eq!((code, out.as_str(), err), (125, "", why));
+    let (code, _, err) = run("box");
+    assert!(
+        code == 125 && err.contains("\"box\" is no platform"),
+        "{err}"
+    );
+    // Another one is looked for in its registry.
+    let other = [
+        "run",
+        "--rm",
+        "--platform",
+        "s390x",
+        "localhost:1/box:1",
+        "pwd",
+    ];
+    c.ok(&["tag", "box:1", "localhost:1/box:1"]);
+    let (code, _, err) = c.run(&other);
+    assert!(
+        code == 125 && err.contains("cannot reach localhost:1"),
+        "{err}"
+    );
     c.assert_nothing_is_left();
 }
 

@@ -217,6 +217,36 @@ fn start_attaches_to_one_that_runs_already() {
     c.assert_nothing_is_left();
 }
 
+/// As other programs in a pipe: `run … | head`.
+#[test]
+fn who_reads_no_more_is_told_nothing() {
+    let Some(c) = ready() else { return };
+    let script = "while :; do echo x; sleep 0.1; done";
+    c.ok(&["run", "-d", "--name", "box", "box:1", "sh", "-c", script]);
+    for args in [
+        &["attach", "box"][..],
+        &["run", "--name", "two", "box:1", "sh", "-c", script],
+    ] {
+        let mut command = c.command(args);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0; 2]).unwrap();
+        drop(out);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), &*said),
+            (Some(128 + 13), ""),
+            "{args:?}"
+        );
+    }
+    // They go on.
+    assert_eq!(c.ok(&["ps", "-q"]).lines().count(), 2);
+    c.ok(&["rm", "-f", "box", "two"]);
+    c.assert_nothing_is_left();
+}
+
 #[test]
 fn a_signal_that_is_not_handed_on_ends_only_who_looks() {
     let Some(c) = ready() else { return };
