@@ -182,7 +182,7 @@ fn an_upper_of_many_names_around_anothers_is_refused() {
         fs::create_dir_all(tree.path(dir)).unwrap();
     }
     for name in 0..1000 {
-        fs::write(tree.path(&format!("a/{name}")), "").unwrap();
+        fs::write(tree.path(format!("a/{name}")), "").unwrap();
     }
     let own = tree.text("lowerdir=@/l1,upperdir=@/a/b/u,workdir=@/c/w");
     ok(&tree.capasfs(&["-o", &own, "m"]));
