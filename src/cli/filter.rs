@@ -2,7 +2,7 @@
 
 use super::units;
 use crate::store::error::{Result, invalid, show};
-use crate::store::image::{Image, raw_config};
+use crate::store::image::Image;
 use crate::store::repo_digest::RepoDigest;
 use crate::store::{Digest, Reference, Store};
 use glob::{MatchOptions, Pattern};
@@ -305,14 +305,8 @@ impl ImageFilter {
             lines.retain(|called| self.names.iter().any(|p| p.fits(image, *called)));
         }
         if !lines.is_empty() && self.filters.any(&["label", "label!"]) {
-            let fits = match store.config_if_whole(image)? {
-                Some((_, data)) => {
-                    let config = raw_config(&data)?;
-                    self.filters.labels_fit(config.pointer("/config/Labels"))
-                }
-                None => false,
-            };
-            if !fits {
+            let labels = store.labels_if_whole(image)?;
+            if !labels.is_some_and(|labels| self.filters.labels_fit(Some(&labels))) {
                 lines.clear();
             }
         }

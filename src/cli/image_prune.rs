@@ -4,7 +4,7 @@ use super::filter::{Filters, created};
 use super::prune::confirmed;
 use super::{Failure, Outcome, Output, interrupt};
 use crate::container::Containers;
-use crate::store::image::{Image, raw_config};
+use crate::store::image::Image;
 use crate::store::remove::Removed;
 use crate::store::{Error, Result, Store};
 
@@ -120,11 +120,8 @@ fn labels_fit(filters: &Filters, image: &Image, store: &Store) -> Result<bool> {
     if !filters.any(&["label", "label!"]) {
         return Ok(true);
     }
-    let Some((_, data)) = store.config_if_whole(image)? else {
-        return Ok(false);
-    };
-    let config = raw_config(&data)?;
-    Ok(filters.labels_fit(config.pointer("/config/Labels")))
+    let labels = store.labels_if_whole(image)?;
+    Ok(labels.is_some_and(|labels| filters.labels_fit(Some(&labels))))
 }
 
 /// Remove an image by all that it is called, without force: whoever uses it by

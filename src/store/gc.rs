@@ -283,8 +283,20 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn config_if_whole(&self, image: &Image) -> Result<Option<(ImageConfig, Vec<u8>)>> {
-        match if_whole(self.image_config(&image.id))? {
-            Ok(config) => Ok(Some(config)),
+        self.told_if_lost(image, self.image_config(&image.id))
+    }
+
+    /// The labels in it alone, for those who ask a thousand images.
+    ///
+    /// # Errors
+    /// As [`Store::config_if_whole`].
+    pub fn labels_if_whole(&self, image: &Image) -> Result<Option<serde_json::Value>> {
+        self.told_if_lost(image, self.image_labels(&image.id))
+    }
+
+    fn told_if_lost<T>(&self, image: &Image, read: Result<T>) -> Result<Option<T>> {
+        match if_whole(read)? {
+            Ok(found) => Ok(Some(found)),
             Err(why) => {
                 if image_of(&self.read_index()?, &image.id).is_some() {
                     self.warn_of_image(image, &why);

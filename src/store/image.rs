@@ -237,6 +237,18 @@ fn list(index: &mut Index, image: &Image, name: Option<&Reference>) -> Option<Di
     robbed
 }
 
+/// What is read of a configuration where only labels are asked for.
+#[derive(serde::Deserialize)]
+struct Labelled {
+    config: Option<Labels>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Labels {
+    #[serde(rename = "Labels", default)]
+    labels: serde_json::Value,
+}
+
 impl Store {
     /// All images.
     ///
@@ -294,6 +306,16 @@ impl Store {
     pub fn image_config(&self, id: &Digest) -> Result<(ImageConfig, Vec<u8>)> {
         let data = self.read_blob(id, MAX_CONFIG)?;
         Ok((ImageConfig::parse(&data)?, data))
+    }
+
+    /// The labels in the configuration of an image; null without any.
+    ///
+    /// # Errors
+    /// When its blob is damaged.
+    pub fn image_labels(&self, id: &Digest) -> Result<serde_json::Value> {
+        let data = self.read_blob(id, MAX_CONFIG)?;
+        let Labelled { config } = document::parse(&data, "image configuration")?;
+        Ok(config.unwrap_or_default().labels)
     }
 
     /// The manifest of an image.

@@ -12,12 +12,12 @@
 //! | the root itself as something else | [`the_root_is_a_directory`] |
 //! | several entries of one name | [`of_several_entries_the_last_wins_but_keeps_nothing_secret`] |
 //! | hard links out of the tree, to directories, forwards | [`hard_links_lead_nowhere_outside`] |
-//! | whiteouts of nothing, through symlinks, out of order | [`whiteouts_of_nothing`], `load::whiteouts_hide_lower_layers_only_in_any_order` |
-//! | devices 0:0 and private attributes in a layer | [`whiteouts_of_nothing`], `load::private_attributes_are_left_out` |
+//! | whiteouts of nothing, through symlinks, out of order | [`whiteouts_of_nothing`], `attributes::{whiteouts_hide_lower_layers_only_in_any_order, whiteouts_may_be_hard_links_of_one}` |
+//! | devices 0:0 and private attributes in a layer | [`whiteouts_of_nothing`], `attributes::private_attributes_are_left_out` |
 //! | redirects that lead out of a layer | `redirects_do_not_lead_out_of_their_layer` in `tests/semantics.rs`; fuzz `lookup` |
 //! | set-id programs and devices in reach of the host's users | [`layers_cannot_be_reached_from_outside`] |
 //! | owner and mode through a link | [`attributes_do_not_pass_through_links`] |
-//! | what two programs read differently: PAX sizes, sparse files, texts, documents of two kinds | [`archives_that_programs_read_differently`], [`sparse_maps_that_lie`], `load::sparse_files_of_both_kinds_are_whole`, `corrupt::documents_of_two_kinds`; fuzz `layer`, `pax`, `documents` |
+//! | what two programs read differently: PAX sizes, sparse files, texts, documents of two kinds | [`archives_that_programs_read_differently`], [`sparse_maps_that_lie`], `attributes::sparse_files_of_both_kinds_are_whole`, `corrupt::documents_of_two_kinds`; fuzz `layer`, `pax`, `documents` |
 //! | bombs: ratio, entries, PAX records, attributes, depth, documents of many megabytes | [`names_that_lead_out`], `corrupt::{bombs, bombs_of_attributes_holes_and_members, counts_have_limits, ratios_have_limits}`; of a registry `faults::manifests_are_bounded_and_what_they_are_called` |
 //! | streams that end early, are corrupt, or no archive | `corrupt::{truncated_and_corrupt_streams, any_change_of_a_header_is_an_error_or_another_layer}`; `faults::a_cut_download_goes_on_where_it_stopped` |
 //! | programs in PATH or in the image | [`no_other_program_unpacks`] |
@@ -31,7 +31,7 @@
 //! | a mount's target or `/dev` that the image made a link; a working directory or a volume that its configuration says | `bad_input::{mounts_through_links_stay_in_the_container, what_an_image_says_of_itself_stays_in_the_container}` in `tests/cli_run`, `container::workdir` and `container::volume` in the crate |
 //! | a store that was changed behind our back | `check` |
 //!
-//! `corrupt`, `load` and `check` are beside this; `display`, `faults` and `tls` are
+//! `corrupt`, `attributes` and `check` are beside this; `display`, `faults` and `tls` are
 //! in `tests/registry`.
 
 use super::support::*;
