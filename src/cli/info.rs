@@ -40,6 +40,44 @@ struct Facts {
     architecture: &'static str,
     #[serde(rename = "OSType")]
     os_type: &'static str,
+    /// What docker's scripts ask for besides.
+    #[serde(flatten)]
+    machine: Machine,
+}
+
+/// What can be known without the store.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Machine {
+    /// The store's root by docker's word for it.
+    docker_root_dir: String,
+    mem_total: u64,
+    name: String,
+    #[serde(rename = "NCPU")]
+    processors: usize,
+    operating_system: String,
+}
+
+impl Machine {
+    fn new(root: &Path) -> Machine {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let memory = read("/proc/meminfo");
+        let kilobytes = memory.lines().find_map(|line| {
+            let number = line.strip_prefix("MemTotal:")?.strip_suffix("kB")?;
+            number.trim().parse::<u64>().ok()
+        });
+        let release = read("/etc/os-release");
+        let pretty = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
+        Machine {
+            docker_root_dir: root.display().to_string(),
+            mem_total: kilobytes.unwrap_or(0) * 1024,
+            name: read("/proc/sys/kernel/hostname").trim().to_owned(),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            operating_system: pretty
+                .map_or("Linux", |name| name.trim_matches('"'))
+                .to_owned(),
+        }
+    }
 }
 
 impl format::Row for Facts {}
@@ -116,6 +154,7 @@ fn facts(containers: &Containers<'_>, runtime: Option<&Path>) -> Result<Facts> {
         kernel_version: kernel(),
         architecture: std::env::consts::ARCH,
         os_type: "linux",
+        machine: Machine::new(store.root()),
     })
 }
 

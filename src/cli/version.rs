@@ -13,8 +13,8 @@ pub struct Args {
     pub format: Option<String>,
 }
 
-/// Say which program this is. There is no server; docker's fields of the client
-/// are here so that scripts find them.
+/// Say which program this is. There is no server: who asks for its version asks
+/// what does the work, which is the same program.
 ///
 /// # Errors
 /// For a bad template.
@@ -24,7 +24,8 @@ pub fn version(args: &Args, output: &mut Output<'_>) -> Outcome {
         std::env::consts::OS,
         host_architecture(),
     );
-    let value = json!({"Client": {"Version": version, "Os": os, "Arch": arch}});
+    let this = json!({"Version": version, "Os": os, "Arch": arch});
+    let value = json!({"Client": this, "Server": this});
     match args.format.as_deref() {
         None | Some("") => writeln!(output.out, "capas version {version}\n OS/Arch: {os}/{arch}")?,
         Some("json") => writeln!(output.out, "{value}")?,

@@ -195,6 +195,10 @@ fn the_program_describes_itself() {
     );
     let json: serde_json::Value = serde_json::from_str(&c.ok(&["version", "-f", "json"])).unwrap();
     assert_eq!(json["Client"]["Os"], "linux");
+    assert_eq!(
+        c.ok(&["version", "-f", "{{.Server.Version}} {{.Server.Os}}"]),
+        format!("{version} linux\n")
+    );
     for flag in ["-v", "-V", "--version"] {
         assert_eq!(c.ok(&[flag]), format!("capas {version}\n"));
     }

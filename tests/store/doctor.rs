@@ -170,6 +170,30 @@ fn info_and_doctor_say_what_there_is() {
         ok(&b, &["info", "-f", "{{.Images}} {{.Driver}}"]),
         "3 capasfs\n"
     );
+    // What scripts ask docker for.
+    let page = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let kilobytes = page
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap();
+    assert_eq!(
+        ok(
+            &b,
+            &["info", "-f", "{{.DockerRootDir}} {{.MemTotal}} {{.Name}}"]
+        ),
+        format!(
+            "{} {} {}",
+            b.store.root().display(),
+            kilobytes * 1024,
+            fs::read_to_string("/proc/sys/kernel/hostname").unwrap()
+        )
+    );
+    assert!(
+        info["NCPU"].as_u64().unwrap() > 0 && info["OperatingSystem"].is_string(),
+        "{info}"
+    );
     if !root() {
         return;
     }
