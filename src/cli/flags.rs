@@ -15,12 +15,9 @@ pub(super) fn parse(args: &[OsString]) -> Result<Cli, Error> {
     let matches = with_values(Cli::command()).try_get_matches_from(args);
     matches
         .and_then(|matches| Cli::from_arg_matches(&matches))
-        .map_err(|e| match e.kind() {
-            // Help shows the flags without that.
-            ErrorKind::DisplayHelp => match Cli::try_parse_from(args) {
-                Err(plain) if plain.kind() == ErrorKind::DisplayHelp => plain,
-                _ => e,
-            },
+        .map_err(|e| match Cli::try_parse_from(args) {
+            // Help and usage show the flags without that.
+            Err(plain) if plain.kind() == e.kind() => plain,
             _ => e,
         })
 }
@@ -164,6 +161,13 @@ mod tests {
                 text.contains("-q, --quiet\n") || text.contains("-q, --quiet  "),
                 "{text}"
             );
+        }
+        for args in [
+            &["capas", "rmi", "-f"][..],
+            &["capas", "images", "--no-trunc", "--foo"],
+        ] {
+            let (_, text) = error(args);
+            assert!(text.contains("\nUsage: ") && !text.contains("[=<"), "{text}");
         }
         let (kind, _) = error(&["capas", "images", "-a=false", "--help"]);
         assert_eq!(kind, ErrorKind::DisplayHelp);
