@@ -1,7 +1,7 @@
 //! `create`, and what `run` has in common with it.
 
 use super::stop::seconds;
-use super::{Outcome, Output, dockerconf, units};
+use super::{Outcome, Output, dockerconf, platform, units};
 use crate::container::cgroup::Limits;
 use crate::container::monitor::launch::can_be_had;
 use crate::container::network::Publish;
@@ -140,7 +140,7 @@ pub struct Create {
     /// After how many seconds it is killed then, -1 for never
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub stop_timeout: Option<i64>,
-    /// What the image is to run on
+    /// What the image is to run on [env: DOCKER_DEFAULT_PLATFORM]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
     /// When the image is pulled
@@ -178,8 +178,7 @@ pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>
 /// When it cannot be made.
 pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result<Record> {
     let (pull, image) = (args.pull, args.image.clone());
-    let platform = set(args.platform.clone());
-    let platform = platform.as_deref().map(Platform::parse).transpose()?;
+    let platform = platform::wanted(args.platform.as_deref())?;
     let wish = wish(args, detached)?;
     can_be_had(&wish.settings, wish.network)?;
     if pull == Pull::Always {

@@ -167,7 +167,10 @@ mod tests {
             &["capas", "images", "--no-trunc", "--foo"],
         ] {
             let (_, text) = error(args);
-            assert!(text.contains("\nUsage: ") && !text.contains("[=<"), "{text}");
+            assert!(
+                text.contains("\nUsage: ") && !text.contains("[=<"),
+                "{text}"
+            );
         }
         let (kind, _) = error(&["capas", "images", "-a=false", "--help"]);
         assert_eq!(kind, ErrorKind::DisplayHelp);

@@ -384,6 +384,15 @@ fn an_image_is_for_a_platform() {
         code == 125 && err.contains("\"box\" is no platform"),
         "{err}"
     );
+    // Docker's variable stands for the option.
+    let mut by_variable = c.command(&["create", "--pull", "never", "box:1"]);
+    by_variable.env("DOCKER_DEFAULT_PLATFORM", "linux/s390x");
+    let out = by_variable.output().unwrap();
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert!(
+        out.status.code() == Some(1) && err.contains("platform (linux/s390x)"),
+        "{err}"
+    );
     // Another one is looked for in its registry.
     let other = [
         "run",
