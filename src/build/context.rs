@@ -113,7 +113,15 @@ pub fn open(
             };
             let read = |inside: &Path| {
                 let name = shown(inside);
-                let text = read_inside(&root, inside, &name)?;
+                let text = match read_inside(&root, inside, &name) {
+                    // A link of the machine's may lead out of the directory.
+                    Err(Error::NotFound(_))
+                        if unpacked.is_none() && dir.join(inside).is_symlink() =>
+                    {
+                        read_path(&dir.join(inside))?
+                    }
+                    text => text?,
+                };
                 Ok((name, text))
             };
             match (file, read(file.unwrap_or(Path::new(DOCKERFILE)))) {

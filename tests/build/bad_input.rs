@@ -157,6 +157,27 @@ fn bad_dockerfiles_and_contexts() {
     let said = format!("Error: {context}/dockerfile:2: unknown instruction 'FRUM'\n");
     assert_eq!((code, err), (1, said));
     std::fs::remove_file(g.at("dockerfile")).unwrap();
+    // A link to one elsewhere is followed, but not that of an archive.
+    let elsewhere = g.cli.bench.write("common", b"FROM box:1\nFRUM y\n");
+    std::os::unix::fs::symlink(&elsewhere, g.at("Dockerfile")).unwrap();
+    let (code, _, err) = g.cli.run(&["build", context]);
+    let said = format!("Error: {context}/Dockerfile:2: unknown instruction 'FRUM'\n");
+    assert_eq!((code, err), (1, said));
+    let script = format!(
+        "tar -C {context} -c . | {} build -",
+        env!("CARGO_BIN_EXE_capas")
+    );
+    let out = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("CAPAS_ROOT", g.cli.root())
+        .output()
+        .unwrap();
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(
+        err,
+        "Error: there is no Dockerfile Dockerfile: name it with -f\n"
+    );
+    std::fs::remove_file(g.at("Dockerfile")).unwrap();
     let (code, _, err) = g.cli.run(&["build", "/no/such/dir"]);
     assert_eq!(
         (code, err.as_str()),
