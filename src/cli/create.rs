@@ -1,11 +1,12 @@
 //! `create`, and what `run` has in common with it.
 
+use super::idfile::IdFile;
+use super::limits::limits;
 use super::stop::seconds;
-use super::{Outcome, Output, dockerconf, platform, units};
-use crate::container::cgroup::Limits;
+use super::{Outcome, Output, dockerconf, platform};
 use crate::container::monitor::launch::can_be_had;
-use crate::container::network::Publish;
-use crate::container::record::{Network, Settings};
+use crate::container::network::{self, Publish};
+use crate::container::record::{Host, Network, Settings};
 use crate::container::volume::Mount;
 use crate::container::{Containers, Record, Wish, signal};
 use crate::store::document::Platform;
@@ -107,6 +108,18 @@ pub struct Create {
     /// Reach a port of the container by one of the machine
     #[arg(short, long, value_name = "[IP:][HOST-PORT:]PORT[/PROTOCOL]")]
     pub publish: Vec<String>,
+    /// Reach each port that the image names by a free one of the machine
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+    /// Name a port as the image does
+    #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]")]
+    pub expose: Vec<String>,
+    /// A name that the container finds an address for
+    #[arg(long, value_name = "NAME:IP")]
+    pub add_host: Vec<String>,
+    /// Write the container's id to a new file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
     /// In place of the image's entry point
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
@@ -179,6 +192,7 @@ pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>
 pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result<Record> {
     let (pull, image) = (args.pull, args.image.clone());
     let platform = platform::wanted(args.platform.as_deref())?;
+    let id = args.cidfile.as_deref().map(IdFile::new).transpose()?;
     let wish = wish(args, detached)?;
     can_be_had(&wish.settings, wish.network)?;
     if pull == Pull::Always {
@@ -190,14 +204,18 @@ pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result
         }
         containers.create(wish)
     };
-    match create(wish.clone()) {
+    let made = match create(wish.clone()) {
         Err(Error::NotFound(_)) if pull == Pull::Missing => {
             log_missing(&image);
             fetch(containers, &image, platform.as_ref())?;
             create(wish)
         }
         made => made,
+    }?;
+    if let Some(file) = id {
+        file.write(&made.id)?;
     }
+    Ok(made)
 }
 
 /// Refuse an image that does not run there.
@@ -254,7 +272,7 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
         Some(NetworkName::Host) => Network::Host,
         Some(NetworkName::None) => Network::None,
         Some(NetworkName::Private) => Network::Private,
-        None if settings.ports.is_empty() => Network::None,
+        None if settings.ports.is_empty() && !args.publish_all => Network::None,
         None => Network::Private,
     };
     if network != Network::Private && !settings.ports.is_empty() {
@@ -276,6 +294,7 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
         user: args.around.user,
         working_dir: set(args.around.workdir),
         network,
+        publish_all: args.publish_all && network == Network::Private,
         auto_remove: args.rm,
         settings,
     })
@@ -311,12 +330,55 @@ fn settings(args: &Create, detached: bool) -> Result<Settings> {
         read_only: args.read_only,
         mounts,
         ports,
-        exposed: Vec::new(),
-        limits: limits(args)?,
+        exposed: args
+            .expose
+            .iter()
+            .map(|e| expose(e))
+            .collect::<Result<_>>()?,
+        hosts: args
+            .add_host
+            .iter()
+            .map(|h| host(h))
+            .collect::<Result<_>>()?,
+        limits: limits(
+            args.memory.as_deref(),
+            args.cpus.as_deref(),
+            args.pids_limit,
+        )?,
         stop_signal: set(args.stop_signal.clone()),
         stop_timeout: args.stop_timeout.map(seconds),
         labels: labels.collect(),
     })
+}
+
+fn expose(text: &str) -> Result<String> {
+    network::exposed(text).or_else(|_| {
+        invalid(format!(
+            "invalid range format for --expose: {}",
+            show(text.as_bytes())
+        ))
+    })
+}
+
+/// `NAME:IP` or `NAME=IP` of one more host.
+fn host(text: &str) -> Result<Host> {
+    let bad = || {
+        invalid(format!(
+            "bad format for add-host: \"{}\": give NAME:IP",
+            show(text.as_bytes())
+        ))
+    };
+    let Some((name, ip)) = text.split_once(['=', ':']) else {
+        return bad();
+    };
+    let plain = ip.strip_prefix('[').and_then(|i| i.strip_suffix(']'));
+    match plain.unwrap_or(ip).parse() {
+        Ok(ip) if check_hostname(name).is_ok() => Ok(Host {
+            name: name.to_owned(),
+            ip,
+        }),
+        _ => bad(),
+    }
 }
 
 /// What was given; for docker an empty text is nothing, as scripts give it whose
@@ -338,48 +400,6 @@ fn check_hostname(name: &str) -> Result<()> {
     match !name.is_empty() && name.len() <= 63 && name.bytes().all(plain) {
         true => Ok(()),
         false => invalid(format!("invalid hostname: {}", show(name.as_bytes()))),
-    }
-}
-
-fn limits(args: &Create) -> Result<Limits> {
-    // Docker's words for "none".
-    let given = |text: &Option<String>| text.clone().filter(|t| t != "0");
-    let memory = given(&args.memory).as_deref().map(memory).transpose()?;
-    let nano_cpus = given(&args.cpus).as_deref().map(nano_cpus).transpose()?;
-    Ok(Limits {
-        memory,
-        nano_cpus,
-        pids: args.pids_limit.filter(|n| *n > 0),
-    })
-}
-
-/// Bytes of `512m`, whose units are binary.
-fn memory(text: &str) -> Result<i64> {
-    let binary = match text.trim_end_matches(['b', 'B']) {
-        plain if plain.ends_with(|c: char| c.is_ascii_alphabetic() && !"iI".contains(c)) => {
-            format!("{plain}iB")
-        }
-        plain => plain.to_owned(),
-    };
-    let bytes = units::parse_size(&binary).and_then(|n| i64::try_from(n).ok());
-    match bytes {
-        Some(bytes) if bytes >= 6 << 20 => Ok(bytes),
-        Some(_) => invalid("Minimum memory limit allowed is 6MB"),
-        None => invalid(format!("invalid size: '{}'", show(text.as_bytes()))),
-    }
-}
-
-/// Billionths of `1.5`.
-fn nano_cpus(text: &str) -> Result<i64> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    let digits = part.len() <= 9 && [whole, part].concat().bytes().all(|b| b.is_ascii_digit());
-    let nanos = format!("{whole}{part:0<9}").parse::<i64>().ok();
-    match nanos.filter(|n| digits && *n >= 10_000_000 && !text.is_empty()) {
-        Some(nanos) => Ok(nanos),
-        None => invalid(format!(
-            "invalid number of processors '{}': give one such as 1.5, at least 0.01",
-            show(text.as_bytes())
-        )),
     }
 }
 
@@ -413,34 +433,6 @@ fn env_file(path: &std::path::Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn limits_as_docker_reads_them() {
-        for (text, bytes) in [
-            ("512m", 512 << 20),
-            ("1g", 1 << 30),
-            ("1GB", 1 << 30),
-            ("8388608", 8 << 20),
-            ("8388608b", 8 << 20),
-            ("10240k", 10 << 20),
-            ("7MiB", 7 << 20),
-        ] {
-            assert_eq!(memory(text).unwrap(), bytes, "{text}");
-        }
-        for bad in ["", "m", "1", "-1", "1x"] {
-            assert!(memory(bad).is_err(), "{bad}");
-        }
-        for (text, nanos) in [
-            ("1.5", 1_500_000_000),
-            ("2", 2_000_000_000),
-            ("0.01", 10_000_000),
-        ] {
-            assert_eq!(nano_cpus(text).unwrap(), nanos, "{text}");
-        }
-        for bad in ["", ".", "0", "-1", "1.x", "0.001", "1.0000000001"] {
-            assert!(nano_cpus(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn files_of_variables() {

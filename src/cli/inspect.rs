@@ -349,6 +349,7 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
             "ReadonlyRootfs": settings.read_only,
             "Binds": settings.mounts.iter().filter_map(Mount::bind_text).collect::<Vec<_>>(),
             "PortBindings": bindings(&settings.ports),
+            "ExtraHosts": settings.hosts.iter().map(|h| format!("{}:{}", h.name, h.ip)).collect::<Vec<_>>(),
             "Memory": settings.limits.memory.unwrap_or(0),
             "NanoCpus": settings.limits.nano_cpus.unwrap_or(0),
             "PidsLimit": settings.limits.pids,

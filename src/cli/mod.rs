@@ -22,6 +22,7 @@ pub mod format;
 pub mod gc;
 pub mod groups;
 pub mod history;
+mod idfile;
 pub mod image_prune;
 pub mod images;
 pub mod import;
@@ -30,6 +31,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod kill;
 pub mod layers;
+mod limits;
 pub mod load;
 pub mod login;
 pub mod logout;
@@ -118,10 +120,11 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
         return keeper::keep_terminal();
     }
     let cli = match flags::parse(&args) {
-        Ok(cli) => Cli {
-            command: cli.command.short(),
-            ..cli
-        },
+        Ok(cli) => {
+            let mut command = cli.command.short();
+            flags::keep_dashes(&mut command, &args);
+            Cli { command, ..cli }
+        }
         Err(e) => return usage(&e, &args, output),
     };
     let runs = matches!(cli.command, Command::Run(_));

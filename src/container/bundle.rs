@@ -124,16 +124,15 @@ fn write_etc(bundle: &Path, record: &Record) -> Result<Vec<Mount>> {
         "127.0.0.1\tlocalhost {0}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
         record.hostname()
     );
+    let more = record.settings.hosts.iter();
+    let more: String = more.map(|h| format!("{}\t{}\n", h.ip, h.name)).collect();
+    let hosts = match host {
+        true => from_host("hosts"),
+        false => own_hosts.into_bytes(),
+    };
     let files = [
         ("hostname", format!("{}\n", record.hostname()).into_bytes()),
-        (
-            "hosts",
-            if host {
-                from_host("hosts")
-            } else {
-                own_hosts.into_bytes()
-            },
-        ),
+        ("hosts", [hosts, more.into_bytes()].concat()),
         (
             "resolv.conf",
             match record.network {

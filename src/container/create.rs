@@ -1,5 +1,6 @@
 //! A new container.
 
+use super::network::Publish;
 use super::record::{Network, Record, Settings, State};
 use super::volume::{self, Mount};
 use super::{Containers, name, network, signal, workdir};
@@ -39,6 +40,8 @@ pub struct Wish {
     pub working_dir: Option<String>,
     /// Its network.
     pub network: Network,
+    /// Ports that it names are published at free ones.
+    pub publish_all: bool,
     /// Removed when it has ended.
     pub auto_remove: bool,
     /// What else; what the image says is added.
@@ -75,7 +78,17 @@ impl Containers<'_> {
         };
         let chain = chain_ids(config.diff_ids()).pop();
         let mut run = config.config.unwrap_or_default();
-        let settings = settings(wish.settings, &mut run)?;
+        let mut settings = settings(wish.settings, &mut run)?;
+        if wish.publish_all {
+            // What cannot be published is left out, as by docker.
+            let named = settings.exposed.iter();
+            let named = named.flat_map(|text| Publish::parse(text).unwrap_or_default());
+            for port in named.collect::<Vec<_>>() {
+                if !settings.ports.iter().any(|p| p.inside() == port.inside()) {
+                    settings.ports.push(port);
+                }
+            }
+        }
         // Another entry point comes without the image's arguments.
         let (entrypoint, cmd) = match wish.entrypoint {
             Some(path) if path.is_empty() => (Vec::new(), Vec::new()),

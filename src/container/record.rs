@@ -8,6 +8,7 @@ use crate::store::Digest;
 use crate::store::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// What a container is doing.
@@ -95,6 +96,15 @@ impl State {
     }
 }
 
+/// A name and its address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The name.
+    pub name: String,
+    /// The address.
+    pub ip: IpAddr,
+}
+
 /// What was asked for besides the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -115,6 +125,8 @@ pub struct Settings {
     pub ports: Vec<Publish>,
     /// `PORT/PROTOCOL` that the image names.
     pub exposed: Vec<String>,
+    /// Names that it finds addresses for.
+    pub hosts: Vec<Host>,
     /// What it may use.
     pub limits: Limits,
     /// What asks its command to end.

@@ -329,6 +329,77 @@ fn a_published_port_is_answered() {
     c.assert_nothing_is_left();
 }
 
+#[test]
+fn all_ports_more_hosts_and_a_file_for_the_id() {
+    let Some(c) = ready() else { return };
+    let file = c.bench.dir.path().join("id");
+    let shown = file.to_str().unwrap();
+    let hosts = ["--add-host", "db:10.0.0.7", "--add-host", "six=[::7]"];
+    let more = [&hosts[..], &["--cidfile", shown, "--expose", "8080"]].concat();
+    let args = [
+        &["create", "--name", "box"],
+        &more[..],
+        &["box:1", "cat", "/etc/hosts"],
+    ]
+    .concat();
+    let id = c.ok(&args);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), id.trim_end());
+    let out = c.run(&["start", "-a", "box"]).1;
+    assert!(out.ends_with("10.0.0.7\tdb\n::7\tsix\n"), "{out}");
+    assert_eq!(
+        c.told("box", "/Config/ExposedPorts/8080~1tcp"),
+        serde_json::json!({})
+    );
+    let (code, _, err) = c.run(&["run", "--rm", "--cidfile", shown, "box:1", "true"]);
+    assert!(
+        code == 125 && err.contains("container ID file found"),
+        "{err}"
+    );
+    std::fs::remove_file(&file).unwrap();
+    for bad in [
+        &["--add-host", "db"][..],
+        &["--add-host", "db:host"],
+        &["--add-host", ":10.0.0.7"],
+        &["--expose", "x"],
+        &["--pull", "never", "none:1"],
+    ] {
+        let args = [
+            &["run", "--rm", "--cidfile", shown],
+            bad,
+            &["box:1", "true"],
+        ]
+        .concat();
+        let (code, _, err) = c.run(&args);
+        assert!(code == 125 && err.lines().count() == 1, "{bad:?}: {err}");
+        assert!(!file.exists(), "{bad:?}");
+    }
+    c.ok(&["rm", "box"]);
+    if !pasta() {
+        return;
+    }
+    c.image("ports:1", &["EXPOSE 80 53/udp"]);
+    let args = [
+        "run",
+        "-d",
+        "-P",
+        "--name",
+        "web",
+        "-p",
+        "127.0.0.1::80",
+        "ports:1",
+    ];
+    let (code, _, err) = c.run(&[&args[..], &["sleep", "1000"]].concat());
+    assert_eq!(code, 0, "{err}");
+    let ports = c.ok(&["port", "web"]);
+    assert!(
+        ports.contains("80/tcp -> 127.0.0.1:") && ports.contains("53/udp -> 0.0.0.0:"),
+        "{ports}"
+    );
+    assert_eq!(ports.lines().count(), 2);
+    c.ok(&["rm", "-f", "web"]);
+    c.assert_nothing_is_left();
+}
+
 /// Scripts give an empty text where they have nothing to give.
 #[test]
 fn an_empty_option_is_none() {
