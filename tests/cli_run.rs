@@ -120,17 +120,14 @@ fn run_gives_the_commands_output_and_exit_code() {
         "-x"
     );
     // What comes after the image is the command's, whatever it is.
-    let dashes = [
-        "run",
-        "--rm",
-        "--entrypoint",
-        "echo",
-        "box:1",
-        "--",
-        "-n",
-        "x",
-    ];
-    assert_eq!(c.ok(&dashes), "-- -n x\n");
+    let echo = ["run", "--rm", "--entrypoint", "echo", "box:1"];
+    for (args, said) in [
+        (&["--", "-n", "x"][..], "-- -n x\n"),
+        (&["-e", "--rm", "--name", "x"], "--rm --name x\n"),
+        (&["-it", "--help"], "-it --help\n"),
+    ] {
+        assert_eq!(c.ok(&[&echo[..], args].concat()), said);
+    }
     assert_eq!(c.ok(&["ps", "-aq"]), "");
     for network in ["none", "host"] {
         let out = c.ok(&[

@@ -3,6 +3,7 @@
 use super::idfile::IdFile;
 use super::limits::limits;
 use super::stop::seconds;
+use super::words::Words;
 use super::{Outcome, Output, dockerconf, platform};
 use crate::container::monitor::launch::can_be_had;
 use crate::container::network::{self, Publish};
@@ -162,15 +163,9 @@ pub struct Create {
     /// Remove the container when its command has ended
     #[arg(long)]
     pub rm: bool,
-    /// Name or id of the image
-    pub image: String,
-    /// The command, in place of the image's
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
-    pub args: Vec<String>,
+    /// The image and the command.
+    #[command(flatten)]
+    pub words: Words,
 }
 
 /// Make a container and print its id.
@@ -190,7 +185,7 @@ pub fn create(containers: &Containers<'_>, args: Create, output: &mut Output<'_>
 /// # Errors
 /// When it cannot be made.
 pub fn make(containers: &Containers<'_>, args: Create, detached: bool) -> Result<Record> {
-    let (pull, image) = (args.pull, args.image.clone());
+    let (pull, image) = (args.pull, args.words.image.clone());
     let platform = platform::wanted(args.platform.as_deref())?;
     let id = args.cidfile.as_deref().map(IdFile::new).transpose()?;
     let wish = wish(args, detached)?;
@@ -286,9 +281,9 @@ fn wish(args: Create, detached: bool) -> Result<Wish> {
         settings.hostname = own_hostname();
     }
     Ok(Wish {
-        image: args.image,
+        image: args.words.image,
         name: set(args.name),
-        args: args.args,
+        args: args.words.args,
         entrypoint: args.entrypoint,
         env,
         user: args.around.user,

@@ -1,6 +1,6 @@
 //! Flags as Go's programs take them: `--quiet` and `--quiet=false`.
 
-use super::args::{self, Cli};
+use super::args::Cli;
 use clap::builder::TypedValueParser;
 use clap::error::{Error, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
@@ -20,23 +20,6 @@ pub(super) fn parse(args: &[OsString]) -> Result<Cli, Error> {
             Err(plain) if plain.kind() == e.kind() => plain,
             _ => e,
         })
-}
-
-/// Give a container's command back the `--` that it begins with, which is taken for
-/// the end of our own options though that is the image's name.
-pub(super) fn keep_dashes(command: &mut args::Command, given: &[OsString]) {
-    let create = match command {
-        args::Command::Create(create) => create,
-        args::Command::Run(run) => &mut run.create,
-        _ => return,
-    };
-    let before = given.len().checked_sub(create.args.len());
-    if let Some([.., image, dashes]) = before.and_then(|n| given.get(..n))
-        && image == create.image.as_str()
-        && dashes == "--"
-    {
-        create.args.insert(0, "--".to_owned());
-    }
 }
 
 /// The command and those below it, whose flags take a value after `=`. Of what
@@ -150,26 +133,36 @@ mod tests {
     }
 
     #[test]
-    fn dashes_behind_an_image_are_its_commands() {
+    fn what_comes_behind_an_image_is_its_commands() {
+        use crate::cli::args::Command;
         for (given, kept) in [
             (&["run", "i", "--", "-n"][..], &["--", "-n"][..]),
+            (&["run", "-it", "i", "-it", "--rm"], &["-it", "--rm"]),
+            (&["run", "i", "--help"], &["--help"]),
+            (
+                &["create", "i", "-v=false", "--odd", "--root", "/x"],
+                &["-v=false", "--odd", "--root", "/x"],
+            ),
             (&["create", "--rm", "i", "--"], &["--"]),
             (&["container", "run", "i", "--", "--"], &["--", "--"]),
             (&["run", "--", "i", "--", "x"], &["--", "x"]),
             (&["run", "--name", "i", "--", "i", "x"], &["x"]),
-            (&["run", "i", "x", "--"], &["x", "--"]),
+            (&["run", "i", "x", "--", "-e"], &["x", "--", "-e"]),
             (&["run", "i"], &[]),
         ] {
             let given: Vec<OsString> = ["capas"].iter().chain(given).map(Into::into).collect();
-            let mut command = parse(&given).unwrap().command.short();
-            keep_dashes(&mut command, &given);
-            let args = match command {
-                args::Command::Run(run) => run.create.args,
-                args::Command::Create(create) => create.args,
+            let words = match parse(&given).unwrap().command.short() {
+                Command::Run(run) => run.create.words,
+                Command::Create(create) => create.words,
                 other => panic!("{other:?}"),
             };
-            assert_eq!(args, kept, "{given:?}");
+            assert_eq!(words.image, "i", "{given:?}");
+            assert_eq!(words.args, kept, "{given:?}");
         }
+        let (kind, _) = error(&["capas", "run", "--odd", "i"]);
+        assert_eq!(kind, ErrorKind::UnknownArgument);
+        let (kind, _) = error(&["capas", "run", "--rm"]);
+        assert_eq!(kind, ErrorKind::MissingRequiredArgument);
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub mod units;
 pub mod version;
 pub mod volume;
 pub mod wait;
+pub mod words;
 
 use crate::config::Config;
 use crate::container::{Containers, exec as keeper, monitor};
@@ -120,11 +121,10 @@ pub fn main(args: impl Iterator<Item = OsString>, output: &mut Output<'_>) -> u8
         return keeper::keep_terminal();
     }
     let cli = match flags::parse(&args) {
-        Ok(cli) => {
-            let mut command = cli.command.short();
-            flags::keep_dashes(&mut command, &args);
-            Cli { command, ..cli }
-        }
+        Ok(cli) => Cli {
+            command: cli.command.short(),
+            ..cli
+        },
         Err(e) => return usage(&e, &args, output),
     };
     let runs = matches!(cli.command, Command::Run(_));
