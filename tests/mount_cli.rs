@@ -48,7 +48,7 @@ fn help_names_every_option_that_the_readme_promises() {
         metacopy index xino userxattr volatile fsync auto|strict|volatile uidmapping gidmapping \
         squash_to_root squash_to_uid squash_to_gid xattr_permissions 0|1|2 static_nlink noacl \
         timeout fsname subtype context ro rw suid nosuid dev nodev exec noexec noatime relatime \
-        allow_other allow_root default_permissions private threads log log_level disable"
+        allow_other allow_root default_permissions private threads busy_poll log log_level disable"
         .split_whitespace()
     {
         assert!(help.contains(word), "{word} is missing");

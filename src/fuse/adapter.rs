@@ -2,20 +2,20 @@
 
 use super::{
     backing::Backings,
-    convert::{attr_ttl, caller, device, file_attr, file_type, set_time},
+    convert::{caller, device, file_attr, file_type, set_time},
     crew::Crew,
     habits::Habits,
     handshake,
     open::Way,
     reply::{Asked, Late},
 };
-use crate::sys::{Errno as SysErrno, Result, fs::Replace};
-use crate::union::{Attr, Changed, Make, SetAttr, Union};
+use crate::sys::{Errno as SysErrno, fs::Replace};
+use crate::union::{Make, SetAttr, Union};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -67,47 +67,13 @@ impl Adapter {
         self.crew.device()
     }
 
-    pub(super) fn asked<'a>(&'a self, what: &'static str, node: INodeNo) -> Asked<'a> {
-        Asked::of(&self.union, &self.crew, what, node)
-    }
-
-    /// An entry's attributes carry the kernel's number of the node in the
-    /// place of `st_ino`: fuser has only one for both.
-    fn entry(&self, attr: &Attr) -> (FileAttr, Duration) {
-        (file_attr(&attr.stat, attr.id), attr_ttl(attr, self.ttl))
-    }
-
-    fn reply_entry(&self, asked: &Asked<'_>, result: Result<Attr>, reply: ReplyEntry) {
-        asked.answer(result, reply, |reply, attr| {
-            let (file, ttl) = self.entry(&attr);
-            reply.entry_with_ttls(&ttl, &self.ttl, &file, Generation(0));
-        });
-    }
-
-    fn reply_attr(&self, asked: &Asked<'_>, result: Result<Attr>, reply: ReplyAttr) {
-        asked.answer(result, reply, |reply, attr| {
-            let ttl = if attr.volatile {
-                Duration::ZERO
-            } else {
-                self.ttl
-            };
-            reply.attr(&ttl, &file_attr(&attr.stat, attr.stat.ino));
-        });
-    }
-
-    fn reply_written(&self, asked: &Asked<'_>, result: Result<Changed>, reply: ReplyWrite) {
-        asked.answer(result, reply, |reply, done| {
-            reply.written(u32::try_from(done.len).unwrap_or(u32::MAX));
-        });
-    }
-
-    /// The kernel is told what a write did besides, before it has the answer.
-    fn changed(&self, node: INodeNo, result: Result<Changed>) -> Result<Changed> {
-        result.inspect(|done| {
-            if done.cleared {
-                self.late.attributes_changed(node);
-            }
-        })
+    pub(super) fn asked<'a>(
+        &'a self,
+        req: &Request,
+        what: &'static str,
+        node: INodeNo,
+    ) -> Asked<'a> {
+        Asked::of(&self.union, &self.crew, req, what, node)
     }
 }
 
@@ -133,7 +99,7 @@ impl Filesystem for Adapter {
         if result.is_ok_and(|attr| !attr.stat.is_dir()) {
             self.habits.looked(req.pid(), parent.0);
         }
-        let asked = self.asked("lookup", parent).name(name);
+        let asked = self.asked(req, "lookup", parent).name(name);
         if let Err(SysErrno::NOENT) = result {
             // Number 0: the kernel remembers that there is no such name.
             let nothing = file_attr(&crate::sys::fs::Stat::default(), 0);
@@ -143,16 +109,16 @@ impl Filesystem for Adapter {
         self.reply_entry(&asked, result, reply);
     }
 
-    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+    fn forget(&self, req: &Request, ino: INodeNo, nlookup: u64) {
         if let Some(handle) = self.union.forget(ino.0, nlookup) {
             self.backings.forget(handle);
         }
-        let _ = self.asked("forget", ino).logged(Ok(()));
+        let _ = self.asked(req, "forget", ino).logged(Ok(()));
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let result = self.union.getattr(ino.0);
-        self.reply_attr(&self.asked("getattr", ino), result, reply);
+        self.reply_attr(&self.asked(req, "getattr", ino), result, reply);
     }
 
     fn setattr(
@@ -187,12 +153,12 @@ impl Filesystem for Adapter {
                 self.late.attributes_changed(INodeNo(attr.of));
             }
         });
-        self.reply_attr(&self.asked("setattr", ino), result, reply);
+        self.reply_attr(&self.asked(req, "setattr", ino), result, reply);
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let result = self.union.readlink(ino.0);
-        self.asked("readlink", ino)
+        self.asked(req, "readlink", ino)
             .answer(result, reply, |reply, target| {
                 reply.data(target.as_encoded_bytes());
             });
@@ -215,7 +181,7 @@ impl Filesystem for Adapter {
         let result = self
             .union
             .make(parent.0, name, what, mode, umask, caller(req));
-        self.reply_entry(&self.asked("mknod", parent).name(name), result, reply);
+        self.reply_entry(&self.asked(req, "mknod", parent).name(name), result, reply);
     }
 
     fn mkdir(
@@ -230,17 +196,21 @@ impl Filesystem for Adapter {
         let result = self
             .union
             .make(parent.0, name, Make::Dir, mode, umask, caller(req));
-        self.reply_entry(&self.asked("mkdir", parent).name(name), result, reply);
+        self.reply_entry(&self.asked(req, "mkdir", parent).name(name), result, reply);
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.union.unlink(parent.0, name);
-        self.asked("unlink", parent).name(name).done(result, reply);
+        self.asked(req, "unlink", parent)
+            .name(name)
+            .done(result, reply);
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.union.rmdir(parent.0, name);
-        self.asked("rmdir", parent).name(name).done(result, reply);
+        self.asked(req, "rmdir", parent)
+            .name(name)
+            .done(result, reply);
     }
 
     fn symlink(
@@ -253,12 +223,16 @@ impl Filesystem for Adapter {
     ) {
         let what = Make::Symlink(target.as_os_str());
         let result = self.union.make(parent.0, name, what, 0o777, 0, caller(req));
-        self.reply_entry(&self.asked("symlink", parent).name(name), result, reply);
+        self.reply_entry(
+            &self.asked(req, "symlink", parent).name(name),
+            result,
+            reply,
+        );
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -277,20 +251,20 @@ impl Filesystem for Adapter {
         };
         let result =
             how.and_then(|how| self.union.rename(parent.0, name, newparent.0, newname, how));
-        let asked = self.asked("rename", parent).name(name);
+        let asked = self.asked(req, "rename", parent).name(name);
         asked.to(newparent, newname).done(result, reply);
     }
 
     fn link(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
         let result = self.union.link(ino.0, newparent.0, newname);
-        let asked = self.asked("link", ino).to(newparent, newname);
+        let asked = self.asked(req, "link", ino).to(newparent, newname);
         self.reply_entry(&asked, result, reply);
     }
 
@@ -304,7 +278,7 @@ impl Filesystem for Adapter {
                 self.open_way(ino, flags, caller(req), |fd| reply.open_backing(fd))
             }
         };
-        self.asked("open", ino)
+        self.asked(req, "open", ino)
             .answer(result, reply, |reply, way| match way {
                 Way::Daemon(handle, flags) => reply.opened(handle, flags),
                 Way::Kernel(handle, id) => {
@@ -315,7 +289,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -326,9 +300,10 @@ impl Filesystem for Adapter {
     ) {
         let mut buf = vec![0; size as usize];
         let result = self.union.read(ino.0, offset, &mut buf);
-        self.asked("read", ino).answer(result, reply, |reply, n| {
-            reply.data(buf.get(..n).unwrap_or_default());
-        });
+        self.asked(req, "read", ino)
+            .answer(result, reply, |reply, n| {
+                reply.data(buf.get(..n).unwrap_or_default());
+            });
     }
 
     fn write(
@@ -346,12 +321,12 @@ impl Filesystem for Adapter {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let result = self.union.write(ino.0, offset, data, kill, caller(req));
         let result = self.changed(ino, result);
-        self.reply_written(&self.asked("write", ino), result, reply);
+        self.reply_written(&self.asked(req, "write", ino), result, reply);
     }
 
     fn release(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         flags: OpenFlags,
@@ -366,34 +341,34 @@ impl Filesystem for Adapter {
         if released.stale {
             self.late.attributes_changed(ino);
         }
-        self.asked("release", ino).done(Ok(()), reply);
+        self.asked(req, "release", ino).done(Ok(()), reply);
     }
 
     fn fsync(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         datasync: bool,
         reply: ReplyEmpty,
     ) {
         let result = self.union.fsync(ino.0, datasync);
-        self.asked("fsync", ino).done(result, reply);
+        self.asked(req, "fsync", ino).done(result, reply);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         // From then on the kernel opens directories without asking.
         let result = match self.no_opendir {
             true => Err(SysErrno::NOSYS),
             false => Ok(FopenFlags::FOPEN_KEEP_CACHE),
         };
-        self.asked("opendir", ino)
+        self.asked(req, "opendir", ino)
             .answer(result, reply, |reply, flags| reply.opened(NO_HANDLE, flags));
     }
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -402,7 +377,7 @@ impl Filesystem for Adapter {
         let result = self.union.readdir(ino.0, offset, |e| {
             !reply.add(INodeNo(e.ino), e.next, file_type(e.kind), &e.name)
         });
-        self.asked("readdir", ino)
+        self.asked(req, "readdir", ino)
             .answer(result, reply, |reply, ()| reply.ok());
     }
 
@@ -419,41 +394,42 @@ impl Filesystem for Adapter {
 
     fn releasedir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.asked("releasedir", ino).done(Ok(()), reply);
+        self.asked(req, "releasedir", ino).done(Ok(()), reply);
     }
 
     fn fsyncdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         datasync: bool,
         reply: ReplyEmpty,
     ) {
         let result = self.union.fsync(ino.0, datasync);
-        self.asked("fsyncdir", ino).done(result, reply);
+        self.asked(req, "fsyncdir", ino).done(result, reply);
     }
 
-    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         let result = self.union.statfs();
-        self.asked("statfs", ino).answer(result, reply, |reply, s| {
-            reply.statfs(
-                s.blocks,
-                s.free,
-                s.available,
-                s.files,
-                s.files_free,
-                s.block_size,
-                s.name_max,
-                s.fragment_size,
-            );
-        });
+        self.asked(req, "statfs", ino)
+            .answer(result, reply, |reply, s| {
+                reply.statfs(
+                    s.blocks,
+                    s.free,
+                    s.available,
+                    s.files,
+                    s.files_free,
+                    s.block_size,
+                    s.name_max,
+                    s.fragment_size,
+                );
+            });
     }
 
     fn setxattr(
@@ -467,24 +443,26 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let result = self.union.setxattr(ino.0, name, value, flags, caller(req));
-        self.asked("setxattr", ino).name(name).done(result, reply);
+        self.asked(req, "setxattr", ino)
+            .name(name)
+            .done(result, reply);
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let result = self.union.getxattr(ino.0, name);
-        self.asked("getxattr", ino)
+        self.asked(req, "getxattr", ino)
             .name(name)
             .sized(result, size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let result = self.union.listxattr(ino.0, caller(req));
-        self.asked("listxattr", ino).sized(result, size, reply);
+        self.asked(req, "listxattr", ino).sized(result, size, reply);
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.union.removexattr(ino.0, name);
-        self.asked("removexattr", ino)
+        self.asked(req, "removexattr", ino)
             .name(name)
             .done(result, reply);
     }
@@ -506,7 +484,7 @@ impl Filesystem for Adapter {
             let way = self.way(INodeNo(attr.id), opened, |fd| reply.open_backing(fd))?;
             Ok((attr, way))
         });
-        let asked = self.asked("create", parent).name(name);
+        let asked = self.asked(req, "create", parent).name(name);
         asked.answer(result, reply, |reply, (attr, way)| {
             let (file, ttl) = self.entry(&attr);
             let none = FopenFlags::empty();
@@ -535,12 +513,12 @@ impl Filesystem for Adapter {
             .union
             .fallocate(ino.0, mode, offset, length, caller(req));
         let result = self.changed(ino, result).map(drop);
-        self.asked("fallocate", ino).done(result, reply);
+        self.asked(req, "fallocate", ino).done(result, reply);
     }
 
     fn lseek(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: i64,
@@ -550,9 +528,10 @@ impl Filesystem for Adapter {
         let result = u64::try_from(offset)
             .map_err(|_| SysErrno::NXIO)
             .and_then(|offset| self.union.lseek(ino.0, offset, whence));
-        self.asked("lseek", ino).answer(result, reply, |reply, at| {
-            reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
-        });
+        self.asked(req, "lseek", ino)
+            .answer(result, reply, |reply, at| {
+                reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
+            });
     }
 
     fn copy_file_range(
@@ -574,12 +553,12 @@ impl Filesystem for Adapter {
         let to = (ino_out.0, offset_out);
         let result = self.union.copy_file_range(from, to, len, caller(req));
         let result = self.changed(ino_out, result);
-        self.reply_written(&self.asked("copy_file_range", ino_out), result, reply);
+        self.reply_written(&self.asked(req, "copy_file_range", ino_out), result, reply);
     }
 
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -589,7 +568,7 @@ impl Filesystem for Adapter {
         reply: ReplyIoctl,
     ) {
         let result = super::ioctl::answer(&self.union, ino.0, cmd, in_data);
-        self.asked("ioctl", ino)
+        self.asked(req, "ioctl", ino)
             .answer(result, reply, |reply, data| reply.ioctl(0, &data));
     }
 }

@@ -9,24 +9,32 @@
 //!
 //! The first to answer a request never rests; when it ends, so do all.
 
+use super::linger::Linger;
 use crate::sys::process::is_readable;
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicUsize,
+    AtomicU32, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
+use std::time::Duration;
 
 /// At every so many requests the first reader looks whether others wait.
 const LOOK: u32 = 8;
+/// After so many requests of one caller nobody else is looked for.
+const ALONE: u32 = 16;
 /// After so many answers, with no other waiting each time, a helper rests.
 const QUIET: u32 = 32;
 
 /// The threads of a session.
 pub(super) struct Crew {
     device: OwnedFd,
+    /// How long the first reader looks for the next request before it sleeps.
+    busy_poll: Duration,
+    /// Whose request was answered last.
+    caller: AtomicU32,
     /// Threads that have answered a request.
     members: AtomicUsize,
     /// Those of them that do what may take long. Raised before it is looked who
@@ -51,7 +59,10 @@ struct Member {
     first: bool,
     away: bool,
     answered: u32,
+    /// Requests of one caller, none of another's between them.
+    alone: u32,
     quiet: u32,
+    linger: Linger,
 }
 
 impl Drop for Member {
@@ -68,10 +79,13 @@ thread_local! {
 }
 
 impl Crew {
-    /// The crew that reads from `device`.
-    pub(super) fn new(device: OwnedFd) -> Arc<Crew> {
+    /// The crew that reads from `device`, looking for the next request for
+    /// `busy_poll` before it sleeps.
+    pub(super) fn new(device: OwnedFd, busy_poll: Duration) -> Arc<Crew> {
         Arc::new(Crew {
             device,
+            busy_poll,
+            caller: AtomicU32::new(0),
             members: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
             resting: AtomicUsize::new(0),
@@ -91,7 +105,9 @@ impl Crew {
                 first: self.members.fetch_add(1, Relaxed) == 0,
                 away: false,
                 answered: 0,
+                alone: 0,
                 quiet: 0,
+                linger: Linger::new(self.busy_poll),
             }))
         })
     }
@@ -107,12 +123,21 @@ impl Crew {
     }
 
     /// Are other requests waiting; asked before the answer to one whose caller
-    /// waits, as that caller then has no other. (After it he has at once.)
-    pub(super) fn others_wait(self: &Arc<Crew>) -> bool {
+    /// waits, as that caller then has no other. (After it he has at once.) What
+    /// waits beside a single `caller` is nobody's, such as a FORGET, which the kernel
+    /// puts behind requests.
+    pub(super) fn others_wait(self: &Arc<Crew>, caller: u32) -> bool {
+        let same = self.caller.swap(caller, Relaxed) == caller && caller != 0;
         let looks = self.with_member(|member| {
             member.answered = member.answered.wrapping_add(1);
-            !member.first
-                || (member.answered.is_multiple_of(LOOK) && self.resting.load(Relaxed) > 0)
+            member.alone = if same {
+                member.alone.saturating_add(1)
+            } else {
+                0
+            };
+            let first = member.first
+                && !(member.answered.is_multiple_of(LOOK) && self.resting.load(Relaxed) > 0);
+            !first && member.alone < ALONE
         });
         looks && is_readable(&self.device)
     }
@@ -139,7 +164,18 @@ impl Crew {
             self.rest();
         } else if wait == Some(true) {
             self.call_one();
+        } else {
+            self.linger();
         }
+    }
+
+    /// Others sleep at once: of several that wait the kernel wakes any.
+    fn linger(self: &Arc<Crew>) {
+        self.with_member(|member| {
+            if member.first {
+                member.linger.wait(|| is_readable(&self.device));
+            }
+        });
     }
 
     fn call_one(&self) {
@@ -173,7 +209,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn until(mut what: impl FnMut() -> bool) {
         let end = Instant::now() + Duration::from_secs(20);
@@ -195,7 +231,7 @@ mod tests {
 
     fn bed(count: usize) -> Bed {
         let (reader, pipe) = std::io::pipe().unwrap();
-        let crew = Crew::new(reader.try_clone().unwrap().into());
+        let crew = Crew::new(reader.try_clone().unwrap().into(), Duration::ZERO);
         let read = Arc::new(AtomicUsize::new(0));
         let threads = (0..count).map(|_| {
             let (crew, mut reader) = (crew.clone(), reader.try_clone().unwrap());
@@ -209,7 +245,7 @@ mod tests {
                         // Until another one has read what comes next.
                         until(|| read.load(SeqCst) > before + 1);
                     }
-                    crew.answered(Some(crew.others_wait()));
+                    crew.answered(Some(crew.others_wait(0)));
                 }
             })
         });
@@ -251,6 +287,26 @@ mod tests {
         let Bed { pipe, threads, .. } = bed;
         drop(pipe);
         threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+
+    /// What waits beside one caller is a FORGET of its own doing.
+    #[test]
+    fn beside_a_single_caller_nobody_waits() {
+        let (reader, mut pipe) = std::io::pipe().unwrap();
+        pipe.write_all(b"f").unwrap();
+        let crew = Crew::new(reader.into(), Duration::ZERO);
+        crew.resting.store(1, Relaxed);
+        let found = |caller| (0..LOOK).any(|_| crew.others_wait(caller));
+        assert!(found(7));
+        while crew.with_member(|member| member.alone) < ALONE {
+            crew.others_wait(7);
+        }
+        assert!(!found(7));
+        assert!(found(8), "another caller");
+        for _ in 0..2 * ALONE {
+            crew.others_wait(0);
+        }
+        assert!(found(0), "one that may have several under way");
     }
 
     /// One that had found itself without work when the other went away.

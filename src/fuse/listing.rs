@@ -77,7 +77,7 @@ impl Adapter {
             true => self.list_nodes(dir, offset, &mut reply),
             false => self.list_names(dir, offset).map(Some),
         };
-        self.asked("readdirplus", dir)
+        self.asked(req, "readdirplus", dir)
             .answer(result, reply, |reply, bare| {
                 let Some(bare) = bare else { return reply.ok() };
                 self.habits.listed(process, dir.0, bare.others);

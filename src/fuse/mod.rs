@@ -2,12 +2,14 @@
 //! reply; nothing else.
 
 mod adapter;
+mod answer;
 mod backing;
 mod convert;
 mod crew;
 mod habits;
 mod handshake;
 mod ioctl;
+mod linger;
 mod listing;
 mod open;
 mod reply;

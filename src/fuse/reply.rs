@@ -7,7 +7,7 @@ use crate::union::{Union, why};
 use fuser::{
     Errno, INodeNo, Notifier, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr,
+    ReplyWrite, ReplyXattr, Request,
 };
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -79,6 +79,8 @@ struct Turn<'a> {
     crew: &'a Arc<Crew>,
     /// Somebody waits for the answer.
     waited: bool,
+    /// The thread that asked; 0 where that says nothing.
+    caller: u32,
     /// Others waited too, when it was about to be given.
     others: Cell<Option<bool>>,
 }
@@ -105,15 +107,19 @@ impl<'a> Asked<'a> {
     pub(super) fn of(
         union: &'a Union,
         crew: &'a Arc<Crew>,
+        req: &Request,
         what: &'static str,
         node: INodeNo,
     ) -> Asked<'a> {
         let waited = !matches!(what, "forget" | "release");
+        // Of reads and writes one caller may have several under way.
+        let several = matches!(what, "read" | "write");
         Asked {
             union,
             turn: Turn {
                 crew,
                 waited,
+                caller: if several { 0 } else { req.pid() },
                 others: Cell::new(None),
             },
             what,
@@ -143,7 +149,9 @@ impl<'a> Asked<'a> {
     /// the caller's doing is a warning, with paths in the place of numbers.
     pub(super) fn logged<T>(&self, result: Result<T>) -> Result<T> {
         if self.turn.waited {
-            self.turn.others.set(Some(self.turn.crew.others_wait()));
+            self.turn
+                .others
+                .set(Some(self.turn.crew.others_wait(self.turn.caller)));
         }
         // Taken from each request, also where it was got over.
         let why = why::take();

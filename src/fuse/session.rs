@@ -6,6 +6,7 @@ use fuser::{Config, Session, SessionACL};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whose requests are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Allow {
 pub struct Settings {
     /// Threads that read requests at most, at least 1.
     pub threads: usize,
+    /// How long the reader looks for the next request before it sleeps.
+    pub busy_poll: Duration,
     /// Whose requests are answered.
     pub allow: Allow,
 }
@@ -53,7 +56,7 @@ pub fn serve(union: Union, dev: OwnedFd, settings: Settings) -> io::Result<Runni
         Allow::All | Allow::Owner => SessionACL::All,
         Allow::RootAndOwner => SessionACL::RootAndOwner,
     };
-    let crew = Crew::new(dev.try_clone()?);
+    let crew = Crew::new(dev.try_clone()?, settings.busy_poll);
     let adapter = Adapter::new(union, settings.allow != Allow::RootAndOwner, crew);
     let late = adapter.late();
     let session = Session::from_fd(adapter, dev, acl, config)?;

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Who may use the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,9 @@ pub struct MountSpec {
     pub kernel: KernelOptions,
     /// How many threads serve; `None`: our choice.
     pub threads: Option<usize>,
+    /// How long their reader looks for the next request before it sleeps; `None`:
+    /// our choice.
+    pub busy_poll: Option<Duration>,
     /// Where log records go.
     pub log: LogTarget,
     /// Which log records.
@@ -117,6 +121,7 @@ struct Draft {
     labels: Vec<(&'static str, OsString)>,
     private: bool,
     threads: Option<usize>,
+    busy_poll: Option<Duration>,
     log: Option<LogTarget>,
     level: Option<LevelFilter>,
     debug: bool,
@@ -210,6 +215,10 @@ impl Draft {
             Effect::Private => self.private = true,
             Effect::Threads => {
                 self.threads = Some(values::threads(&text).ok_or_else(|| bad("1 to 256"))?);
+            }
+            Effect::BusyPoll => {
+                let moment = values::microseconds(&text).ok_or_else(|| bad("0 to 1000"))?;
+                self.busy_poll = Some(moment);
             }
             Effect::Log => {
                 self.log = Some(match text.as_str() {
@@ -315,6 +324,7 @@ impl Draft {
                 private: self.private,
             },
             threads: self.threads,
+            busy_poll: self.busy_poll,
             log,
             level,
             foreground,

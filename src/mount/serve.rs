@@ -25,6 +25,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// disk at a time. Those that have nothing to do rest.
 const THREADS: usize = 4;
 
+/// How long the reader looks for the next request before it sleeps when nothing
+/// was said: as long as a caller mostly takes to be woken and to ask again.
+const BUSY_POLL: Duration = Duration::from_micros(50);
+
+/// Where a caller has no other processor to run on, nothing comes meanwhile.
+fn busy_poll() -> Duration {
+    match std::thread::available_parallelism() {
+        Ok(processors) if processors.get() == 1 => Duration::ZERO,
+        _ => BUSY_POLL,
+    }
+}
+
 /// The program `capasfs`; returns its exit code. It must be the process's
 /// first doing: inherited descriptors are closed.
 pub fn run(
@@ -175,6 +187,7 @@ fn begin(
     } = attach(spec, checked.target, device)?;
     let settings = fuse::Settings {
         threads: spec.threads.unwrap_or(THREADS),
+        busy_poll: spec.busy_poll.unwrap_or_else(busy_poll),
         allow: match allow {
             Some(Allow::RootAndOwner) => fuse::Allow::RootAndOwner,
             // Who else may come is then the kernel's decision: a mount

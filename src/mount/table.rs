@@ -68,6 +68,8 @@ pub enum Effect {
     Private,
     /// `threads=`.
     Threads,
+    /// `busy_poll=`.
+    BusyPoll,
     /// `log=`.
     Log,
     /// `log_level=`.
@@ -158,6 +160,7 @@ pub const OWN: &[Word] = &[
     word("allow_root", "", Effect::AllowRoot, "only root and the mounter may use it"),
     word("private", "", Effect::Private, "mounts in it stay in this mount namespace"),
     word("threads", "N", Effect::Threads, "how many threads serve at most (4)"),
+    word("busy_poll", "USEC", Effect::BusyPoll, "how long the next request is looked for before sleeping (50; 0 = never)"),
     word("log", "stderr|syslog|FILE", Effect::Log, "where messages go (default stderr in the foreground, else syslog)"),
     word("log_level", "off|error|warn|info|debug", Effect::LogLevel, "which messages (default warn)"),
     word("debug", "", Effect::Debug, "same as -d"),

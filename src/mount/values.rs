@@ -111,6 +111,12 @@ pub fn threads(text: &str) -> Option<usize> {
     text.parse().ok().filter(|n| (1..=256).contains(n))
 }
 
+/// Microseconds, a thousand at most.
+pub fn microseconds(text: &str) -> Option<Duration> {
+    let number = text.parse().ok().filter(|n| *n <= 1000)?;
+    Some(Duration::from_micros(number))
+}
+
 /// `STORED:SEEN:COUNT[:STORED:SEEN:COUNT…]`; empty parts are left out, since
 /// containers/storage begins with a colon.
 ///
@@ -233,5 +239,10 @@ mod tests {
             (threads("0"), threads("257"), threads("x")),
             (None, None, None)
         );
+        assert_eq!(microseconds("0"), Some(Duration::ZERO));
+        assert_eq!(microseconds("1000"), Some(Duration::from_millis(1)));
+        for text in ["", "-1", "1001", "0.5", "x"] {
+            assert_eq!(microseconds(text), None, "{text}");
+        }
     }
 }

@@ -269,7 +269,7 @@ fn what_is_for_others_is_silent_and_the_rest_is_warned_about_once() {
 #[test]
 fn our_own() {
     let s = spec(
-        "fsname=n,subtype=t,allow_root,threads=4,log=/tmp/x,log_level=info,disable=passthrough+openat2",
+        "fsname=n,subtype=t,allow_root,threads=4,busy_poll=7,log=/tmp/x,log_level=info,disable=passthrough+openat2",
     );
     assert_eq!((s.source, s.kernel.subtype), ("n".into(), "t".into()));
     assert_eq!(s.kernel.allow, Some(Allow::RootAndOwner));
@@ -277,6 +277,7 @@ fn our_own() {
         (s.threads, s.log),
         (Some(4), LogTarget::File("/tmp/x".into()))
     );
+    assert_eq!(s.busy_poll, Some(Duration::from_micros(7)));
     assert_eq!(s.level, LevelFilter::Info);
     let want = Features::all()
         .without(Features::PASSTHROUGH)
@@ -317,6 +318,11 @@ fn errors_and_their_exit_codes() {
         ),
         ("lowerdir=/a,timeout=-1", 1, "timeout=-1"),
         ("lowerdir=/a,threads=0", 1, "threads=0"),
+        (
+            "lowerdir=/a,busy_poll=1ms",
+            1,
+            "busy_poll=1ms: not 0 to 1000",
+        ),
         ("lowerdir=/a,disable=gravity", 1, "disable=gravity"),
         ("lowerdir=/a,log_level=loud", 1, "log_level=loud"),
         ("lowerdir=/a,log=stderr", 1, "foreground"),
