@@ -43,6 +43,8 @@ fn with_value(arg: Arg) -> Arg {
             .value_parser(Bool),
         // Those that are on unless somebody says otherwise.
         ArgAction::Set if of_bool => arg.value_parser(Bool),
+        // What stands behind an option is its value, also one like `-5` or `-x`.
+        ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
         _ => arg,
     }
 }
@@ -130,6 +132,25 @@ mod tests {
             let e = parse(&with("maybe")).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::ValueValidation, "{way:?} {flag}");
         }
+    }
+
+    #[test]
+    fn what_comes_behind_an_option_is_its_value() {
+        use crate::cli::args::Command;
+        let given = ["capas", "commit", "-m", "-a message", "-c", "--x", "c"];
+        let args: Vec<OsString> = given.iter().map(Into::into).collect();
+        let Command::Commit(commit) = parse(&args).unwrap().command else {
+            panic!("{given:?}")
+        };
+        assert_eq!(commit.message.unwrap(), "-a message");
+        assert_eq!(
+            (commit.change, commit.container.as_str()),
+            (vec!["--x".to_owned()], "c")
+        );
+        let (kind, _) = error(&["capas", "commit", "-m"]);
+        assert_eq!(kind, ErrorKind::InvalidValue);
+        let (kind, _) = error(&["capas", "commit", "-x", "c"]);
+        assert_eq!(kind, ErrorKind::UnknownArgument);
     }
 
     #[test]
