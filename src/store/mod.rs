@@ -60,6 +60,7 @@ pub mod load;
 pub mod pax;
 pub mod pipeline;
 pub mod platform;
+pub mod read;
 pub mod reference;
 pub mod remove;
 pub mod repo_digest;
@@ -78,6 +79,7 @@ pub mod walk;
 
 pub use digest::Digest;
 pub use error::{Context, Error, Result};
+pub use read::read_file;
 pub use reference::{Name, Reference};
 
 use crate::sys::fs as sfs;
@@ -87,7 +89,7 @@ use error::invalid;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -459,28 +461,6 @@ fn make_dir(path: &Path) -> std::io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-}
-
-/// A whole file of at most `max` bytes.
-///
-/// # Errors
-/// [`Error::NotFound`] when it is not there; else when it cannot be read.
-pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let say = || format!("cannot read {}", path.display());
-    let file = match File::open(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            return Err(Error::NotFound(format!("{} is not there", path.display())));
-        }
-        file => file.context(say)?,
-    };
-    // Room for all of it at once, and to see the end.
-    let size = file.metadata().map_or(0, |m| m.len().min(max));
-    let mut data = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-    file.take(max + 1).read_to_end(&mut data).context(say)?;
-    if data.len() as u64 > max {
-        return invalid(format!("{} is larger than {max} bytes", path.display()));
-    }
-    Ok(data)
 }
 
 /// Put a new content in place of a file so that a crash leaves the old or the
