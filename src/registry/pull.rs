@@ -154,7 +154,8 @@ impl Registry {
             };
             document = next.ok_or_else(|| {
                 Error::NotFound(format!(
-                    "no matching manifest for {wish} in the manifest list entries"
+                    "no matching manifest for {wish} in the manifest list entries{}",
+                    platform::offered(&entries)
                 ))
             })?;
         }

@@ -2,6 +2,7 @@
 
 use super::document::{Descriptor, ImageConfig, Platform, host_architecture};
 use super::error::{Result, invalid, show};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Operating systems that a single word may name.
@@ -123,6 +124,24 @@ pub fn choose<'a>(entries: &[&'a Descriptor], wish: &Platform) -> Option<&'a Des
     suiting
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, e)| e)
+}
+
+/// More platforms than these are not listed.
+const OFFERED: usize = 16;
+
+/// What there is for those who found nothing that suits: the end of a sentence.
+pub fn offered(entries: &[&Descriptor]) -> String {
+    let known = entries.iter().filter_map(|entry| entry.platform.as_ref());
+    // Signatures and the like run nowhere.
+    let known = known.filter(|platform| platform.os != "unknown");
+    let names: BTreeSet<String> = known.map(|p| show(p.to_string().as_bytes())).collect();
+    let first: Vec<&str> = names.iter().take(OFFERED).map(String::as_str).collect();
+    match first.as_slice() {
+        [] => String::new(),
+        first if names.len() > OFFERED => format!(": there are {} and others", first.join(", ")),
+        [one] => format!(": there is {one}"),
+        first => format!(": there are {}", first.join(", ")),
+    }
 }
 
 #[cfg(test)]

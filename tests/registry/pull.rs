@@ -226,12 +226,18 @@ fn an_image_of_many_platforms() {
     assert_eq!(fs::read(&blob).unwrap(), top);
     let listed = person.run(&["images", "--digests"], "").out;
     assert!(listed.contains(&digest.to_string()), "{listed}");
+    let own_name = format!("linux/{host}");
+    let mut there = ["linux/arm/v6", "linux/arm/v7", &own_name];
+    there.sort_unstable();
     assert_eq!(
         person.run(&["pull", "--platform", "linux/s390x", &name], ""),
         done(
             1,
             "",
-            "Error: no matching manifest for linux/s390x in the manifest list entries\n"
+            &format!(
+                "Error: no matching manifest for linux/s390x in the manifest list entries: there are {}\n",
+                there.join(", ")
+            )
         )
     );
     // Docker's variable is for those who say nothing.
