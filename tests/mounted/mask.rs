@@ -157,7 +157,7 @@ fn everything_without_what_kernels_and_uppers_came_to_have() {
 }
 
 /// What needs file handles: which lower file one was copied up from (the index
-/// of hard links).
+/// of hard links). And by one thread, which may wait for nobody.
 #[test]
 fn everything_without_file_handles() {
     let linked = [
@@ -173,7 +173,7 @@ fn everything_without_file_handles() {
         "a_new_a_small_and_a_large_lower_file_are_used_without_their_names",
         "attributes_through_a_path_descriptor_of_an_unlinked_file",
     ];
-    again_with("disable=handles+open_handles", &linked);
+    again_with("disable=handles+open_handles,threads=1", &linked);
 }
 
 /// Marks are `user.overlay.*` then, which symlinks and devices cannot have.
