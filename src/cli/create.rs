@@ -1,7 +1,7 @@
 //! `create`, and what `run` has in common with it.
 
 use super::idfile::IdFile;
-use super::limits::limits;
+use super::limits::{limits, shared_memory, ulimit};
 use super::stop::seconds;
 use super::words::Words;
 use super::{Outcome, Output, dockerconf, platform};
@@ -145,6 +145,12 @@ pub struct Create {
     /// How many processes it may have; -1 for as many as it likes
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
+    /// How large its shared memory is
+    #[arg(long, value_name = "BYTES[b|k|m|g]")]
+    pub shm_size: Option<String>,
+    /// What each of its processes may use
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
     /// Label it
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
@@ -340,6 +346,12 @@ fn settings(args: &Create, detached: bool) -> Result<Settings> {
             args.cpus.as_deref(),
             args.pids_limit,
         )?,
+        ulimits: args
+            .ulimit
+            .iter()
+            .map(|u| ulimit(u))
+            .collect::<Result<_>>()?,
+        shared_memory: shared_memory(args.shm_size.as_deref())?,
         stop_signal: set(args.stop_signal.clone()),
         stop_timeout: args.stop_timeout.map(seconds),
         labels: labels.collect(),

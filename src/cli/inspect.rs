@@ -353,6 +353,8 @@ fn container(containers: &Containers<'_>, record: &Record, sizes: bool) -> Resul
             "Memory": settings.limits.memory.unwrap_or(0),
             "NanoCpus": settings.limits.nano_cpus.unwrap_or(0),
             "PidsLimit": settings.limits.pids,
+            "ShmSize": settings.shared_memory.unwrap_or(64 << 20),
+            "Ulimits": settings.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": u.soft, "Hard": u.hard })).collect::<Vec<_>>(),
         },
         "NetworkSettings": {
             "Ports": bindings(&record.state.ports),

@@ -2,6 +2,7 @@
 
 use super::units;
 use crate::container::cgroup::Limits;
+use crate::container::record::Ulimit;
 use crate::store::Result;
 use crate::store::error::{invalid, show};
 
@@ -19,18 +20,67 @@ pub fn limits(memory: Option<&str>, cpus: Option<&str>, pids: Option<i64>) -> Re
     })
 }
 
-/// Bytes of `512m`, whose units are binary.
+/// What `--shm-size` asks for; nothing for docker's own size.
+///
+/// # Errors
+/// For what is no size.
+pub fn shared_memory(text: Option<&str>) -> Result<Option<i64>> {
+    let text = text.filter(|text| !matches!(*text, "" | "0"));
+    text.map(size).transpose()
+}
+
+/// `NAME=SOFT[:HARD]` of `--ulimit`; -1 is no limit.
+///
+/// # Errors
+/// For anything else, and a soft limit above the hard one.
+pub fn ulimit(text: &str) -> Result<Ulimit> {
+    let bad = |why: &str| {
+        invalid(format!(
+            "invalid ulimit argument: {}: {why}",
+            show(text.as_bytes())
+        ))
+    };
+    let Some((name, values)) = text.split_once('=') else {
+        return bad("give NAME=SOFT[:HARD]");
+    };
+    let number = |text: &str| match text {
+        "-1" => Some(u64::MAX),
+        text => text.parse::<u64>().ok(),
+    };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let (Some(soft), Some(hard)) = (number(soft), number(hard)) else {
+        return bad("limits are numbers");
+    };
+    let limit = Ulimit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    };
+    match limit.kind() {
+        None => bad("there is no such limit"),
+        Some(_) if soft > hard => bad("the soft limit is above the hard one"),
+        Some(_) => Ok(limit),
+    }
+}
+
+/// Bytes of `512m` that a container can live with.
 fn bytes(text: &str) -> Result<i64> {
+    match size(text)? {
+        size if size >= 6 << 20 => Ok(size),
+        _ => invalid("Minimum memory limit allowed is 6MB"),
+    }
+}
+
+/// Bytes of `512m`, whose units are binary.
+fn size(text: &str) -> Result<i64> {
     let binary = match text.trim_end_matches(['b', 'B']) {
         plain if plain.ends_with(|c: char| c.is_ascii_alphabetic() && !"iI".contains(c)) => {
             format!("{plain}iB")
         }
         plain => plain.to_owned(),
     };
-    let size = units::parse_size(&binary).and_then(|n| i64::try_from(n).ok());
-    match size {
-        Some(size) if size >= 6 << 20 => Ok(size),
-        Some(_) => invalid("Minimum memory limit allowed is 6MB"),
+    match units::parse_size(&binary).and_then(|n| i64::try_from(n).ok()) {
+        Some(size) => Ok(size),
         None => invalid(format!("invalid size: '{}'", show(text.as_bytes()))),
     }
 }
@@ -52,6 +102,35 @@ fn nano_cpus(text: &str) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_of_processes() {
+        let read = |text: &str| ulimit(text).map(|u| (u.name, u.soft, u.hard));
+        assert_eq!(
+            read("nofile=1024:2048").unwrap(),
+            ("nofile".to_owned(), 1024, 2048)
+        );
+        assert_eq!(read("core=0").unwrap(), ("core".to_owned(), 0, 0));
+        assert_eq!(read("memlock=-1:-1").unwrap().1, u64::MAX);
+        for bad in [
+            "",
+            "nofile",
+            "odd=1",
+            "nofile=x",
+            "nofile=2:1",
+            "nofile=1:2:3",
+            "=1",
+        ] {
+            let e = ulimit(bad).unwrap_err().to_string();
+            assert!(
+                e.starts_with(&format!("invalid ulimit argument: {bad}: ")),
+                "{e}"
+            );
+        }
+        assert_eq!(shared_memory(Some("1m")).unwrap(), Some(1 << 20));
+        assert_eq!(shared_memory(Some("0")).unwrap(), None);
+        assert!(shared_memory(Some("x")).is_err());
+    }
 
     #[test]
     fn limits_as_docker_reads_them() {

@@ -4,7 +4,7 @@ use super::Containers;
 use super::cgroup::{self, Limits};
 use super::create::merge_env;
 use super::network::DNS;
-use super::record::{Network, Record};
+use super::record::{Network, Record, Ulimit};
 use super::user::{self, Ids};
 use super::volume::{self, Kind};
 use super::workdir;
@@ -12,8 +12,8 @@ use crate::store::error::{Context, Error, Result, invalid};
 use crate::sys::creds;
 use oci_spec::runtime::{
     Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace,
-    LinuxNamespaceType, LinuxPids, LinuxResources, Mount, Process, Root, Spec, User,
-    get_default_maskedpaths, get_default_readonly_paths,
+    LinuxNamespaceType, LinuxPids, LinuxResources, Mount, PosixRlimit, PosixRlimitBuilder, Process,
+    Root, Spec, User, get_default_maskedpaths, get_default_readonly_paths,
 };
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -36,6 +36,9 @@ const CAPABILITIES: [Capability; 14] = [
     Capability::Setuid,
     Capability::SysChroot,
 ];
+
+/// Bytes of /dev/shm where nothing else was asked for: docker's choice.
+const SHARED_MEMORY: i64 = 64 << 20;
 
 impl Containers<'_> {
     /// Write the bundle of a mounted container, and return where it is.
@@ -196,6 +199,8 @@ fn spec(
     spec_root
         .set_path(root.to_owned())
         .set_readonly(Some(record.settings.read_only));
+    let shared_memory = record.settings.shared_memory.unwrap_or(SHARED_MEMORY);
+    let shared_memory = format!("size={shared_memory}");
     let mut mounts = vec![
         mount(
             "/proc",
@@ -214,7 +219,7 @@ fn spec(
             "/dev/shm",
             "tmpfs",
             Path::new("shm"),
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+            &["nosuid", "noexec", "nodev", "mode=1777", &shared_memory],
         ),
         mount(
             "/dev/mqueue",
@@ -358,6 +363,15 @@ impl<'a> Command<'a> {
     }
 }
 
+/// Limits as runtimes have them.
+fn rlimits(limits: &[Ulimit]) -> Option<Vec<PosixRlimit>> {
+    let one = |limit: &Ulimit| {
+        let builder = PosixRlimitBuilder::default().typ(limit.kind()?);
+        builder.soft(limit.soft).hard(limit.hard).build().ok()
+    };
+    (!limits.is_empty()).then(|| limits.iter().filter_map(one).collect())
+}
+
 /// What the runtime is told of a command. Where devices are not `guarded`, none
 /// can be made.
 pub fn process(record: &Record, ids: &Ids, command: &Command<'_>, guarded: bool) -> Process {
@@ -398,7 +412,7 @@ pub fn process(record: &Record, ids: &Ids, command: &Command<'_>, guarded: bool)
         .set_env(Some(env))
         .set_cwd(command.working_dir.into())
         .set_capabilities(Some(capabilities))
-        .set_rlimits(None)
+        .set_rlimits(rlimits(&record.settings.ulimits))
         .set_no_new_privileges(Some(false));
     process
 }

@@ -6,6 +6,7 @@ use super::process::{Process, UNKNOWN_EXIT};
 use super::volume::Mount;
 use crate::store::Digest;
 use crate::store::error::{Error, Result};
+use oci_spec::runtime::PosixRlimitType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -105,6 +106,26 @@ pub struct Host {
     pub ip: IpAddr,
 }
 
+/// A limit of each process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// As the shell's `ulimit` and docker call it: `nofile`.
+    pub name: String,
+    /// What counts.
+    pub soft: u64,
+    /// How far a process may raise that itself.
+    pub hard: u64,
+}
+
+impl Ulimit {
+    /// What runtimes call it; nothing if there is no such limit.
+    pub fn kind(&self) -> Option<PosixRlimitType> {
+        let lower = self.name.bytes().all(|b| b.is_ascii_lowercase());
+        let name = format!("RLIMIT_{}", self.name.to_ascii_uppercase());
+        serde_json::from_value(name.into()).ok().filter(|_| lower)
+    }
+}
+
 /// What was asked for besides the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -129,6 +150,10 @@ pub struct Settings {
     pub hosts: Vec<Host>,
     /// What it may use.
     pub limits: Limits,
+    /// What each of its processes may use.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of /dev/shm.
+    pub shared_memory: Option<i64>,
     /// What asks its command to end.
     pub stop_signal: Option<String>,
     /// Seconds until it is killed then.

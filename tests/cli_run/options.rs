@@ -400,6 +400,46 @@ fn all_ports_more_hosts_and_a_file_for_the_id() {
     c.assert_nothing_is_left();
 }
 
+#[test]
+fn processes_and_shared_memory_have_their_limits() {
+    let Some(c) = ready() else { return };
+    let limits = [
+        "--ulimit",
+        "nofile=100:200",
+        "--ulimit",
+        "core=0",
+        "--shm-size",
+        "1m",
+    ];
+    let script = "ulimit -Sn; ulimit -Hn; ulimit -c; stat -fc %b /dev/shm; sleep 1000";
+    c.ok(&[
+        &["run", "-d", "--name", "box"],
+        &limits[..],
+        &["box:1", "sh", "-c", script],
+    ]
+    .concat());
+    c.until("it has told", || {
+        c.ok(&["logs", "box"]) == "100\n200\n0\n256\n"
+    });
+    // Those of commands beside it are the same.
+    assert_eq!(c.ok(&["exec", "box", "sh", "-c", "ulimit -Sn"]), "100\n");
+    assert_eq!(c.told("box", "/HostConfig/ShmSize"), 1 << 20);
+    assert_eq!(c.told("box", "/HostConfig/Ulimits/0/Hard"), 200);
+    c.ok(&["rm", "-f", "box"]);
+    for bad in [
+        ["--ulimit", "odd=1"],
+        ["--ulimit", "nofile=2:1"],
+        ["--shm-size", "x"],
+    ] {
+        let (code, _, err) = c.run(&[&["run", "--rm"][..], &bad, &["box:1", "true"]].concat());
+        assert!(
+            code == 125 && err.starts_with("Error: invalid ") && err.lines().count() == 1,
+            "{err}"
+        );
+    }
+    c.assert_nothing_is_left();
+}
+
 /// Scripts give an empty text where they have nothing to give.
 #[test]
 fn an_empty_option_is_none() {
