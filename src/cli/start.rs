@@ -88,7 +88,11 @@ pub fn start_one(
             record.name
         ));
     }
-    containers
+    let started = containers
         .launch(record, runtime, Wanted::default())?
-        .started()
+        .started();
+    match started {
+        Err(_) if containers.is_started_by_another(record) => Ok(()),
+        started => started,
+    }
 }

@@ -146,6 +146,20 @@ impl Containers<'_> {
         self.wait_settled(record, KILL_WAIT)
     }
 
+    /// Does a container run that could not be started, since somebody else was just
+    /// doing that. Who holds it for something else is waited for, too.
+    pub fn is_started_by_another(&self, record: &Record) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < KILL_WAIT {
+            match self.read(&record.id) {
+                Ok(now) if self.status(&now).0 == Status::Running => return true,
+                Ok(now) if self.is_held(&now) => std::thread::sleep(POLL),
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// Wait until the end of a container's command is written down and all is
     /// cleaned up.
     ///

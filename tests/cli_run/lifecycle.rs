@@ -350,3 +350,25 @@ fn what_is_started_is_the_command() {
     c.ok(&["rm", "-f", "box"]);
     c.assert_nothing_is_left();
 }
+
+/// As one after the other: who comes later finds that it runs.
+#[test]
+fn several_start_one() {
+    let Some(c) = ready() else { return };
+    let runtime = &c.runtime("case \"$*\" in *' run '*) sleep 0.5;; esac");
+    c.ok(&["create", "--name", "box", "box:1", "sleep", "1000"]);
+    let start = || {
+        let mut command = c.command(&["--runtime", runtime, "start", "box"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let all = [start(), start(), start()];
+    for child in all {
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+        assert_eq!(out.stdout, b"box\n");
+    }
+    assert_eq!(c.ok(&["ps", "-q"]).lines().count(), 1);
+    c.ok(&["rm", "-f", "box"]);
+    c.assert_nothing_is_left();
+}
