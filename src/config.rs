@@ -59,7 +59,14 @@ impl Config {
     pub fn load() -> Result<Config> {
         let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
         if let Some(path) = set("CAPAS_CONFIG") {
-            return Config::read(Path::new(&path));
+            let path = Path::new(&path);
+            return Config::read(path).map_err(|e| match e {
+                Error::NotFound(_) => Error::NotFound(format!(
+                    "the configuration {} that CAPAS_CONFIG names is not there",
+                    path.display()
+                )),
+                e => e,
+            });
         }
         let mut config = Config::read_if_there(Path::new(SYSTEM))?;
         let own = match (set("XDG_CONFIG_HOME"), set("HOME")) {

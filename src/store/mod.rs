@@ -194,8 +194,9 @@ impl Store {
         }
         if let Some(feature) = format.incompatible.first() {
             return invalid(format!(
-                "the store {} needs \"{feature}\", which this program does not know: use a newer capas",
-                self.root.display()
+                "the store {} needs \"{}\", which this program does not know: use a newer capas",
+                self.root.display(),
+                error::show(feature.as_bytes())
             ));
         }
         self.foreign = format.ro_compatible.into_iter().find(|f| f != SKELETONS);
@@ -537,6 +538,10 @@ mod tests {
         for (format, word) in [
             (r#"{"version":2}"#, "format 2"),
             (r#"{"version":1,"incompatible":["catalogs"]}"#, "catalogs"),
+            (
+                r#"{"version":1,"incompatible":["c\u001b[1m"]}"#,
+                "\"c\\u{1b}[1m\"",
+            ),
         ] {
             fs::write(root.join("capas.json"), format).unwrap();
             let e = Store::open(&root).unwrap_err().to_string();

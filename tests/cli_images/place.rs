@@ -125,6 +125,12 @@ fn the_systems_file_goes_before_nothing_but_the_default() {
     let other = info(&[("CAPAS_CONFIG", &named)]);
     says(&other, &at("other"));
     assert!(!other.contains("/bin/true"), "{other}");
+    let none = info(&[("CAPAS_CONFIG", &at("none"))]);
+    let missing = format!(
+        "Error: the configuration {} that CAPAS_CONFIG names is not there\n",
+        at("none").display()
+    );
+    assert_eq!(none, missing);
     // What is wrong with it is told with its name.
     std::fs::write(&etc, "rot = 1\n").unwrap();
     let bad = info(&[]);
