@@ -4,6 +4,7 @@ what ratios refer to."""
 
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -55,6 +56,11 @@ def fill(path, size):
         os.fsync(out.fileno())
 
 
+def remove(path):
+    """With all that is in it, but for what is mounted there."""
+    subprocess.run(["rm", "-rf", "--one-file-system", path], check=False)
+
+
 def cached_pages(descriptor, length):
     """How many pages of the page cache an open file has of its own."""
 
@@ -100,10 +106,12 @@ class Bench:
         os.chmod(self.scratch, 0o755)
         # ext4 gives an inode that was deleted in the last minutes to nobody, and
         # passes each of them when it looks for a free one: who works where another
-        # has just removed its files is slower. So each mount gets a part of the disk
-        # of its own, as ext4 does for directories at the top. Others know no such mark.
+        # has just removed its files is slower, up to twenty times. So each mount gets a
+        # part of the disk of its own, as directories at the top do, which ext4 chooses
+        # by the name. Other filesystems know no such mark.
         os.mkdir(self.path("mounts"))
         subprocess.run(["chattr", "+T", self.path("mounts")], check=False, stderr=subprocess.DEVNULL)
+        self.places = itertools.count()
         self.stacks = {}
         self.copies = {}
         self.catalogs = {}
@@ -112,7 +120,7 @@ class Bench:
         return self
 
     def __exit__(self, *_):
-        subprocess.run(["rm", "-rf", "--one-file-system", self.scratch], check=False)
+        remove(self.scratch)
 
     def path(self, *parts):
         return os.path.join(self.scratch, *parts)
@@ -142,6 +150,11 @@ class Bench:
             subprocess.run(["rm", "-rf", self.path("lower", name)], check=True)
         if copy := self.copies.pop(name, None):
             subprocess.run(["rm", "-rf", copy], check=True)
+
+    def place(self):
+        """Where a mount or copy goes that is changed: never where one was before."""
+        run = os.path.basename(self.scratch)
+        return self.path("mounts", f"{run}.{next(self.places)}")
 
     def catalog(self, name):
         """The catalog of a stack, with the seconds that it took and its names."""
@@ -181,34 +194,37 @@ class Bench:
         return time.perf_counter() - before
 
     @contextlib.contextmanager
-    def mounted(self, kind, name, changes=True, number=0, catalog=False, more=()):
+    def mounted(self, kind, name, changes=True, catalog=False, more=()):
         """A mount over a stack with a fresh upper, gone at the end: gives its
         directory and the seconds that the mount took. `plain` is a copy of what
         a union shows, kept where nothing `changes` it. capasfs may be given a
         `catalog`, and `more` options."""
         lowers = self.stacks[name]
         if kind == "plain":
-            yield self.plain(name, lowers, changes), 0.0
+            point = self.plain(name, lowers, changes)
+            try:
+                yield point, 0.0
+            finally:
+                if changes:
+                    remove(point)
             return
         more = list(more) if kind == "capasfs" else []
         more += [f"catalog={self.catalog(name)[0]}"] if catalog and kind == "capasfs" else []
-        base = self.path("mounts", f"{kind}-{number}")
-        subprocess.run(["rm", "-rf", base], check=True)
+        base = self.place()
         took = self.start(kind, lowers, base, more)
         try:
             yield f"{base}/mnt", took
         finally:
             if subprocess.run(["umount", f"{base}/mnt"], check=False).returncode != 0:
                 subprocess.run(["umount", "-l", f"{base}/mnt"], check=False)
-            subprocess.run(["rm", "-rf", "--one-file-system", base], check=False)
+            remove(base)
 
     def plain(self, name, lowers, changes):
         if not changes and name in self.copies:
             return self.copies[name]
         if not changes and len(lowers) == 1:
             return lowers[0]
-        point = self.path("mounts", "plain") if changes else self.path("plain", name)
-        subprocess.run(["rm", "-rf", point], check=True)
+        point = self.place() if changes else self.path("plain", name)
         os.makedirs(point)
         for layer in reversed(lowers):
             subprocess.run(["cp", "-a", "--reflink=auto", layer + "/.", point], check=True)

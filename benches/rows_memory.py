@@ -31,8 +31,8 @@ def held(bench):
 
 def idle(bench, row, kind):
     with contextlib.ExitStack() as mounts:
-        for number in range(row.argument):
-            mounts.enter_context(bench.mounted(kind, "deep-3", number=number))
+        for _ in range(row.argument):
+            mounts.enter_context(bench.mounted(kind, "deep-3"))
         return held(bench) / row.argument
 
 
@@ -65,7 +65,7 @@ def one_file(bench):
 
 def second_mount(bench, _row, kind):
     """What a read through a second mount of the same layers adds to the cache."""
-    with bench.mounted(kind, "shared") as (first, _), bench.mounted(kind, "shared", number=1) as (second, _):
+    with bench.mounted(kind, "shared") as (first, _), bench.mounted(kind, "shared") as (second, _):
         for point in (first, second):
             with open(f"{point}/file", "rb") as data:
                 while data.read(2**20):
