@@ -32,9 +32,9 @@ impl Containers<'_> {
             count += 1;
             match self.check_one(id) {
                 Ok(None) => {}
+                // It was removed meanwhile: what it had is gone before its layers are.
+                _ if !self.dir(id).exists() => count -= 1,
                 Ok(Some(why)) => tell(Finding::Damaged(format!("container {shown}"), why)),
-                // It was removed meanwhile.
-                Err(_) if !self.dir(id).exists() => count -= 1,
                 Err(e) => {
                     known = false;
                     tell(Finding::Damaged(
@@ -92,5 +92,54 @@ impl Containers<'_> {
             }
         }
         Ok(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use std::process::Command;
+
+    /// Between the reading of its record and the look at its directories.
+    #[test]
+    fn a_container_that_is_removed_meanwhile_is_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let containers = Containers::new(&store);
+        let id = Digest::of(b"container").hex().to_owned();
+        let own = containers.dir(&id);
+        DIRS.iter()
+            .for_each(|name| fs::create_dir_all(own.join(name)).unwrap());
+        let image = Digest::of(b"");
+        let record = format!(
+            r#"{{"id":"{id}","name":"n","image":"{image}","image_name":"","image_size":0,
+            "layers":[],"created":0,"args":[],"entrypoint":0,"env":[],"user":"",
+            "working_dir":"/","network":"none","auto_remove":false}}"#
+        );
+        fs::write(own.join("config.json"), record).unwrap();
+        let state = own.join("state.json");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&state)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut found = Vec::new();
+        let counted = std::thread::scope(|scope| {
+            let remover = scope.spawn(|| {
+                // Opened once its state is read.
+                let state = fs::OpenOptions::new().write(true).open(&state).unwrap();
+                fs::rename(&own, dir.path().join("tmp/gone")).unwrap();
+                drop(state);
+            });
+            let counted = containers
+                .check(&mut |finding| found.push(finding))
+                .unwrap();
+            remover.join().unwrap();
+            counted.0
+        });
+        assert_eq!((counted, found.len()), (0, 0), "{found:?}");
     }
 }
