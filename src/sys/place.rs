@@ -224,6 +224,20 @@ pub fn is_claimed(dir: impl AsFd) -> Result<bool> {
     }
 }
 
+/// Has process `pid` a descriptor by which a directory is claimed, as far as
+/// /proc shows it.
+pub fn claims(pid: u32, identity: Identity) -> bool {
+    let Ok(all) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
+        return false;
+    };
+    let texts = all.flatten();
+    let mut texts = texts.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    texts.any(|text| {
+        let mut locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
+        locks.any(|lock| parse_lock(lock).is_some_and(|claim| claim.identity == identity))
+    })
+}
+
 /// A directory that another process has claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -311,7 +325,10 @@ mod tests {
         let two = readable(&place).unwrap();
         assert!(claim(&one).unwrap());
         assert!(!claim(&two).unwrap());
+        let identity = look(&place).unwrap().identity;
+        assert!(claims(std::process::id(), identity));
         drop(one);
+        assert!(!claims(std::process::id(), identity));
         assert!(claim(&two).unwrap());
     }
 

@@ -38,6 +38,18 @@ pub enum Outcome {
     Died(String),
 }
 
+/// The process that has started this one, and, as that may be the one that it was
+/// forked from, who has started that.
+pub fn callers() -> impl Iterator<Item = u32> {
+    let started = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+    std::iter::successors(started, |pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        line.trim().parse().ok().filter(|above| *above != 0)
+    })
+    .take(2)
+}
+
 /// Forks. Refused with `EINVAL` when the process has other threads, because
 /// their locks would stay held in the child for ever.
 pub fn fork() -> Result<Fork> {
@@ -359,6 +371,14 @@ pub fn real_ids() -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_called_comes_first() {
+        let callers: Vec<u32> = callers().collect();
+        let parent = std::os::unix::process::parent_id();
+        assert_eq!(callers.first(), Some(&parent));
+        assert!(callers.len() <= 2, "{callers:?}");
+    }
 
     #[test]
     fn fork_is_refused_beside_other_threads() {
