@@ -1,6 +1,12 @@
 //! What a live mount writes no other mount writes: the same directories, one inside
 //! them, or one around them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 #![allow(clippy::print_stderr, clippy::print_stdout, dead_code)]
 
 mod common;
