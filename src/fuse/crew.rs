@@ -135,9 +135,9 @@ impl Crew {
             } else {
                 0
             };
-            let first = member.first
-                && !(member.answered.is_multiple_of(LOOK) && self.resting.load(Relaxed) > 0);
-            !first && member.alone < ALONE
+            let due = !member.first
+                || (member.answered.is_multiple_of(LOOK) && self.resting.load(Relaxed) > 0);
+            due && member.alone < ALONE
         });
         looks && is_readable(&self.device)
     }

@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A request that came in time counts this much, up to [`FULL`], and a moment that was lost
-/// this much in the other direction: two of three have to be of use.
+/// A request that came in time counts this much, up to [`FULL`], and a moment that
+/// was lost that much in the other direction: two of three have to be of use.
 const GAIN: u8 = 1;
 const LOSS: u8 = 2;
 const FULL: u8 = 8;

@@ -153,7 +153,8 @@ impl Parent {
 /// Opens and checks all directories of `spec`. On failure everything is closed
 /// and nothing was changed.
 pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
-    let mut parents = Parents::new(spec.allowed.has(Features::OPENAT2), &spec.lower);
+    let openat2 = spec.allowed.has(Features::OPENAT2);
+    let mut parents = Parents::new(openat2, &spec.lower);
     let lower = spec
         .lower
         .iter()
@@ -174,7 +175,7 @@ pub fn check(spec: &MountSpec) -> Result<Checked, Failure> {
     }
     lowers_apart(&lower, &writable)?;
     let mut warnings = Vec::new();
-    let locks = claim(&writable, &mut warnings)?;
+    let locks = claim(&writable, openat2, &mut warnings)?;
     let above_target = match &target {
         Ok(target) => above(&target.fd).map_err(|e| target.cannot(e))?,
         Err(_) => Vec::new(),

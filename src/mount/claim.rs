@@ -24,6 +24,7 @@ const FEW: usize = 256;
 /// others' claims after it has made its own.
 pub(super) fn claim(
     writable: &[&Dir<'_>],
+    openat2: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<OwnedFd>, Failure> {
     let deadline = Instant::now() + PATIENCE;
@@ -51,7 +52,7 @@ pub(super) fn claim(
             }
         }
     }
-    if !writable.iter().all(|dir| stands_alone(dir)) {
+    if !writable.iter().all(|dir| stands_alone(dir, openat2)) {
         apart(writable, &place::claimed_by(process::NAME))?;
     }
     Ok(held)
@@ -61,7 +62,7 @@ pub(super) fn claim(
 /// tell: no means that all locks of the system have to be looked at. For that the
 /// kernel waits until each processor has passed by, longer than all else takes
 /// that a mount does.
-fn stands_alone(dir: &Dir<'_>) -> bool {
+fn stands_alone(dir: &Dir<'_>, openat2: bool) -> bool {
     let mut free = true;
     let above = climb(&dir.fd, false, |fd, above| {
         free = match place::is_claimed(fd) {
@@ -71,7 +72,7 @@ fn stands_alone(dir: &Dir<'_>) -> bool {
         free
     });
     let mut left = FEW;
-    above.is_ok() && free && none_claimed_below(&dir.fd, &mut left) == Ok(true)
+    above.is_ok() && free && none_claimed_below(&dir.fd, openat2, &mut left) == Ok(true)
 }
 
 /// Who calls us may hold a directory for reasons of its own, as `capas` does with a
@@ -81,7 +82,7 @@ fn is_callers(identity: Identity) -> bool {
 }
 
 /// No directory below is claimed; at most `left` names are looked at.
-fn none_claimed_below(top: &OwnedFd, left: &mut usize) -> sys::Result<bool> {
+fn none_claimed_below(top: &OwnedFd, openat2: bool, left: &mut usize) -> sys::Result<bool> {
     let mut below = Vec::new();
     let mut all = true;
     dir::read(dir::open_unseen(top)?, 0, |entry| {
@@ -93,8 +94,8 @@ fn none_claimed_below(top: &OwnedFd, left: &mut usize) -> sys::Result<bool> {
         all
     })?;
     for name in below {
-        let fd = place::open_beneath(top, Path::new(&name), true)?;
-        all = all && !place::is_claimed(&fd)? && none_claimed_below(&fd, left)?;
+        let fd = place::open_beneath(top, Path::new(&name), openat2)?;
+        all = all && !place::is_claimed(&fd)? && none_claimed_below(&fd, openat2, left)?;
     }
     Ok(all)
 }
